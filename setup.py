@@ -1,0 +1,42 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "tf_lap" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+DEMO = ["scikit-learn>=1.3", "matplotlib>=3.8"]
+
+setup(
+    name="tf_lap",
+    version=VERSION,
+    description="Lookahead pruning of Keras models: keeps networks alive where magnitude pruning kills them",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["tf_lap", "tf_lap.*"]),
+    package_data={"tf_lap": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "tensorflow>=2.21",
+        "keras>=3.15",
+        "tensorflow-model-optimization>=0.8.1",
+        "numpy>=1.26",
+        "absl-py>=1.2",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "test": [*DEMO, "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["tf-lap=tf_lap.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

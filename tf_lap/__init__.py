@@ -1,0 +1,20 @@
+"""Lookahead pruning of Keras models (not the Lookahead optimizer).
+
+Park, Lee, Mo, Shin: "Lookahead: A Far-sighted Alternative of Magnitude-based Pruning", ICLR 2020.
+"""
+
+from tf_lap import allocation as allocation
+from tf_lap import scores as scores
+from tf_lap.callbacks import LAPCallback as LAPCallback
+from tf_lap.callbacks import PreserveSparsity as PreserveSparsity
+from tf_lap.energy import ChannelEnergies as ChannelEnergies
+from tf_lap.energy import channel_energies as channel_energies
+from tf_lap.graph import Neighbors as Neighbors
+from tf_lap.graph import neighbors as neighbors
+from tf_lap.pruner import Pruner as Pruner
+from tf_lap.pruner import prune as prune
+from tf_lap.registry import register_rule as register_rule
+from tf_lap.report import PruningReport as PruningReport
+from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+
+__version__ = "0.1.0"

@@ -1,0 +1,138 @@
+"""How many weights each kernel keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import tensorflow as tf
+
+from tf_lap.choices import Configurable, choose
+from tf_lap.matching import lookup
+
+Sparsity = float | Mapping[str, float]
+
+
+class Allocation(Protocol):
+    """What an allocation object must offer.
+
+    Attributes:
+        pooled: whether all kernels' weights are ranked together.
+    """
+
+    pooled: bool
+
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
+        """How many weights to keep: a count for each kernel, or one for all of them where they are pooled."""
+        ...
+
+    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores of one kernel in units that can be ranked together with other kernels'."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Configurable):
+    """Each kernel at its own sparsity: the same for all, or what a mapping gives it."""
+
+    pooled: ClassVar[bool] = False
+
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
+        """A count for each kernel."""
+        return [keep_count(n, s) for n, s in zip(sizes, sparsities, strict=True)]
+
+    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores as they are: they are ranked within their kernel."""
+        return scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Global(Configurable):
+    """All kernels ranked together, each kernel's scores over a norm of them; every kernel keeps at least one weight.
+
+    The norm is the L2 norm for magnitude and the L4 norm for lookahead, which ranks as the authors' code does.
+    """
+
+    pooled: ClassVar[bool] = True
+
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
+        """One count for all kernels together.
+
+        Raises:
+            ValueError: the kernels were given different sparsities.
+        """
+        if len(set(sparsities)) > 1:
+            raise ValueError(
+                f"allocation='global' ranks all kernels together and takes one sparsity, got {sorted(set(sparsities))}: "
+                "pass a number, use filters to leave layers out, or use allocation='uniform' with the mapping"
+            )
+        return [max(len(sizes), keep_count(sum(sizes), sparsities[0]))]
+
+    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores over their norm; the largest is infinite, so that no kernel loses all its weights."""
+        # Over the largest first: the fourth power of a small score would leave float32's range.
+        largest = tf.reduce_max(scores)
+        unit = tf.math.divide_no_nan(scores, largest)
+        ranked = tf.math.divide_no_nan(unit, tf.norm(unit, ord=norm_order))
+        first = tf.argmax(tf.reshape(scores, [-1]), output_type=tf.int32)
+        best = tf.reshape(tf.range(tf.size(scores)) == first, tf.shape(scores))
+        return tf.where(best, float("inf"), ranked)
+
+
+NAMED: dict[str, type] = {"uniform": Uniform, "global": Global}
+
+
+def get(allocation: Any) -> Allocation:
+    """The allocation object that a name or an object stands for.
+
+    Raises:
+        ValueError: an unknown name. TypeError: not a name, nor an object with `keep` and `comparable`.
+    """
+    return choose("allocation", allocation, NAMED, ("keep", "comparable", "pooled"))
+
+
+def keep_count(size: int, sparsity: float) -> int:
+    """How many of `size` weights stay at a sparsity: `max(1, round(size * (1 - sparsity)))`, half to even."""
+    return max(1, round(size * (1 - sparsity)))
+
+
+def check_fraction(what: str, value: Any) -> float:
+    """A sparsity as a float.
+
+    Raises:
+        TypeError: not a number. ValueError: outside [0, 1).
+    """
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{what}={value!r}: expected the fraction of zeros, a number in [0, 1)")
+    number = float(value)
+    if not (0.0 <= number < 1.0) or math.isnan(number):
+        raise ValueError(
+            f"{what}={value!r}: a sparsity is the fraction of zeros and lies in [0, 1); 0.9 leaves one weight in ten"
+        )
+    return number
+
+
+def check_sparsity(what: str, sparsity: Any) -> Sparsity:
+    """A sparsity, or a mapping from layer paths or regular expressions to sparsities.
+
+    Raises:
+        TypeError: neither. ValueError: a fraction outside [0, 1), or an empty mapping.
+    """
+    if isinstance(sparsity, Mapping):
+        if not sparsity:
+            raise ValueError(f"{what} is an empty mapping: give it a layer path or a regular expression")
+        return {key: check_fraction(f"{what}[{key!r}]", value) for key, value in sparsity.items()}
+    return check_fraction(what, sparsity)
+
+
+def per_kernel(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
+    """The sparsity of each kernel that is spoken of, by path; kernels that a mapping does not name are left out.
+
+    Raises:
+        ValueError: a key of a mapping that matches no kernel.
+    """
+    if isinstance(sparsity, Mapping):
+        return lookup("sparsity", sparsity, paths)
+    return dict.fromkeys(paths, sparsity)

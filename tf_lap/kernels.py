@@ -1,0 +1,122 @@
+"""The kernels that can be pruned: which variable of which layer, and which of its axes are inputs and outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.channels import Call, Flow
+from tf_lap.registry import RULES
+from tf_lap.rules import depthwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a kernel of `shape` lies in memory: `(*taps, inputs, outputs)`, or the last two swapped.
+
+    In a grouped convolution the input axis holds the inputs of one group, and outputs are group by group.
+    """
+
+    shape: tuple[int, ...]
+    swapped: bool = False
+    groups: int = 1
+
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def inputs(self) -> int:
+        """The number of input channels, over all groups."""
+        return self.shape[-1 if self.swapped else -2] * self.groups
+
+    @property
+    def outputs(self) -> int:
+        """The number of output channels."""
+        return self.shape[-2 if self.swapped else -1]
+
+    def norms(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The energies of a kernel of this shape: `(inputs,)` that it reads, `(outputs,)` that it puts out.
+
+        The energy of an input channel is the sum of squares of all weights that read it; of an output channel, of
+        its filter (Park et al., section 2.2: the squared Frobenius norms of the kernel's slices).
+        """
+        squares = tf.square(kernel)
+        # Taps first: the pass over all weights then leaves a small matrix, and is the only one.
+        matrix = tf.reduce_sum(squares, axis=list(range(len(self.shape) - 2)))
+        if self.swapped:
+            matrix = tf.transpose(matrix)
+        put = tf.reduce_sum(matrix, axis=0)
+        by_group = tf.reshape(matrix, (-1, self.groups, self.outputs // self.groups))
+        read = tf.reshape(tf.transpose(tf.reduce_sum(by_group, axis=2)), [-1])
+        return read, put
+
+    def outer(self, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+        """`incoming[j] * outgoing[k]` for the input j and output k of each weight, in a shape that broadcasts
+        against the kernel: `(inputs of a group, outputs)`, or swapped.
+
+        Args:
+            incoming: a vector `(inputs,)`.
+            outgoing: a vector `(outputs,)`.
+        """
+        per_group = tf.reshape(incoming, (self.groups, -1, 1))
+        wide = tf.broadcast_to(per_group, (self.groups, self.inputs // self.groups, self.outputs // self.groups))
+        matrix = tf.reshape(tf.transpose(wide, (1, 0, 2)), (-1, self.outputs)) * outgoing
+        return tf.transpose(matrix) if self.swapped else matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRule:
+    """Where a layer class keeps its kernel.
+
+    Attributes:
+        variable: the attribute that holds the kernel.
+        swapped: whether outputs come before inputs, as in transposed convolutions.
+        before: the rule of what the layer does to its input before the kernel reads it.
+    """
+
+    variable: str = "kernel"
+    swapped: bool = False
+    before: Callable[[Call], Flow] | None = None
+
+    def kernel(self, layer: Any) -> Any:
+        """The kernel variable of a layer of this class."""
+        return getattr(layer, self.variable)
+
+    def layout(self, layer: Any) -> Layout:
+        """How the kernel of a layer lies in memory."""
+        groups = getattr(layer, "groups", 1) if self.before is None else 1
+        return Layout(tuple(self.kernel(layer).shape), self.swapped, groups or 1)
+
+    def unusable(self, layer: Any) -> str | None:
+        """Why the layer's kernel cannot be pruned now, or None where it can."""
+        if not layer.built:
+            return "the layer is not built"
+        if not compat.is_kernel_variable(self.kernel(layer)):
+            return "its kernel is not a floating-point variable (LoRA or quantization is on): prune before it"
+        return None
+
+
+_SEPARABLE = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
+
+RULES.update(
+    {
+        keras.layers.Dense: KernelRule(),
+        keras.layers.Conv1D: KernelRule(),
+        keras.layers.Conv2D: KernelRule(),
+        keras.layers.Conv3D: KernelRule(),
+        keras.layers.Conv1DTranspose: KernelRule(swapped=True),
+        keras.layers.Conv2DTranspose: KernelRule(swapped=True),
+        keras.layers.Conv3DTranspose: KernelRule(swapped=True),
+        keras.layers.SeparableConv1D: _SEPARABLE,
+        keras.layers.SeparableConv2D: _SEPARABLE,
+    }
+)

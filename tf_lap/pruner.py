@@ -1,0 +1,346 @@
+"""The pruner: a model's recipe and the four choices, turned into masks and zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import allocation as allocations
+from tf_lap import compat
+from tf_lap import scores as score_choices
+from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.enforce import Enforcement
+from tf_lap.graph import Recipe, find_neighbors, resolve
+from tf_lap.matching import Filters, filtered, lookup
+from tf_lap.report import LayerReport, PruningReport
+from tf_lap.scores import Score
+from tf_lap.update import Override, Updater
+
+ORDERS = ("simultaneous", "forward", "backward")
+PATTERNS = ("unstructured",)
+
+
+class Pruner:
+    """Prunes a model step by step; what `prune` and `LAPCallback` are made of, and what custom training loops use.
+
+    Example:
+
+    >>> pruner = tf_lap.Pruner(model)
+    >>> pruner.update(0.5)  # choose masks, zero the weights
+    >>> pruner.freeze()     # from now on optimizers keep them zero
+    >>> round(pruner.sparsity, 2)
+    0.5
+    >>> pruner.release()    # nothing of it is left on the model
+
+    In a custom loop either `freeze` before the first step (optimizers then keep zeros at zero), or call `apply`
+    after each step.
+
+    Args:
+        model: a built Keras model; its kernels are changed in place.
+        score: how much a weight matters: "lookahead", "magnitude", "random", or an object of `tf_lap.scores`.
+        allocation: how many weights each kernel keeps: "uniform", "global", or an object of `tf_lap.allocation`.
+        pattern: "unstructured".
+        order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
+            so that each sees what was already pruned of its neighbours.
+        filters: which layers to prune: a regular expression searched in the layer's path, a list of them, or a
+            function of a layer. All by default.
+        neighbors: overrides the graph for some kernels: a mapping from a layer path or regular expression to
+            `(paths of the kernels before, paths of the kernels after)`.
+
+    Raises:
+        TypeError, ValueError: the model is of a kind that is not served, not built or without a prunable kernel; a
+            choice that is not known; filters or neighbours that match nothing or do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        score: str | Score = "lookahead",
+        allocation: str | Allocation = "uniform",
+        pattern: str = "unstructured",
+        order: str = "simultaneous",
+        filters: Filters = None,
+        neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    ) -> None:
+        self.score, self.allocation, self.order = check_choices(score, allocation, pattern, order)
+        self.model = model
+        self._recipe = resolve(model)
+        self._neighbors = find_neighbors(self._recipe)
+        self._skipped = _skipped(self._recipe, filters, model)
+        kernels = self._recipe.kernels
+        self._targets = [i for i, kernel in enumerate(kernels) if kernel.path not in self._skipped]
+        self._paths = [kernels[i].path for i in self._targets]
+        self._sizes = [kernels[i].layout.size for i in self._targets]
+        self._kept = list(self._sizes)
+        self._masks = [tf.Variable(tf.ones(kernels[i].layout.shape, tf.bool), trainable=False) for i in self._targets]
+        override = _override(self._recipe, neighbors or {})
+        for number in override:
+            path = kernels[number].path
+            previous, following = ([kernels[k].path for k in side] for side in override[number])
+            self._neighbors[path] = type(self._neighbors[path])(
+                tuple(previous), tuple(following), ("given by the user",)
+            )
+        self._updater = Updater(self._recipe, self._targets, self._masks, self.score, self.allocation, override)
+        variables = {kernels[i].path: kernels[i].variable for i in self._targets}
+        self._enforcement = Enforcement(model, variables, self._masks)
+
+    @property
+    def masks(self) -> dict[str, tf.Tensor]:
+        """The masks by layer path: bool tensors of the kernels' shapes, True where the weight stays."""
+        return {path: tf.convert_to_tensor(mask) for path, mask in zip(self._paths, self._masks, strict=True)}
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of zeros that the masks put into the pruned kernels together."""
+        return 1.0 - sum(self._kept) / sum(self._sizes)
+
+    def check(self, sparsity: Any = 0.0) -> None:
+        """Raises what `update` would raise for this sparsity, and changes nothing.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        self._keep(sparsity)
+        self._energies()
+
+    def update(self, sparsity: Sparsity) -> None:
+        """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
+
+        Args:
+            sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions;
+                kernels that a mapping does not name stay as they are.
+
+        Raises:
+            ValueError: a sparsity outside [0, 1), a mapping key that matches nothing, or a kernel, or a normalization
+                layer beside one, that holds NaN or infinity. Nothing is changed then.
+            TypeError: a sparsity that is neither a number nor a mapping.
+        """
+        keep = self._keep(sparsity)
+        norms, energies = self._energies()
+        if self.order == "simultaneous":
+            kept = self._updater.choose(energies, tf.constant(keep, tf.int32)).numpy()
+            self._kept = [int(count) for count in kept]
+        else:
+            self._update_in_turn(keep, list(norms))
+        self._enforcement.apply_averages()
+
+    def _update_in_turn(self, keep: Sequence[int], norms: list[Any]) -> None:
+        targets = range(len(self._targets))
+        for target in targets if self.order == "forward" else reversed(targets):
+            energies, _ = self._updater.all_energies(norms)
+            chosen, kept = self._updater.choose_one[target](energies, tf.constant(keep[target], tf.int32))
+            norms[self._targets[target]] = chosen
+            self._kept[target] = int(kept)
+
+    def apply(self) -> None:
+        """Zeroes all pruned weights: after a step of an optimizer that knows nothing of the masks, or after a restore."""
+        self._enforcement.apply()
+
+    def freeze(self) -> None:
+        """Lets optimizers keep pruned weights at zero from now on, by the kernels' constraints, until `release`.
+
+        A training step that you compiled with `tf.function` before must be traced anew; `model.fit` sees to that itself.
+
+        Raises:
+            ValueError: the masks of another pruner or callback are on the model.
+        """
+        self._enforcement.attach()
+
+    def release(self) -> None:
+        """Takes off the model what `freeze` put there. The zeros stay until somebody trains them away."""
+        self._enforcement.release()
+
+    def report(self) -> PruningReport:
+        """What is pruned, layer by layer, and what is skipped and why."""
+        kept = dict(zip(self._paths, self._kept, strict=True))
+        layers = []
+        for kernel in self._recipe.kernels:
+            size, around = kernel.layout.size, self._neighbors[kernel.path]
+            layers.append(
+                LayerReport(
+                    path=kernel.path,
+                    layer_class=type(kernel.layer).__name__,
+                    shape=kernel.layout.shape,
+                    weights=size,
+                    kept=kept.get(kernel.path, size),
+                    previous=around.previous,
+                    following=around.following,
+                    boundaries=around.boundaries,
+                    skipped=self._skipped.get(kernel.path),
+                )
+            )
+        for path, other in self._recipe.others.items():
+            for matrix in other.matrices:
+                size = int(np.prod(matrix.shape))
+                layers.append(
+                    LayerReport(path, other.layer_class, tuple(matrix.shape), size, size, skipped=other.reason)
+                )
+        return PruningReport(tuple(layers))
+
+    def restore(self, masks: Mapping[str, np.ndarray]) -> None:
+        """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
+
+        Raises:
+            ValueError: the paths or shapes are not those of this pruner's kernels.
+        """
+        expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
+        given = {path: tuple(mask.shape) for path, mask in masks.items()}
+        if given != expected:
+            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+        for path, variable in zip(self._paths, self._masks, strict=True):
+            variable.assign(masks[path])
+        self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
+        self.apply()
+
+    def _keep(self, sparsity: Any) -> list[int]:
+        fractions = per_kernel(check_sparsity("sparsity", sparsity), self._paths)
+        if self.allocation.pooled and len(fractions) < len(self._paths):
+            raise ValueError(
+                "allocation='global' ranks all kernels together and takes one sparsity, not a mapping of some of them: "
+                "use filters to leave layers out"
+            )
+        return self.allocation.keep(self._sizes, [fractions.get(path, 0.0) for path in self._paths])
+
+    def _energies(self) -> tuple[Any, Any]:
+        norms, finite = self._updater.measure()
+        for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
+            if not ok:
+                raise ValueError(_not_finite(kernel))
+        energies, finite = self._updater.all_energies(norms)
+        for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
+            if not ok:
+                raise ValueError(
+                    f"the energies around layer {kernel.path!r} are not finite: a normalization layer beside it holds NaN, "
+                    "infinity or a negative variance, or weights beside it are too large for float32"
+                )
+        return norms, energies
+
+
+def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> tuple[Score, Allocation, str]:
+    """The score and allocation objects, and the order, that the arguments stand for.
+
+    Raises:
+        TypeError, ValueError: a choice that is not known, or two that do not go together.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern={pattern!r} is not known in this release: use one of {list(PATTERNS)}")
+    if order not in ORDERS:
+        raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
+    score, allocation = score_choices.get(score), allocations.get(allocation)
+    if order != "simultaneous" and allocation.pooled:
+        raise ValueError(
+            f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels together "
+            "chooses all at once: use order='simultaneous' or allocation='uniform'"
+        )
+    return score, allocation, order
+
+
+def _skipped(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
+    """Why kernels are not pruned, by path.
+
+    Raises:
+        ValueError: none is left.
+    """
+    layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
+    if not layers:
+        seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())
+        raise ValueError(
+            f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, ConvTranspose, "
+            f"SeparableConv or a subclass of them){': ' + seen if seen else ''}"
+        )
+    chosen = filtered(filters, layers)
+    skipped = {path: "left out by filters" for path in layers if path not in chosen}
+    for kernel in recipe.kernels:
+        if not kernel.variable.trainable:
+            skipped[kernel.path] = "frozen: its kernel is not trainable (trainable=False)"
+    if len(skipped) == len(layers):
+        reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
+        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}")
+    return skipped
+
+
+def _override(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]]) -> Override:
+    if not isinstance(neighbors, Mapping):
+        raise TypeError(f"neighbors={neighbors!r}: expected a mapping from layer paths to (paths before, paths after)")
+    numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
+    override: Override = {}
+    for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
+        if isinstance(sides, str) or len(sides) < 2 or any(isinstance(side, str) for side in sides[:2]):
+            raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
+        layout = recipe.kernels[numbers[path]].layout
+        found = []
+        for side, channels, end in ((sides[0], layout.inputs, "outputs"), (sides[1], layout.outputs, "inputs")):
+            for name in side:
+                if name not in numbers:
+                    raise ValueError(
+                        f"neighbors[{path!r}]: {name!r} is no kernel's path: {', '.join(map(repr, numbers))}"
+                    )
+                width = getattr(recipe.kernels[numbers[name]].layout, end)
+                if max(width, channels) % min(width, channels):
+                    raise ValueError(
+                        f"neighbors[{path!r}]: {name!r} has {width} {end}, which do not fit the layer's {channels} channels"
+                    )
+            found.append(tuple(numbers[name] for name in side))
+        override[numbers[path]] = (found[0], found[1])
+    return override
+
+
+def _not_finite(kernel: Any) -> str:
+    weights = compat.value(kernel.variable)
+    if bool(tf.reduce_all(tf.math.is_finite(weights))):
+        return (
+            f"the kernel of layer {kernel.path!r} holds weights as large as {float(tf.reduce_max(tf.abs(weights))):.3g}, "
+            "whose squares do not add up in float32: rescale the layer"
+        )
+    return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"
+
+
+def prune(
+    model: Any,
+    sparsity: Sparsity,
+    *,
+    score: str | Score = "lookahead",
+    allocation: str | Allocation = "uniform",
+    pattern: str = "unstructured",
+    order: str = "simultaneous",
+    filters: Filters = None,
+    neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    verbose: int = 0,
+) -> PruningReport:
+    """Prunes a model once, in place, without training.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.9)
+    >>> round(report.sparsity, 2)
+    0.9
+
+    Args:
+        model: a built Keras model; its kernels are changed in place.
+        sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions.
+        score: as in `Pruner`.
+        allocation: as in `Pruner`.
+        pattern: as in `Pruner`.
+        order: as in `Pruner`.
+        filters: as in `Pruner`.
+        neighbors: as in `Pruner`.
+        verbose: 1 prints the report.
+
+    Returns:
+        A `PruningReport`. To keep the zeros while fine-tuning, pass `tf_lap.PreserveSparsity()` to `fit`.
+
+    Raises:
+        TypeError, ValueError: as `Pruner` and `Pruner.update`; the model is unchanged then.
+    """
+    pruner = Pruner(
+        model, score=score, allocation=allocation, pattern=pattern, order=order, filters=filters, neighbors=neighbors
+    )
+    pruner.update(sparsity)
+    report = pruner.report()
+    if verbose:
+        print(report)
+    return report

@@ -1,0 +1,79 @@
+"""Which rule serves which class: one table for Keras's layers, its operations, and users' own layers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tensorflow as tf
+
+from tf_lap.channels import Call, Flow, common_axis
+
+if TYPE_CHECKING:
+    from tf_lap.kernels import KernelRule
+
+Rule = Callable[[Call], Flow]
+UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
+
+RULES: dict[type, Rule | KernelRule] = {}
+
+
+def register_rule(layer_class: type) -> Callable[[UserRule], UserRule]:
+    """Registers the channel rule of a custom layer class and its subclasses.
+
+    The rule is a function `rule(layer, *energies) -> energy`. Each energy is a float32 vector, one number a
+    channel of that input tensor: the squared norms of what was put into the channel (of length 1 where all
+    channels are alike). The rule returns the same for the output, must be linear in the energies, and uses TensorFlow
+    operations only; variables of the layer may be read with `tf.convert_to_tensor`. Channels stay on
+    the axis that they lie on in the inputs. A rule registered later for the same class replaces the earlier one.
+
+    Example:
+
+    >>> class Residual(keras.layers.Layer):
+    ...     def call(self, inputs):
+    ...         return inputs[0] + 0.5 * inputs[1]
+    >>> @tf_lap.register_rule(Residual)
+    ... def residual_rule(layer, x, branch):
+    ...     return x + 0.25 * branch
+
+    Args:
+        layer_class: a subclass of `keras.layers.Layer`.
+
+    Raises:
+        TypeError: `layer_class` is not a class, or what is decorated is not a function of a layer and energies.
+    """
+    if not isinstance(layer_class, type):
+        raise TypeError(
+            f"register_rule takes a layer class, got {layer_class!r}: "
+            "write @register_rule(MyLayer), then a function of (layer, *energies)."
+        )
+
+    def register(rule: UserRule) -> UserRule:
+        if not callable(rule):
+            raise TypeError(f"the rule of {layer_class.__name__} must be a function, got {rule!r}")
+        RULES[layer_class] = functools.partial(_user_rule, rule)
+        return rule
+
+    return register
+
+
+def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
+    try:
+        inspect.signature(rule).bind(call.layer, *call.inputs)
+    except TypeError as error:
+        raise TypeError(
+            f"the rule registered for {type(call.layer).__name__} does not take (layer, *energies) "
+            f"with {len(call.inputs)} energies, one for each input of layer {call.layer.name!r}: {error}"
+        ) from error
+    axis = common_axis(call.inputs, len(call.output))
+    return Flow(axis, functools.partial(rule, call.layer))
+
+
+def find_rule(layer: Any) -> Rule | KernelRule | None:
+    """The rule of a layer's class or of its nearest base class that has one; None where none has."""
+    for cls in type(layer).__mro__:
+        if cls in RULES:
+            return RULES[cls]
+    return None

@@ -1,0 +1,122 @@
+"""What pruning did, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One layer with a kernel.
+
+    Attributes:
+        path: the layer's path.
+        layer_class: the name of its class.
+        shape: the kernel's shape.
+        weights: how many weights the kernel has.
+        kept: how many of them its mask keeps; all, where it is skipped.
+        previous: paths of the kernels that feed it.
+        following: paths of the kernels that read what it puts out.
+        boundaries: where the way to a kernel ends, with the reason.
+        skipped: why it was not pruned, or None where it was.
+    """
+
+    path: str
+    layer_class: str
+    shape: tuple[int, ...]
+    weights: int
+    kept: int
+    previous: tuple[str, ...] = ()
+    following: tuple[str, ...] = ()
+    boundaries: tuple[str, ...] = ()
+    skipped: str | None = None
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of zeros that the mask puts into the kernel."""
+        return 1.0 - self.kept / self.weights
+
+
+@dataclasses.dataclass(frozen=True)
+class PruningReport:
+    """All layers with a kernel, pruned or skipped, in the order of the graph. `str()` is a table.
+
+    Attributes:
+        layers: a `LayerReport` for each kernel.
+    """
+
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def pruned(self) -> tuple[LayerReport, ...]:
+        """The layers that were pruned."""
+        return tuple(layer for layer in self.layers if layer.skipped is None)
+
+    @property
+    def weights(self) -> int:
+        """How many weights the pruned kernels have."""
+        return sum(layer.weights for layer in self.pruned)
+
+    @property
+    def kept(self) -> int:
+        """How many of them are kept."""
+        return sum(layer.kept for layer in self.pruned)
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of zeros over the pruned kernels."""
+        return 1.0 - self.kept / self.weights if self.weights else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for `json.dumps`."""
+        return {
+            "weights": self.weights,
+            "kept": self.kept,
+            "sparsity": self.sparsity,
+            "layers": [
+                {
+                    **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
+                    "sparsity": layer.sparsity,
+                }
+                for layer in self.layers
+            ],
+        }
+
+    def __str__(self) -> str:
+        rows = [("layer", "class", "kernel", "weights", "kept", "sparsity", "before", "after")]
+        notes = []
+        for layer in self.layers:
+            kept = (f"{layer.kept:,}", f"{layer.sparsity:.2%}") if layer.skipped is None else ("skipped", "")
+            shape = "x".join(map(str, layer.shape))
+            ends = (_names(layer.previous), _names(layer.following))
+            rows.append((layer.path, layer.layer_class, shape, f"{layer.weights:,}", *kept, *ends))
+            if layer.skipped is not None:
+                notes.append(f"skipped {layer.path}: {layer.skipped}")
+        rows.append(("total", "", "", f"{self.weights:,}", f"{self.kept:,}", f"{self.sparsity:.2%}", "", ""))
+        ends = dict.fromkeys(reason for layer in self.layers for reason in layer.boundaries)
+        notes += [f"boundary: {reason}" for reason in ends]
+        return "\n".join([*_table(rows), *notes])
+
+
+def _names(paths: Sequence[str]) -> str:
+    if not paths:
+        return "-"
+    return ", ".join(paths[:2]) + (f" +{len(paths) - 2}" if len(paths) > 2 else "")
+
+
+_NUMBERS = (3, 4, 5)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    rule = "-" * max(map(len, lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]

@@ -1,0 +1,130 @@
+"""One mask update, on the device: energies, scores, selection, masks, weights zeroed.
+
+Everything here is TensorFlow operations over the model's variables; what crosses to the host is one flag a kernel,
+so that a kernel that is not finite is named before anything changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.allocation import Allocation
+from tf_lap.energy import Energies, Norms, kernel_norms, sweep
+from tf_lap.graph import Recipe
+from tf_lap.scores import Score
+from tf_lap.selection import keep_largest, rank_keys
+
+Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
+"""Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Updater:
+    """The traced functions of one pruner.
+
+    Attributes:
+        recipe: the resolved model.
+        targets: which kernels of the recipe are pruned.
+        masks: a bool variable for each target, True where the weight stays.
+        score: how much a weight matters.
+        allocation: whether kernels are ranked apart or together.
+        override: neighbours given by the user.
+        choose_one: for each target a function of energies and of a count: it chooses and applies this target's
+            mask, and returns the norms of its kernel afterwards, and the count kept.
+    """
+
+    recipe: Recipe
+    targets: Sequence[int]
+    masks: Sequence[tf.Variable]
+    score: Score
+    allocation: Allocation
+    override: Override
+    choose_one: Sequence[Any] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        # Traced once for each instance; counts and energies come as tensors, so nothing is traced again.
+        for name in ("measure", "all_energies", "choose"):
+            object.__setattr__(self, name, tf.function(getattr(self, name), autograph=False))
+        one_by_one = [
+            tf.function(functools.partial(self._choose_one, i), autograph=False) for i, _ in enumerate(self.targets)
+        ]
+        object.__setattr__(self, "choose_one", one_by_one)
+
+    def measure(self) -> tuple[Norms, tf.Tensor]:
+        """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
+        norms = kernel_norms(self.recipe)
+        return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
+
+    def all_energies(self, norms: Norms) -> tuple[Energies, tf.Tensor]:
+        """The energies around all kernels, and a flag for each: whether they are finite."""
+        if self.score.looks:
+            incoming, outgoing = sweep(self.recipe, norms)
+            for kernel, (previous, following) in self.override.items():
+                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0])
+                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1])
+        else:
+            incoming = [tf.ones_like(read)[tf.newaxis] for read, _ in norms]
+            outgoing = [tf.ones_like(put)[tf.newaxis] for _, put in norms]
+        finite = [
+            tf.math.is_finite(tf.reduce_sum(tf.sqrt(back)) + tf.reduce_sum(tf.sqrt(ahead)))
+            for back, ahead in zip(incoming, outgoing, strict=True)
+        ]
+        return (incoming, outgoing), tf.stack(finite)
+
+    def choose(self, energies: Energies, keep: tf.Tensor) -> tf.Tensor:
+        """Chooses and applies the masks of all targets; returns how many weights each keeps.
+
+        Args:
+            energies: as `all_energies` gives them.
+            keep: int32, a count for each target, or one for all of them where they are pooled.
+        """
+        if self.allocation.pooled:
+            keys = [self._keys(i, energies) for i in range(len(self.targets))]
+            return tf.stack([self._apply(i, mask) for i, mask in enumerate(keep_largest(keys, keep[0]))])
+        return tf.stack(
+            [self._apply(i, keep_largest([self._keys(i, energies)], keep[i])[0]) for i in range(len(self.targets))]
+        )
+
+    def _choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count."""
+        kept = self._apply(target, keep_largest([self._keys(target, energies)], keep)[0])
+        kernel = self.recipe.kernels[self.targets[target]]
+        with tf.control_dependencies([kept]):
+            return kernel.layout.norms(compat.value(kernel.variable)), kept
+
+    def _keys(self, target: int, energies: Energies) -> tf.Tensor:
+        number = self.targets[target]
+        kernel = self.recipe.kernels[number]
+        scores = self.score.score(kernel, compat.value(kernel.variable), energies[0][number], energies[1][number])
+        return rank_keys(self.allocation.comparable(scores, self.score.norm_order), self.masks[target])
+
+    def _apply(self, target: int, chosen: tf.Tensor) -> tf.Tensor:
+        mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable
+        # Where fewer live weights are left than asked for, pruned ones must not come back to make up the number.
+        mask.assign(chosen & mask)
+        weights = tf.convert_to_tensor(variable)
+        compat.assign(variable, tf.where(mask, weights, tf.zeros([], weights.dtype)))
+        return tf.math.count_nonzero(mask, dtype=tf.int32)
+
+
+def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
+    """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, ones where there is no neighbour.
+
+    A neighbour with a multiple of the channels (behind a Flatten) adds up over it; one with a fraction of them repeats.
+    """
+    if not norms:
+        return tf.ones_like(like)[tf.newaxis]
+    width = like.shape[0]
+    parts = []
+    for norm in norms:
+        if norm.shape[0] >= width:
+            parts.append(tf.reduce_sum(tf.reshape(norm, (-1, width)), axis=0))
+        else:
+            parts.append(tf.tile(norm, [width // norm.shape[0]]))
+    return tf.add_n(parts)[tf.newaxis]
