@@ -242,7 +242,7 @@ def value(variable: Any) -> tf.Tensor:
 
 def constant(argument: Any) -> tuple[int, ...] | None:
     """The shape of a call's argument that is a number, an array, a tensor or a variable; None for anything else."""
-    if isinstance(argument, (bool, str, bytes)) or argument is None:
+    if argument is None or isinstance(argument, (bool, str, bytes)) or keras.backend.is_keras_tensor(argument):
         return None
     if isinstance(argument, (int, float)):
         return ()

@@ -207,7 +207,7 @@ def divide(call: Call) -> Flow:
 
 def _constant_operand(call: Call) -> tuple[Any, tuple[int, ...]]:
     for operand in (*call.args, *call.kwargs.values()):
-        shape = None if keras.backend.is_keras_tensor(operand) else compat.constant(operand)
+        shape = compat.constant(operand)
         if shape is not None:
             return operand, shape
     raise Boundary(f"its constant operand cannot be read from {call.args!r}")
