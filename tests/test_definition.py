@@ -1,10 +1,10 @@
 """The definition, by brute force: zeroing a weight changes the operator around it by exactly its score.
 
 On a linear network the operator around a kernel maps what enters its producers to what leaves its consumers, all
-producers and all consumers stacked. Here it is evaluated on unit vectors, cut at every other kernel. Convolutions have strides as long as their taps, so that every position is read once, and a norm
-over positions is a norm over taps; each consumer's part is taken at one of its output positions. The definition speaks
-of operators side by side, so no two ways lead from one kernel to another: where they do (a depth multiplier, x + x),
-scores add their squares up.
+producers and all consumers stacked. Here it is evaluated on unit vectors, cut at every other kernel. Convolutions have
+strides as long as their taps, so that every position is read once, and a norm over positions is a norm over taps; each
+consumer's part is taken at one of its output positions. The definition speaks of operators side by side, so no two ways
+lead from one kernel to another: where they do (a depth multiplier, x + x), scores add their squares up.
 """
 
 import keras
@@ -21,7 +21,7 @@ KERNELS = (keras.layers.Dense, keras.layers.Conv1D)
 
 
 def convolve(x, kernel, groups=1):
-    """A convolution whose stride is its number of taps: `(rows, length, inputs)` to `(rows, length / taps, outputs)`."""
+    """A convolution whose stride is its number of taps, from `(rows, length, inputs)`."""
     taps, inputs, outputs = kernel.shape
     windows = x.reshape(len(x), -1, taps, groups, inputs)
     grouped = kernel.reshape(taps, inputs, groups, outputs // groups)

@@ -26,10 +26,11 @@ def test_masks_are_the_authors(case):
 
 
 def test_all_cases_are_there():
-    assert {(c.score, c.allocation, c.order) for c in CASES} >= {
-        ("lookahead", "uniform", "simultaneous"),
-        ("lookahead", "uniform", "forward"),
-        ("lookahead", "uniform", "backward"),
-        ("lookahead", "global", "simultaneous"),
+    assert {(case.score, case.allocation, case.order, case.batch_norm) for case in CASES} == {
+        ("lookahead", "uniform", "simultaneous", False),
+        ("lookahead", "uniform", "simultaneous", True),
+        ("lookahead", "uniform", "forward", False),
+        ("lookahead", "global", "simultaneous", False),
+        ("magnitude", "uniform", "simultaneous", False),
     }
     assert len(CASES) == 6

@@ -9,8 +9,8 @@ from tf_lap.callbacks import LAPCallback as LAPCallback
 from tf_lap.callbacks import PreserveSparsity as PreserveSparsity
 from tf_lap.energy import ChannelEnergies as ChannelEnergies
 from tf_lap.energy import channel_energies as channel_energies
-from tf_lap.graph import Neighbors as Neighbors
-from tf_lap.graph import neighbors as neighbors
+from tf_lap.neighborhood import Neighbors as Neighbors
+from tf_lap.neighborhood import neighbors as neighbors
 from tf_lap.pruner import Pruner as Pruner
 from tf_lap.pruner import prune as prune
 from tf_lap.registry import register_rule as register_rule

@@ -65,8 +65,9 @@ class Global(Configurable):
         """
         if len(set(sparsities)) > 1:
             raise ValueError(
-                f"allocation='global' ranks all kernels together and takes one sparsity, got {sorted(set(sparsities))}: "
-                "pass a number, use filters to leave layers out, or use allocation='uniform' with the mapping"
+                "allocation='global' ranks all kernels together and takes one sparsity, "
+                f"got {sorted(set(sparsities))}: pass a number, use filters to leave layers out, "
+                "or use allocation='uniform' with the mapping"
             )
         return [max(len(sizes), keep_count(sum(sizes), sparsities[0]))]
 

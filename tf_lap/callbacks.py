@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from tf_lap import backup, compat
 from tf_lap.allocation import Allocation
+from tf_lap.arguments import check_choices
 from tf_lap.enforce import Enforcement, holder
 from tf_lap.graph import resolve
 from tf_lap.matching import Filters
-from tf_lap.pruner import Pruner, check_choices
+from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
@@ -29,8 +30,8 @@ class LAPCallback(keras.callbacks.Callback):
     """Prunes a model while `model.fit` trains it.
 
     Masks are updated when the schedule says so, and enforced inside the compiled training step in between.
-    When training ends, the weights are exactly as sparse as the schedule's end, and nothing of the callback is left on the
-    model: it saves, loads and exports like any Keras model. Each epoch's logs hold `"sparsity"`, the fraction of
+    When training ends, the weights are exactly as sparse as the schedule's end, and nothing of the callback is left on
+    the model: it saves, loads and exports like any Keras model. Each epoch's logs hold `"sparsity"`, the fraction of
     zeros over the pruned kernels; list callbacks that read the logs, such as TensorBoard, behind this one.
 
     Used again for the same model, the callback goes on where it was: steps count on, zeros stay.
@@ -122,6 +123,7 @@ class LAPCallback(keras.callbacks.Callback):
             self._pruner.release()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Resolves the model and checks everything that can be checked before training."""
         other = _active.get(self.model)
         if other is not None and other is not self and other.params is self.params:
             raise ValueError("two LAPCallbacks in one fit: pass one, with a mapping of sparsities where layers differ")
@@ -136,6 +138,7 @@ class LAPCallback(keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Warns, in the first epoch, where the training is too short for the schedule."""
         # Here, and not in on_train_begin, because only here the epoch to start with is known.
         last = getattr(self.pruning_schedule, "last_step", None)
         steps = self.params.get("steps")
@@ -150,6 +153,7 @@ class LAPCallback(keras.callbacks.Callback):
             )
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes hold of the kernels at the first batch."""
         self._batch = batch
         if self._started:
             return
@@ -164,16 +168,19 @@ class LAPCallback(keras.callbacks.Callback):
             self._update(range(self.step, self.step + 1))
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Counts the steps done, and updates the masks where one of them is due."""
         steps = self.params.get("steps")
         last = batch if not steps else min(batch, steps - 1)  # a short last execution runs fewer steps than it is asked
         done = self.step + max(last - self._batch, 0) + 1
         self._update(range(self.step + 1, done + 1))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes pruned weights that another callback may have swapped in."""
         if self._started:
             self._known().apply()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds `sparsity` to the logs, and saves the backup."""
         pruner = self._known()
         # A callback may have put the optimizer's averages in place of the weights.
         pruner.apply()
@@ -182,6 +189,7 @@ class LAPCallback(keras.callbacks.Callback):
         self._save()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes pruned weights a last time and lets go of the model."""
         pruner = self._known()
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
@@ -255,10 +263,12 @@ class PreserveSparsity(keras.callbacks.Callback):
         self._enforcement: Enforcement | None = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes off what an interrupted fit left."""
         _release_leftovers(self.model)
         self._enforcement = None
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes the zeros for its masks at the first batch, when weights are restored."""
         if self._enforcement is None:
             kernels = [kernel for kernel in resolve(self.model).kernels if kernel.variable.trainable]
             masks = [tf.Variable(tf.not_equal(tf.convert_to_tensor(k.variable), 0), trainable=False) for k in kernels]
@@ -267,14 +277,17 @@ class PreserveSparsity(keras.callbacks.Callback):
             self._enforcement.attach()
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes weights that another callback may have swapped in."""
         if self._enforcement is not None:
             self._enforcement.apply()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes weights that another callback may have swapped in."""
         if self._enforcement is not None:
             self._enforcement.apply()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Lets go of the model."""
         self.release()
 
     def release(self) -> None:

@@ -19,28 +19,6 @@ from keras.src.backend.common import global_state
 from keras.src.ops.function import Function
 from keras.src.ops.operation import Operation
 
-__all__ = [
-    "Network",
-    "Node",
-    "assign",
-    "check_model",
-    "constant",
-    "get_constraint",
-    "is_kernel_variable",
-    "is_keras_own",
-    "iterations",
-    "moving_averages",
-    "network",
-    "own_weights",
-    "refresh_train_function",
-    "set_constraint",
-    "sublayers",
-    "tensor_name",
-    "trace",
-    "trace_model",
-    "value",
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Node:
@@ -213,7 +191,7 @@ def sublayers(layer: Any) -> list[Any]:
     """The layers directly inside a layer or a model."""
     if isinstance(layer, Operation) and not isinstance(layer, keras.Layer):
         return []
-    return [sub for sub in layer._flatten_layers(include_self=False, recursive=False)]
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def _descendants(layer: Any) -> list[Any]:

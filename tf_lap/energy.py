@@ -35,7 +35,7 @@ class ChannelEnergies(NamedTuple):
 
 
 def kernel_norms(recipe: Recipe) -> Norms:
-    """For each kernel the energies that it reads, `(inputs,)`, and puts out, `(outputs,)`: one pass over its weights."""
+    """For each kernel the energies that it reads, `(inputs,)`, and puts out, `(outputs,)`, in one pass over it."""
     return [kernel.layout.norms(compat.value(kernel.variable)) for kernel in recipe.kernels]
 
 

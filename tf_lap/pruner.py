@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import allocation as allocations
-from tf_lap import compat
-from tf_lap import scores as score_choices
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.arguments import check_choices, given_neighbors, not_finite, skipped_kernels
 from tf_lap.enforce import Enforcement
-from tf_lap.graph import Recipe, find_neighbors, resolve
-from tf_lap.matching import Filters, filtered, lookup
+from tf_lap.graph import resolve
+from tf_lap.matching import Filters
+from tf_lap.neighborhood import find_neighbors
 from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
-from tf_lap.update import Override, Updater
-
-ORDERS = ("simultaneous", "forward", "backward")
-PATTERNS = ("unstructured",)
+from tf_lap.update import Updater
 
 
 class Pruner:
@@ -70,14 +66,14 @@ class Pruner:
         self.model = model
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
-        self._skipped = _skipped(self._recipe, filters, model)
+        self._skipped = skipped_kernels(self._recipe, filters, model)
         kernels = self._recipe.kernels
         self._targets = [i for i, kernel in enumerate(kernels) if kernel.path not in self._skipped]
         self._paths = [kernels[i].path for i in self._targets]
         self._sizes = [kernels[i].layout.size for i in self._targets]
         self._kept = list(self._sizes)
         self._masks = [tf.Variable(tf.ones(kernels[i].layout.shape, tf.bool), trainable=False) for i in self._targets]
-        override = _override(self._recipe, neighbors or {})
+        override = given_neighbors(self._recipe, neighbors or {})
         for number in override:
             path = kernels[number].path
             previous, following = ([kernels[k].path for k in side] for side in override[number])
@@ -111,8 +107,8 @@ class Pruner:
         """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
 
         Args:
-            sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions;
-                kernels that a mapping does not name stay as they are.
+            sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
+                fractions; kernels that a mapping does not name stay as they are.
 
         Raises:
             ValueError: a sparsity outside [0, 1), a mapping key that matches nothing, or a kernel, or a normalization
@@ -137,13 +133,14 @@ class Pruner:
             self._kept[target] = int(kept)
 
     def apply(self) -> None:
-        """Zeroes all pruned weights: after a step of an optimizer that knows nothing of the masks, or after a restore."""
+        """Zeroes all pruned weights: after an optimizer's step that knows nothing of the masks, or after a restore."""
         self._enforcement.apply()
 
     def freeze(self) -> None:
         """Lets optimizers keep pruned weights at zero from now on, by the kernels' constraints, until `release`.
 
-        A training step that you compiled with `tf.function` before must be traced anew; `model.fit` sees to that itself.
+        A training step of your own that was traced by `tf.function` before must be traced anew; for `model.fit` this
+        is done here.
 
         Raises:
             ValueError: the masks of another pruner or callback are on the model.
@@ -209,94 +206,15 @@ class Pruner:
         norms, finite = self._updater.measure()
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
-                raise ValueError(_not_finite(kernel))
+                raise ValueError(not_finite(kernel))
         energies, finite = self._updater.all_energies(norms)
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
                 raise ValueError(
-                    f"the energies around layer {kernel.path!r} are not finite: a normalization layer beside it holds NaN, "
-                    "infinity or a negative variance, or weights beside it are too large for float32"
+                    f"the energies around layer {kernel.path!r} are not finite: a normalization layer beside it "
+                    "holds NaN, infinity or a negative variance, or weights beside it are too large for float32"
                 )
         return norms, energies
-
-
-def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> tuple[Score, Allocation, str]:
-    """The score and allocation objects, and the order, that the arguments stand for.
-
-    Raises:
-        TypeError, ValueError: a choice that is not known, or two that do not go together.
-    """
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r} is not known in this release: use one of {list(PATTERNS)}")
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
-    score, allocation = score_choices.get(score), allocations.get(allocation)
-    if order != "simultaneous" and allocation.pooled:
-        raise ValueError(
-            f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels together "
-            "chooses all at once: use order='simultaneous' or allocation='uniform'"
-        )
-    return score, allocation, order
-
-
-def _skipped(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
-    """Why kernels are not pruned, by path.
-
-    Raises:
-        ValueError: none is left.
-    """
-    layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
-    if not layers:
-        seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())
-        raise ValueError(
-            f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, ConvTranspose, "
-            f"SeparableConv or a subclass of them){': ' + seen if seen else ''}"
-        )
-    chosen = filtered(filters, layers)
-    skipped = {path: "left out by filters" for path in layers if path not in chosen}
-    for kernel in recipe.kernels:
-        if not kernel.variable.trainable:
-            skipped[kernel.path] = "frozen: its kernel is not trainable (trainable=False)"
-    if len(skipped) == len(layers):
-        reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
-        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}")
-    return skipped
-
-
-def _override(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]]) -> Override:
-    if not isinstance(neighbors, Mapping):
-        raise TypeError(f"neighbors={neighbors!r}: expected a mapping from layer paths to (paths before, paths after)")
-    numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
-    override: Override = {}
-    for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
-        if isinstance(sides, str) or len(sides) < 2 or any(isinstance(side, str) for side in sides[:2]):
-            raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
-        layout = recipe.kernels[numbers[path]].layout
-        found = []
-        for side, channels, end in ((sides[0], layout.inputs, "outputs"), (sides[1], layout.outputs, "inputs")):
-            for name in side:
-                if name not in numbers:
-                    raise ValueError(
-                        f"neighbors[{path!r}]: {name!r} is no kernel's path: {', '.join(map(repr, numbers))}"
-                    )
-                width = getattr(recipe.kernels[numbers[name]].layout, end)
-                if max(width, channels) % min(width, channels):
-                    raise ValueError(
-                        f"neighbors[{path!r}]: {name!r} has {width} {end}, which do not fit the layer's {channels} channels"
-                    )
-            found.append(tuple(numbers[name] for name in side))
-        override[numbers[path]] = (found[0], found[1])
-    return override
-
-
-def _not_finite(kernel: Any) -> str:
-    weights = compat.value(kernel.variable)
-    if bool(tf.reduce_all(tf.math.is_finite(weights))):
-        return (
-            f"the kernel of layer {kernel.path!r} holds weights as large as {float(tf.reduce_max(tf.abs(weights))):.3g}, "
-            "whose squares do not add up in float32: rescale the layer"
-        )
-    return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"
 
 
 def prune(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 _LOW = 16
+_ROW = 256
 
 
 def rank_keys(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
@@ -65,9 +66,17 @@ def _histogram(digits: list[tf.Tensor], size: int) -> tf.Tensor:
 
 def _kth_largest(histogram: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The bin that holds the k-th largest, and how many lie in higher bins."""
-    from_top = tf.cumsum(histogram, reverse=True)
-    bin_ = tf.math.count_nonzero(from_top >= k, dtype=tf.int32) - 1
-    return bin_, from_top[bin_] - histogram[bin_]
+    # Row by row, so that the running sums are short.
+    table = tf.reshape(histogram, (-1, _ROW))
+    row, above_row = _search(tf.reduce_sum(table, axis=1), k)
+    column, above = _search(table[row], k - above_row)
+    return row * _ROW + column, above_row + above
+
+
+def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    from_top = tf.cumsum(counts, reverse=True)
+    index = tf.math.count_nonzero(from_top >= k, dtype=tf.int32) - 1
+    return index, from_top[index] - counts[index]
 
 
 def _cut(k: tf.Tensor, threshold: tf.Tensor, tied: tf.Tensor, count: tf.Tensor, quota: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,94 @@
+import keras
+import numpy as np
+import pytest
+
+import tf_lap
+from tf_lap.allocation import Global, Uniform, get, keep_count, per_kernel
+
+
+@pytest.mark.parametrize(
+    ("size", "sparsity", "kept"),
+    [(10, 0.75, 2), (6, 0.75, 2), (2, 0.75, 1), (10, 0.99, 1), (1, 0.5, 1), (7, 0.0, 7), (3, 0.5, 2), (5, 0.5, 2)],
+)
+def test_counts_round_half_to_even_and_leave_one(size, sparsity, kept):
+    assert keep_count(size, sparsity) == kept
+
+
+def test_a_path_wins_over_an_expression_and_the_first_expression_over_the_next():
+    paths = ["conv", "conv_1", "head/dense", "dense"]
+    assert per_kernel({"conv": 0.1, "^conv": 0.2, "dense": 0.3, "head": 0.4}, paths) == {
+        "conv": 0.1,
+        "conv_1": 0.2,
+        "head/dense": 0.4,
+        "dense": 0.3,
+    }
+
+
+def test_an_expression_that_matches_nothing_lists_the_paths():
+    with pytest.raises(ValueError, match=r"sparsity: 'lstm' matches no layer.*'conv', 'dense'"):
+        per_kernel({"lstm": 0.5}, ["conv", "dense"])
+    with pytest.raises(ValueError, match="'conv\\(' is not a regular expression"):
+        per_kernel({"conv(": 0.5}, ["conv"])
+
+
+def chain(*widths):
+    layers = [keras.layers.Dense(width, name=f"dense_{i}") for i, width in enumerate(widths[1:])]
+    return keras.Sequential([keras.Input(widths[:1]), *layers])
+
+
+def test_a_mapping_prunes_each_layer_to_its_own_sparsity():
+    model = chain(10, 20, 20, 5)
+    report = tf_lap.prune(model, {"dense_0": 0.5, "dense_[12]": 0.9})
+    assert [layer.kept for layer in report.layers] == [100, 40, 10]
+    assert [np.count_nonzero(layer.kernel) for layer in model.layers] == [100, 40, 10]
+
+
+def test_layers_that_a_mapping_does_not_name_stay_whole():
+    model = chain(10, 20, 5)
+    before = model.layers[1].kernel.numpy()
+    tf_lap.prune(model, {"dense_0": 0.5})
+    np.testing.assert_array_equal(model.layers[1].kernel, before)
+
+
+@pytest.mark.parametrize(("score", "order"), [("magnitude", 2), ("lookahead", 4)])
+def test_global_ranks_all_kernels_by_normalised_scores(score, order):
+    model = chain(10, 20, 20, 5)
+    weights = [layer.kernel.numpy().astype(np.float64) for layer in model.layers]
+    scores = [np.abs(w) for w in weights]
+    if score == "lookahead":
+        for i, w in enumerate(weights):
+            before = np.linalg.norm(weights[i - 1], axis=0) if i else np.ones(len(w))
+            after = np.linalg.norm(weights[i + 1], axis=1) if i + 1 < len(weights) else np.ones(w.shape[1])
+            scores[i] = np.abs(w) * before[:, None] * after
+    ranked = np.concatenate([(s / np.linalg.norm(s.ravel(), ord=order)).ravel() for s in scores])
+    keep = round(ranked.size * 0.3)
+    expected = ranked >= np.sort(ranked)[-keep]
+    pruner = tf_lap.Pruner(model, score=score, allocation="global")
+    pruner.update(0.7)
+    np.testing.assert_array_equal(np.concatenate([m.numpy().ravel() for m in pruner.masks.values()]), expected)
+
+
+def test_global_leaves_every_kernel_at_least_one_weight():
+    model = chain(10, 20, 20, 5)
+    model.layers[1].kernel.assign(model.layers[1].kernel * 1e-12)
+    report = tf_lap.prune(model, 0.995, score="magnitude", allocation="global")
+    assert report.kept == round(700 * (1 - 0.995))
+    assert min(layer.kept for layer in report.layers) >= 1
+
+
+def test_global_takes_one_sparsity():
+    with pytest.raises(ValueError, match="takes one sparsity, not a mapping of some"):
+        tf_lap.prune(chain(4, 4, 4), {"dense_0": 0.5}, allocation="global")
+    with pytest.raises(ValueError, match=r"takes one sparsity, got \[0.5, 0.6\]"):
+        tf_lap.prune(chain(4, 4, 4), {"dense_0": 0.5, "dense_1": 0.6}, allocation="global")
+
+
+def test_it_is_given_by_name_or_object():
+    assert get("uniform") == Uniform()
+    assert get("global") == Global.from_config(Global().get_config())
+    with pytest.raises(ValueError, match=r"allocation='erdos' is not known: use one of \['global', 'uniform'\]"):
+        get("erdos")
+    with pytest.raises(TypeError, match="it is a class, not an object"):
+        get(Uniform)
+    with pytest.raises(TypeError, match="it has no keep, comparable, pooled"):
+        get(0.5)

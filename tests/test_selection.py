@@ -1,0 +1,52 @@
+import numpy as np
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tf_lap.selection import keep_largest, rank_keys
+
+SCORES = st.one_of(
+    st.floats(0, width=32, allow_nan=False),  # denormals and infinity among them
+    st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, 1e-45, 3.4e38, float("inf")]),
+)
+
+
+def reference(scores, live, keep):
+    """The mask of a stable sort: largest first, pruned ones last, ties by flat index."""
+    order = sorted(range(len(scores)), key=lambda i: (not live[i], -scores[i] if live[i] else 0, i))
+    mask = np.zeros(len(scores), bool)
+    mask[order[:keep]] = True
+    return mask
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_the_mask_is_that_of_a_stable_sort(data):
+    scores = data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES))
+    live = data.draw(arrays(bool, len(scores)))
+    keep = data.draw(st.integers(1, len(scores)))
+    (mask,) = keep_largest([rank_keys(scores, live)], tf.constant(keep))
+    np.testing.assert_array_equal(mask, reference(scores, live, keep))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_several_kernels_are_ranked_as_if_they_were_one(data):
+    parts = [data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES)) for _ in range(3)]
+    together = np.concatenate(parts)
+    keep = data.draw(st.integers(1, len(together)))
+    masks = keep_largest([rank_keys(p, np.ones(p.shape, bool)) for p in parts], tf.constant(keep))
+    expected = reference(together, np.ones(len(together), bool), keep)
+    np.testing.assert_array_equal(np.concatenate(masks), expected)
+
+
+def test_it_is_exact_for_a_million_scores_with_many_ties():
+    scores = np.random.default_rng(0).integers(0, 1000, (1000, 1000)).astype(np.float32)
+    select = tf.function(lambda s, k: keep_largest([rank_keys(s, tf.ones_like(s, tf.bool))], k))
+    for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
+        (mask,) = select(scores, tf.constant(keep))
+        order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]
+        expected = np.zeros(scores.size, bool)
+        expected[order] = True
+        np.testing.assert_array_equal(mask, expected.reshape(scores.shape))

@@ -1,0 +1,107 @@
+"""The arguments that every way to prune takes, checked against the model before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lap import allocation as allocations
+from tf_lap import compat
+from tf_lap import scores as score_choices
+from tf_lap.allocation import Allocation
+from tf_lap.graph import Kernel, Recipe
+from tf_lap.matching import Filters, filtered, lookup
+from tf_lap.scores import Score
+from tf_lap.update import Override
+
+ORDERS = ("simultaneous", "forward", "backward")
+PATTERNS = ("unstructured",)
+
+
+def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> tuple[Score, Allocation, str]:
+    """The score and allocation objects, and the order, that the arguments stand for.
+
+    Raises:
+        TypeError, ValueError: a choice that is not known, or two that do not go together.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern={pattern!r} is not known in this release: use one of {list(PATTERNS)}")
+    if order not in ORDERS:
+        raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
+    score, allocation = score_choices.get(score), allocations.get(allocation)
+    if order != "simultaneous" and allocation.pooled:
+        raise ValueError(
+            f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
+            "together chooses all at once: use order='simultaneous' or allocation='uniform'"
+        )
+    return score, allocation, order
+
+
+def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
+    """Why kernels are not pruned, by path.
+
+    Raises:
+        ValueError: none is left.
+    """
+    layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
+    if not layers:
+        seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())
+        raise ValueError(
+            f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, ConvTranspose, "
+            f"SeparableConv or a subclass of them){': ' + seen if seen else ''}"
+        )
+    chosen = filtered(filters, layers)
+    skipped = {path: "left out by filters" for path in layers if path not in chosen}
+    for kernel in recipe.kernels:
+        if not kernel.variable.trainable:
+            skipped[kernel.path] = "frozen: its kernel is not trainable (trainable=False)"
+    if len(skipped) == len(layers):
+        reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
+        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}")
+    return skipped
+
+
+def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]]) -> Override:
+    """The neighbours that the user gives in place of the graph's, as numbers of kernels.
+
+    Raises:
+        TypeError, ValueError: a mapping of another form, paths that are not there, or channels that do not fit.
+    """
+    if not isinstance(neighbors, Mapping):
+        raise TypeError(f"neighbors={neighbors!r}: expected a mapping from layer paths to (paths before, paths after)")
+    numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
+    override: Override = {}
+    for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
+        if isinstance(sides, str) or len(sides) < 2 or any(isinstance(side, str) for side in sides[:2]):
+            raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
+        layout = recipe.kernels[numbers[path]].layout
+        found = []
+        for side, channels, end in ((sides[0], layout.inputs, "outputs"), (sides[1], layout.outputs, "inputs")):
+            for name in side:
+                if name not in numbers:
+                    raise ValueError(
+                        f"neighbors[{path!r}]: {name!r} is no kernel's path: {', '.join(map(repr, numbers))}"
+                    )
+                width = getattr(recipe.kernels[numbers[name]].layout, end)
+                if max(width, channels) % min(width, channels):
+                    raise ValueError(
+                        f"neighbors[{path!r}]: {name!r} has {width} {end}, "
+                        f"which do not fit the layer's {channels} channels"
+                    )
+            found.append(tuple(numbers[name] for name in side))
+        override[numbers[path]] = (found[0], found[1])
+    return override
+
+
+def not_finite(kernel: Kernel) -> str:
+    """Which kernel is not finite, and what to do about it."""
+    weights = compat.value(kernel.variable)
+    if bool(tf.reduce_all(tf.math.is_finite(weights))):
+        largest = float(tf.reduce_max(tf.abs(weights)))
+        return (
+            f"the kernel of layer {kernel.path!r} holds weights as large as {largest:.3g}, "
+            "whose squares do not add up in float32: rescale the layer"
+        )
+    return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"
