@@ -129,7 +129,6 @@ def test_no_warnings(run):
     assert [w for w in run.warnings if not issubclass(w.category, unseen)] == []
 
 
-@pytest.mark.xfail(strict=True, reason="TensorFlow takes the traced functions of several pruners for retracing")
 def test_nothing_is_logged(run):
     assert run.logged == []
 

@@ -3,18 +3,52 @@
 Park, Lee, Mo, Shin: "Lookahead: A Far-sighted Alternative of Magnitude-based Pruning", ICLR 2020.
 """
 
-from tf_lap import allocation as allocation
-from tf_lap import scores as scores
-from tf_lap.callbacks import LAPCallback as LAPCallback
-from tf_lap.callbacks import PreserveSparsity as PreserveSparsity
-from tf_lap.energy import ChannelEnergies as ChannelEnergies
-from tf_lap.energy import channel_energies as channel_energies
-from tf_lap.neighborhood import Neighbors as Neighbors
-from tf_lap.neighborhood import neighbors as neighbors
-from tf_lap.pruner import Pruner as Pruner
-from tf_lap.pruner import prune as prune
-from tf_lap.registry import register_rule as register_rule
-from tf_lap.report import PruningReport as PruningReport
-from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf_lap import allocation as allocation
+    from tf_lap import scores as scores
+    from tf_lap.callbacks import LAPCallback as LAPCallback
+    from tf_lap.callbacks import PreserveSparsity as PreserveSparsity
+    from tf_lap.energy import ChannelEnergies as ChannelEnergies
+    from tf_lap.energy import channel_energies as channel_energies
+    from tf_lap.neighborhood import Neighbors as Neighbors
+    from tf_lap.neighborhood import neighbors as neighbors
+    from tf_lap.pruner import Pruner as Pruner
+    from tf_lap.pruner import prune as prune
+    from tf_lap.registry import register_rule as register_rule
+    from tf_lap.report import PruningReport as PruningReport
+    from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
 
 __version__ = "0.1.0"
+
+# Imported when first asked for, so that `tf-lap --help` does not wait for TensorFlow.
+_HOMES = {
+    "LAPCallback": "callbacks",
+    "PreserveSparsity": "callbacks",
+    "ChannelEnergies": "energy",
+    "channel_energies": "energy",
+    "Neighbors": "neighborhood",
+    "neighbors": "neighborhood",
+    "Pruner": "pruner",
+    "prune": "pruner",
+    "register_rule": "registry",
+    "PruningReport": "report",
+    "LookaheadPruningSchedule": "schedule",
+}
+_MODULES = ("allocation", "scores")
+
+__all__ = [*_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tf_lap.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tf_lap' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tf_lap.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

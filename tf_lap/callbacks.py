@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 import weakref
@@ -54,12 +55,13 @@ class LAPCallback(keras.callbacks.Callback):
         neighbors: as in `Pruner`.
         backup_dir: where to keep masks and step while training, so that a crashed training that
             `keras.callbacks.BackupAndRestore` resumes goes on with the same zeros. Removed when training ends.
-        log_dir: where to write each kernel's sparsity as TensorBoard summaries.
+        log_dir: where to write each kernel's sparsity as TensorBoard summaries; needs the tensorboard package.
         verbose: 1 prints a line at each update.
 
     Raises:
         TypeError, ValueError: a schedule that cannot be called, a choice that is not known; and at the start of `fit`
             whatever `Pruner` raises, or that another LAPCallback prunes the model in this fit already.
+        ImportError: `log_dir` is given, and tensorboard is not installed.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class LAPCallback(keras.callbacks.Callback):
                 "for example LookaheadPruningSchedule(0.9, end_step=1000)"
             )
         check_choices(score, allocation, pattern, order)
+        if log_dir is not None:
+            _require_tensorboard()
         self.pruning_schedule = pruning_schedule
         self._choices = {
             "score": score,
@@ -296,6 +300,15 @@ class PreserveSparsity(keras.callbacks.Callback):
             self._enforcement.apply()
             self._enforcement.release()
             self._enforcement = None
+
+
+def _require_tensorboard() -> None:
+    try:
+        importlib.import_module("tensorboard")
+    except ImportError as error:
+        raise ImportError(
+            "log_dir needs the tensorboard package: pip install tensorboard, or leave log_dir out"
+        ) from error
 
 
 def _release_leftovers(model: Any) -> None:

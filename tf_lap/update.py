@@ -50,7 +50,8 @@ class Updater:
     def __post_init__(self) -> None:
         # Traced once for each instance; counts and energies come as tensors, so nothing is traced again.
         for name in ("measure", "all_energies", "choose"):
-            object.__setattr__(self, name, tf.function(getattr(self, name), autograph=False))
+            # A partial: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
+            object.__setattr__(self, name, tf.function(functools.partial(getattr(self, name)), autograph=False))
         one_by_one = [
             tf.function(functools.partial(self._choose_one, i), autograph=False) for i, _ in enumerate(self.targets)
         ]

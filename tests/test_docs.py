@@ -1,0 +1,72 @@
+"""What the documents show runs as it stands, and says what they say."""
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import tf_lap
+
+ROOT = Path(__file__).parent.parent
+MODULES = [f"tf_lap.{module.name}" for module in pkgutil.iter_modules(tf_lap.__path__)]
+
+
+def names():
+    """What the examples in docstrings speak of."""
+    rng = np.random.default_rng(0)
+    layers = [keras.Input((64,)), keras.layers.Dense(32, activation="relu", name="dense")]
+    layers += [keras.layers.Dense(16, activation="relu", name="dense_1"), keras.layers.Dense(10, name="dense_2")]
+    model = keras.Sequential(layers)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    x, y = rng.standard_normal((64, 64)).astype(np.float32), rng.integers(0, 10, 64)
+    return {"tf_lap": tf_lap, "keras": keras, "model": model, "x": x, "y": y}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_run(module):
+    for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module)):
+        if test.examples:
+            test.globs.update(names())
+            output = io.StringIO()
+            result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=output.write)
+            assert result.failed == 0, output.getvalue()
+
+
+@pytest.mark.parametrize("name", [n for n in tf_lap.__all__ if n not in ("ChannelEnergies", "Neighbors", "PruningReport")])
+def test_public_functions_and_classes_show_an_example(name):
+    public = getattr(tf_lap, name)
+    if callable(public):
+        assert ">>>" in public.__doc__, name
+
+
+def code_blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_readmes_example_runs():
+    example, *others = code_blocks(ROOT / "README.md")
+    assert not others
+    assert len([line for line in example.splitlines() if line.strip()]) == 10
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(example, "README.md", "exec"), {})
+    assert "sparsity" in output.getvalue()
+
+
+def test_the_readme_names_every_argument_of_prune_and_the_callback():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    import inspect
+
+    for function in (tf_lap.prune, tf_lap.LAPCallback):
+        for argument in inspect.signature(function).parameters:
+            assert f"`{argument}`" in readme or argument == "model", argument
+
+
+def test_the_changelog_speaks_of_this_version():
+    assert f"## {tf_lap.__version__}" in (ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,203 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_lap
+from tf_lap.energy import energy_function
+from tf_lap.graph import resolve
+from tf_lap.kernels import Layout
+
+layers = keras.layers
+
+# What would run Python, or copy to the host, or read a file, inside the graph.
+HOST_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction", "Print", "PrintV2", "HostConst", "_HostCast"}
+
+
+def randomized(model, seed=0):
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        drawn = rng.standard_normal(variable.shape)
+        variable.assign(np.abs(drawn) + 0.2 if "variance" in variable.name else drawn)
+    return model
+
+
+def small_convolutional():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.SeparableConv2D(8, 3, padding="same", depth_multiplier=2, name="separable")(x)
+    y = layers.Conv2D(8, 1, groups=4, name="grouped")(x)
+    x = layers.Dense(5, name="dense")(layers.Flatten()(layers.ReLU()(x + y)))
+    return randomized(keras.Model(inputs, x))
+
+
+def all_ops(function):
+    graph = function.get_concrete_function().graph
+    ops = list(graph.get_operations())
+    for name in graph.as_graph_def().library.function:
+        ops += [tf.compat.v1.NodeDef(name=n.name, op=n.op) for n in name.node_def]
+    return ops
+
+
+def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
+    model = small_convolutional()
+    function = energy_function(resolve(model))
+    ops = all_ops(function)
+    assert len(ops) > 50
+    kinds = {op.op if isinstance(op, tf.compat.v1.NodeDef) else op.type for op in ops}
+    assert not kinds & HOST_OPS
+    assert not {kind for kind in kinds if "Py" in kind or "Host" in kind or "File" in kind}
+    # Every constant is a shape, an axis or a scalar: no weight went through NumPy into the graph.
+    graph = function.get_concrete_function().graph
+    constants = [op for op in graph.get_operations() if op.type == "Const"]
+    largest = max(op.outputs[0].shape.num_elements() for op in constants)
+    assert largest <= 8
+    kernels = {v.value.ref() for v in model.variables if "kernel" in v.name}
+    assert kernels <= {v.ref() for v in function.get_concrete_function().variables}
+
+
+def test_the_traced_sweep_sees_new_weights():
+    model = small_convolutional()
+    recipe = resolve(model)
+    function = energy_function(recipe)
+    function()
+    randomized(model, seed=1)
+    again = function()
+    assert function.experimental_get_tracing_count() == 1
+    fresh = tf_lap.channel_energies(model)
+    for kernel, incoming, outgoing in zip(recipe.kernels, *again, strict=True):
+        np.testing.assert_allclose(incoming[0], fresh[kernel.path].incoming, rtol=1e-6)
+        np.testing.assert_allclose(outgoing[0], fresh[kernel.path].outgoing, rtol=1e-6)
+
+
+def test_the_sweep_compiles_with_xla():
+    recipe = resolve(small_convolutional())
+    function = energy_function(recipe)
+    compiled = tf.function(function.python_function, jit_compile=True, autograph=False)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), function(), compiled())
+
+
+def test_energies_of_a_chain_are_the_squared_norms_of_its_neighbours():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5), layers.ReLU(), layers.Dense(6), layers.Dense(3)])
+    first, second, third = (layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel"))
+    energies = list(tf_lap.channel_energies(model).values())
+    np.testing.assert_array_equal(energies[0].incoming, np.ones(4))
+    np.testing.assert_allclose(energies[0].outgoing, np.sum(second**2, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(energies[1].incoming, np.sum(first**2, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(energies[1].outgoing, np.sum(third**2, axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(energies[2].outgoing, np.ones(3))
+    assert energies[1].incoming.dtype == np.float32
+
+
+def test_a_separable_convolution_is_a_depthwise_one_and_a_pointwise_one():
+    together = keras.Sequential([keras.Input((9, 9, 3)), layers.Conv2D(4, 3, name="a")])
+    together.add(layers.SeparableConv2D(6, 3, depth_multiplier=2, name="b"))
+    together.add(layers.Conv2D(2, 1, name="c"))
+    apart = keras.Sequential([keras.Input((9, 9, 3)), layers.Conv2D(4, 3, name="a")])
+    apart.add(layers.DepthwiseConv2D(3, depth_multiplier=2))
+    apart.add(layers.Conv2D(6, 1, name="b"))
+    apart.add(layers.Conv2D(2, 1, name="c"))
+    randomized(together)
+    a, b, c = (together.get_layer(name) for name in "abc")
+    apart.get_layer("a").kernel.assign(a.kernel)
+    apart.layers[1].kernel.assign(b.depthwise_kernel)
+    apart.get_layer("b").kernel.assign(b.pointwise_kernel)
+    apart.get_layer("c").kernel.assign(c.kernel)
+    ours, expected = tf_lap.channel_energies(together), tf_lap.channel_energies(apart)
+    for path in "abc":
+        np.testing.assert_allclose(ours[path].incoming, expected[path].incoming, rtol=1e-6)
+        np.testing.assert_allclose(ours[path].outgoing, expected[path].outgoing, rtol=1e-6)
+
+
+def test_a_depth_multiplier_repeats_each_channel_in_a_row():
+    model = keras.Sequential([keras.Input((4, 2)), layers.Dense(3, name="before")])
+    model.add(layers.DepthwiseConv1D(2, depth_multiplier=2, name="depthwise"))
+    model.add(layers.Dense(5, name="after"))
+    randomized(model)
+    put = np.sum(model.get_layer("before").kernel.numpy() ** 2, axis=0)
+    taps = np.sum(model.get_layer("depthwise").kernel.numpy() ** 2, axis=0)
+    read = np.sum(model.get_layer("after").kernel.numpy() ** 2, axis=1)
+    energies = tf_lap.channel_energies(model)
+    np.testing.assert_allclose(energies["after"].incoming, (put[:, None] * taps).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(energies["before"].outgoing, np.sum(read.reshape(3, 2) * taps, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("flatten", ["channels_first", "channels_last"])
+def test_channels_first_flattens_in_its_exact_order(flatten):
+    first = keras.Input((3, 6, 5))
+    x = layers.Conv2D(4, 3, data_format="channels_first", name="conv")(first)
+    x = layers.BatchNormalization(axis=1, name="bn")(x)
+    x = layers.MaxPooling2D(1, data_format="channels_first")(x)
+    x = layers.Flatten(data_format=flatten)(x)
+    model = randomized(keras.Model(first, layers.Dense(7, name="dense")(x)))
+    assert tf_lap.neighbors(model)["dense"].previous == ("conv",)
+    bn, conv, dense = (model.get_layer(name) for name in ("bn", "conv", "dense"))
+    scale = bn.gamma.numpy() ** 2 / (bn.moving_variance.numpy() + bn.epsilon)
+    put = np.sum(conv.kernel.numpy() ** 2, axis=(0, 1, 2)) * scale
+    read = np.sum(dense.kernel.numpy() ** 2, axis=1)
+    positions = 4 * 3
+    if flatten == "channels_first":  # Keras transposes to channels last before it flattens
+        incoming, outgoing = np.tile(put, positions), read.reshape(positions, 4).sum(axis=0)
+    else:
+        incoming, outgoing = np.repeat(put, positions), read.reshape(4, positions).sum(axis=1)
+    energies = tf_lap.channel_energies(model)
+    np.testing.assert_allclose(energies["dense"].incoming, incoming, rtol=1e-5)
+    np.testing.assert_allclose(energies["conv"].outgoing, outgoing * scale, rtol=1e-5)
+
+
+def test_a_shared_layer_has_energies_for_each_use():
+    inputs = keras.Input((4,))
+    shared = layers.Dense(4, name="shared")
+    model = keras.Model(inputs, layers.Dense(2, name="last")(shared(layers.ReLU()(shared(inputs)))))
+    kernel, last = shared.kernel.numpy(), model.get_layer("last").kernel.numpy()
+    energies = tf_lap.channel_energies(model)["shared"]
+    assert energies.incoming.shape == energies.outgoing.shape == (2, 4)
+    np.testing.assert_allclose(energies.incoming, [np.ones(4), np.sum(kernel**2, axis=0)], rtol=1e-6)
+    np.testing.assert_allclose(energies.outgoing, [np.sum(kernel**2, axis=1), np.sum(last**2, axis=1)], rtol=1e-6)
+
+
+CONVOLUTIONS = [
+    (layers.Conv1D(6, 3), (9, 4)),
+    (layers.Conv1D(6, 3, groups=2), (9, 4)),
+    (layers.Conv2D(6, (2, 3), groups=2), (9, 9, 4)),
+    (layers.Conv3D(6, 2, groups=2), (5, 5, 5, 4)),
+    (layers.Conv1DTranspose(6, 3), (9, 4)),
+    (layers.Conv2DTranspose(6, (2, 3)), (9, 9, 4)),
+    (layers.Conv3DTranspose(6, 2), (5, 5, 5, 4)),
+    (layers.SeparableConv1D(6, 3, depth_multiplier=2), (9, 4)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda v: getattr(v, "name", None))
+def test_norms_are_those_of_the_weights_that_touch_a_channel(layer, shape):
+    """Each weight is found out by what it does: which output it moves when one input channel is on."""
+    model = keras.Sequential([keras.Input(shape), layer])
+    (kernel,) = resolve(randomized(model)).kernels
+    weights = kernel.variable.numpy()
+    read, put = kernel.layout.norms(tf.constant(weights))
+    expected_read, expected_put = np.zeros(kernel.layout.inputs), np.zeros(kernel.layout.outputs)
+    matrix = np.sum(weights**2, axis=tuple(range(weights.ndim - 2)))
+    if kernel.layout.swapped:
+        matrix = matrix.T
+    per_group = kernel.layout.outputs // kernel.layout.groups
+    for (row, column), square in np.ndenumerate(matrix):
+        expected_read[column // per_group * len(matrix) + row] += square
+        expected_put[column] += square
+    np.testing.assert_allclose(read, expected_read, rtol=1e-5)
+    np.testing.assert_allclose(put, expected_put, rtol=1e-5)
+    incoming, outgoing = np.arange(1.0, len(read) + 1), np.arange(1.0, len(put) + 1)
+    gain = kernel.layout.outer(tf.constant(incoming), tf.constant(outgoing)).numpy()
+    gain = gain.T if kernel.layout.swapped else gain
+    for (row, column), value in np.ndenumerate(gain):
+        assert value == incoming[column // per_group * len(matrix) + row] * outgoing[column]
+
+
+def test_a_transposed_convolution_reads_and_puts_what_its_kernel_says():
+    model = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2DTranspose(5, 2, use_bias=False)])
+    kernel = model.layers[0].kernel.numpy()  # (height, width, outputs, inputs)
+    x = np.zeros((1, 4, 4, 3), np.float32)
+    x[0, 1, 1, 2] = 1.0
+    assert Layout(kernel.shape, swapped=True).outputs == 5
+    read, _ = Layout(kernel.shape, swapped=True).norms(tf.constant(kernel))
+    np.testing.assert_allclose(np.sum(np.square(model(x))), read[2], rtol=1e-5)

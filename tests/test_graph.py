@@ -1,0 +1,278 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_lap
+from tf_lap.graph import Wall, resolve
+
+layers = keras.layers
+
+
+def names(neighbors):
+    return {path: (n.previous, n.following) for path, n in neighbors.items()}
+
+
+def test_nested_models_are_inlined_at_any_depth():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="deep")], name="inner")
+    inputs = keras.Input((3,))
+    functional = keras.Model(inputs, inner(layers.Dense(4, name="before")(inputs)), name="functional")
+    model = keras.Sequential([keras.Input((3,)), functional, layers.ReLU(), layers.Dense(2, name="head")])
+    assert names(tf_lap.neighbors(model)) == {
+        "functional/before": ((), ("functional/inner/deep",)),
+        "functional/inner/deep": (("functional/before",), ("head",)),
+        "head": (("functional/inner/deep",), ()),
+    }
+
+
+def test_a_nested_model_used_twice_is_shared_layer_by_layer():
+    tower = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="a"), layers.Dense(4, name="b")], name="tower")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(1, name="head")(tower(tower(inputs))))
+    assert {k.path: k.uses for k in resolve(model).kernels} == {"tower/a": 2, "tower/b": 2, "head": 1}
+    assert tf_lap.neighbors(model)["tower/b"].following == ("tower/a", "head")
+
+
+def test_a_layer_called_from_another_model_too_counts_this_model_only():
+    shared = layers.Dense(4, name="shared")
+    inputs = keras.Input((4,))
+    other = keras.Model(inputs, layers.Dense(9, name="elsewhere")(shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(shared(inputs)))
+    assert names(tf_lap.neighbors(model)) == {"shared": ((), ("head",)), "head": (("shared",), ())}
+    assert "elsewhere" in tf_lap.neighbors(other)
+
+
+def test_several_inputs_and_outputs():
+    left, right = keras.Input((3,), name="left"), keras.Input((5,), name="right")
+    a, b = layers.Dense(4, name="a")(left), layers.Dense(4, name="b")(right)
+    joined = layers.Concatenate()([a, b])
+    out = layers.Dense(2, name="out")(joined)
+    model = keras.Model({"left": left, "right": right}, {"joined": joined, "out": out})
+    found = tf_lap.neighbors(model)
+    assert names(found) == {"a": ((), ("out",)), "b": ((), ("out",)), "out": (("a", "b"), ())}
+    assert found["a"].boundaries == ("network input 'left'", "network output 'concatenate'")
+    energies = tf_lap.channel_energies(model)
+    read = np.sum(model.get_layer("out").kernel.numpy() ** 2, axis=1)
+    np.testing.assert_allclose(energies["b"].outgoing, read[4:] + 1, rtol=1e-6)
+
+
+def test_operators_between_tensors_are_followed():
+    inputs = keras.Input((4,))
+    a, b = layers.Dense(4, name="a")(inputs), layers.Dense(4, name="b")(inputs)
+    x = keras.ops.relu(a + b) * 2.0 - a * b
+    x = keras.ops.concatenate([x, 3.0 * a], axis=-1)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(1.0 - x / 4.0))
+    assert not [step for step in resolve(model).steps if isinstance(step, Wall)]
+    put = {n: np.sum(model.get_layer(n).kernel.numpy() ** 2, axis=0) for n in "ab"}
+    first = (put["a"] + put["b"]) * 4 + put["a"] + put["b"]
+    incoming = tf_lap.channel_energies(model)["out"].incoming
+    np.testing.assert_allclose(incoming, np.concatenate([first, 9 * put["a"]]) / 16, rtol=1e-5)
+
+
+def test_a_gate_is_broadcast_over_its_channels():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 1, name="features")(inputs)
+    gate = layers.Conv2D(1, 1, activation="sigmoid", name="gate")(x)
+    model = keras.Model(inputs, layers.Conv2D(2, 1, name="out")(layers.Multiply()([x, gate])))
+    energies = tf_lap.channel_energies(model)
+    put = {n: np.sum(model.get_layer(n).kernel.numpy() ** 2, axis=(0, 1, 2)) for n in ("features", "gate")}
+    read = np.sum(model.get_layer("out").kernel.numpy() ** 2, axis=(0, 1, 3))
+    np.testing.assert_allclose(energies["out"].incoming, put["features"] + put["gate"], rtol=1e-5)
+    np.testing.assert_allclose(energies["gate"].outgoing, [np.sum(read)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", [(16, 6), (96,), (4, 24)])
+def test_a_reshape_that_keeps_channels_last_tiles_them(target):
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Reshape(target)(layers.Conv2D(6, 1, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="dense")(x))
+    put = np.sum(model.get_layer("conv").kernel.numpy() ** 2, axis=(0, 1, 2))
+    incoming = tf_lap.channel_energies(model)["dense"].incoming
+    np.testing.assert_allclose(incoming, np.tile(put, target[-1] // 6), rtol=1e-6)
+
+
+def test_a_reshape_that_mixes_channels_is_a_boundary_with_its_reason():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Reshape((32, 3), name="mix")(layers.Conv2D(6, 1, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="dense")(x))
+    found = tf_lap.neighbors(model)
+    assert found["conv"].following == found["dense"].previous == ()
+    (reason,) = (r for r in found["dense"].boundaries if "network" not in r)
+    assert reason == (
+        "Reshape 'mix': reshapes (None, 4, 4, 6) with channels on axis 3 to (None, 32, 3), which mixes channels"
+    )
+    np.testing.assert_array_equal(tf_lap.channel_energies(model)["dense"].incoming, np.ones(3))
+    np.testing.assert_array_equal(tf_lap.channel_energies(model)["conv"].outgoing, np.ones(6))
+
+
+def test_channels_that_are_permuted_away_and_back_are_followed():
+    inputs = keras.Input((4, 3))
+    x = layers.Permute((2, 1))(layers.Dense(6, name="first")(inputs))
+    away = keras.Model(inputs, layers.Dense(5, name="mixer")(x))
+    assert tf_lap.neighbors(away)["mixer"].previous == ()
+    assert "carries channels on axis 1" in tf_lap.neighbors(away)["mixer"].boundaries[0]
+    back = keras.Model(inputs, layers.Dense(5, name="second")(layers.Permute((2, 1))(x)))
+    assert tf_lap.neighbors(back)["second"].previous == ("first",)
+
+
+def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_named():
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(20, 8, name="words")(inputs)
+    x = layers.MultiHeadAttention(2, 4, name="attend")(x, x)
+    x = layers.LSTM(7, name="memory")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    report = tf_lap.prune(model, 0.5)
+    assert [layer.path for layer in report.pruned] == ["head"]
+    skipped = {layer.path: layer.skipped for layer in report.layers if layer.skipped}
+    assert skipped["words"] == "Embedding has no kernel rule"
+    assert skipped["memory/lstm_cell"] == "LSTMCell has no kernel rule"
+    assert skipped["attend/query"] == "EinsumDense has no kernel rule"
+    assert "LSTM 'memory' has no channel rule" in tf_lap.neighbors(model)["head"].boundaries
+    assert "boundary: LSTM 'memory' has no channel rule" in str(report)
+
+
+class Block(layers.Layer):
+    """A custom layer that holds kernels and joins them with keras.ops."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Dense(units, name="first"), layers.Dense(units, name="second")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], self.first.units))
+
+    def call(self, x):
+        return x + self.second(keras.ops.relu(self.first(x)))
+
+
+class RawTensorFlow(Block):
+    def call(self, x):
+        return tf.matmul(x, self.first.kernel) + tf.matmul(x, self.second.kernel)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_custom_layer_is_followed_through_its_call():
+    inputs = keras.Input((4,))
+    x = Block(4, name="block")(layers.Dense(4, name="stem")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    assert names(tf_lap.neighbors(model)) == {
+        "stem": ((), ("block/first", "head")),
+        "block/first": (("stem",), ("block/second",)),
+        "block/second": (("block/first",), ("head",)),
+        "head": (("stem", "block/second"), ()),
+    }
+
+
+def test_following_a_custom_layer_leaves_no_trace_on_it():
+    block = Block(4, name="block")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, block(inputs))
+    nodes = [len(layer._inbound_nodes) for layer in (block, block.first, block.second)]
+    name = layers.Add().name
+    tf_lap.neighbors(model)
+    assert [len(layer._inbound_nodes) for layer in (block, block.first, block.second)] == nodes
+    following = layers.Add().name
+    assert int(following.split("_")[-1]) == (int(name.split("_")[-1]) if "_" in name else 0) + 1
+
+
+def test_kernels_inside_a_layer_that_cannot_be_followed_are_pruned_between_boundaries():
+    inputs = keras.Input((4,))
+    x = RawTensorFlow(4, name="raw")(layers.Dense(4, name="stem")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    found = tf_lap.neighbors(model)
+    assert found["raw/first"].previous == found["raw/first"].following == ()
+    assert "RawTensorFlow 'raw': its call cannot be followed" in found["raw/first"].boundaries[0]
+    assert "tf_lap.register_rule" in found["stem"].boundaries[1]
+    np.testing.assert_array_equal(tf_lap.channel_energies(model)["raw/first"].incoming, np.ones(4))
+    report = tf_lap.prune(model, 0.5)
+    assert [layer.kept for layer in report.layers] == [8, 4, 8, 8]
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(5, name="first"), layers.Dense(3, name="second")
+
+    def call(self, x):
+        return self.second(keras.ops.relu(self.first(x)))
+
+
+class Opaque(Subclassed):
+    def call(self, x):
+        return tf.nn.relu(self.second(self.first(x)))
+
+
+def test_a_subclassed_model_is_followed_through_its_call():
+    model = Subclassed()
+    model(np.zeros((2, 4), np.float32))
+    assert names(tf_lap.neighbors(model)) == {"first": ((), ("second",)), "second": (("first",), ())}
+
+
+def test_a_subclassed_model_that_cannot_be_followed_is_still_pruned():
+    model = Opaque()
+    model(np.zeros((2, 4), np.float32))
+    assert "cannot be followed" in tf_lap.neighbors(model)["first"].boundaries[0]
+    assert [layer.kept for layer in tf_lap.prune(model, 0.5).layers] == [10, 8]
+
+
+class Scaled(layers.Layer):
+    """Two inputs and a learned scale, in raw TensorFlow that cannot be followed."""
+
+    def build(self, shapes):
+        self.scale = self.add_weight(shape=(shapes[0][-1],), initializer="ones")
+
+    def call(self, inputs):
+        return tf.add(inputs[0], inputs[1] * tf.convert_to_tensor(self.scale))
+
+    def compute_output_shape(self, shapes):
+        return shapes[0]
+
+
+def test_register_rule_cures_a_boundary_in_five_lines():
+    inputs = keras.Input((4,))
+    a, b = layers.Dense(4, name="a")(inputs), layers.Dense(4, name="b")(inputs)
+    x = Scaled(name="scaled")([a, b])
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    model.get_layer("scaled").scale.assign([1.0, 2.0, 3.0, 4.0])
+    assert tf_lap.neighbors(model)["out"].previous == ()
+    assert "Scaled 'scaled'" in str(tf_lap.prune(model, 0.0))
+
+    @tf_lap.register_rule(Scaled)
+    def scaled_rule(layer, x, branch):
+        scale = tf.convert_to_tensor(layer.scale)
+        return x + branch * scale**2
+
+    assert tf_lap.neighbors(model)["out"].previous == ("a", "b")
+    put = {n: np.sum(model.get_layer(n).kernel.numpy() ** 2, axis=0) for n in "ab"}
+    energies = tf_lap.channel_energies(model)
+    np.testing.assert_allclose(energies["out"].incoming, put["a"] + put["b"] * [1, 4, 9, 16], rtol=1e-5)
+    read = np.sum(model.get_layer("out").kernel.numpy() ** 2, axis=1)
+    np.testing.assert_allclose(energies["b"].outgoing, read * [1, 4, 9, 16], rtol=1e-5)
+
+
+def test_a_rule_of_the_wrong_form_says_so():
+    with pytest.raises(TypeError, match="register_rule takes a layer class, got 'Scaled'"):
+        tf_lap.register_rule("Scaled")
+    with pytest.raises(TypeError, match="the rule of Block must be a function"):
+        tf_lap.register_rule(Block)(3)
+
+    class Twice(layers.Layer):
+        def call(self, x):
+            return x
+
+    tf_lap.register_rule(Twice)(lambda layer, x, y: x)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(Twice(name="twice")(inputs)))
+    with pytest.raises(TypeError, match=r"rule registered for Twice does not take .* with 1 energies"):
+        tf_lap.neighbors(model)
+
+
+def test_a_subclass_of_dense_is_a_kernel():
+    class MyDense(layers.Dense):
+        pass
+
+    model = keras.Sequential([keras.Input((4,)), MyDense(6, name="mine"), layers.Dense(2, name="head")])
+    assert names(tf_lap.neighbors(model)) == {"mine": ((), ("head",)), "head": (("mine",), ())}
