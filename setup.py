@@ -23,14 +23,13 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.21",
-        "keras>=3.15",
         "tensorflow-model-optimization>=0.8.1",
         "numpy>=1.26",
         "absl-py>=1.2",
     ],
     extras_require={
         "demo": DEMO,
-        "test": [*DEMO, "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"],
+        "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.18"],
     },
     entry_points={"console_scripts": ["tf-lap=tf_lap.cli:main"]},
     classifiers=[

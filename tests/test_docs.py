@@ -39,7 +39,9 @@ def test_examples_in_docstrings_run(module):
             assert result.failed == 0, output.getvalue()
 
 
-@pytest.mark.parametrize("name", [n for n in tf_lap.__all__ if n not in ("ChannelEnergies", "Neighbors", "PruningReport")])
+@pytest.mark.parametrize(
+    "name", [n for n in tf_lap.__all__ if n not in ("ChannelEnergies", "Neighbors", "PruningReport")]
+)
 def test_public_functions_and_classes_show_an_example(name):
     public = getattr(tf_lap, name)
     if callable(public):

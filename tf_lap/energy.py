@@ -100,8 +100,8 @@ def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
     Example:
 
     >>> energies = tf_lap.channel_energies(model)
-    >>> energies["dense_1"].incoming.shape  # the layer has 64 inputs
-    (64,)
+    >>> energies["dense_1"].incoming.shape  # the layer has 32 inputs
+    (32,)
 
     Args:
         model: a built Keras model.
