@@ -3,6 +3,7 @@
 import contextlib
 import doctest
 import importlib
+import inspect
 import io
 import pkgutil
 import re
@@ -63,8 +64,6 @@ def test_the_readmes_example_runs():
 
 def test_the_readme_names_every_argument_of_prune_and_the_callback():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    import inspect
-
     for function in (tf_lap.prune, tf_lap.LAPCallback):
         for argument in inspect.signature(function).parameters:
             assert f"`{argument}`" in readme or argument == "model", argument

@@ -23,8 +23,9 @@ from tf_lap.report import PruningReport
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
 
-# Which callback prunes which model now; an entry that a fit left behind when it was interrupted is harmless.
-_active: weakref.WeakKeyDictionary[Any, LAPCallback] = weakref.WeakKeyDictionary()
+# Which callback prunes which model now. Both ends are weak: a callback holds its model, and would keep the entry alive.
+# An entry that a fit left behind when it was interrupted is harmless.
+_active: weakref.WeakKeyDictionary[Any, weakref.ref[LAPCallback]] = weakref.WeakKeyDictionary()
 
 
 class LAPCallback(keras.callbacks.Callback):
@@ -128,7 +129,8 @@ class LAPCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
-        other = _active.get(self.model)
+        other = _active.get(self.model, lambda: None)()
+        # Keras hands all callbacks of one fit the same dictionary of parameters.
         if other is not None and other is not self and other.params is self.params:
             raise ValueError("two LAPCallbacks in one fit: pass one, with a mapping of sparsities where layers differ")
         if self._pruner is None or self._pruner.model is not self.model:
@@ -136,7 +138,7 @@ class LAPCallback(keras.callbacks.Callback):
             pruner.check(self._sparsity_at(self.step))
             self._pruner, self.step = pruner, 0
         _release_leftovers(self.model)
-        _active[self.model] = self
+        _active[self.model] = weakref.ref(self)
         self._started = False
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))

@@ -249,7 +249,8 @@ def refresh_train_function(model: Any) -> None:
     A step traced by an earlier `fit` knows nothing of constraints set since, nor that they were removed.
     """
     if getattr(model, "compiled", False):
-        model.make_train_function(force=True)
+        model.train_function = None
+        model.make_train_function()
 
 
 def moving_averages(model: Any, variables: list[Any]) -> list[Any | None]:
