@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.energy import energy_function
+from tf_lap.energy import kernel_norms, sweep
 from tf_lap.graph import resolve
 from tf_lap.kernels import Layout
 
@@ -32,50 +32,61 @@ def small_convolutional():
     return randomized(keras.Model(inputs, x))
 
 
-def all_ops(function):
-    graph = function.get_concrete_function().graph
-    ops = list(graph.get_operations())
-    for name in graph.as_graph_def().library.function:
-        ops += [tf.compat.v1.NodeDef(name=n.name, op=n.op) for n in name.node_def]
-    return ops
+def concrete_functions(model):
+    """What a pruner runs from its second update on: variables to norms, and norms to all energies."""
+    traced = tf_lap.Pruner(model)._updater.traced
+    measure = traced.measure.get_concrete_function()
+    norms, _ = measure()
+    return measure, traced.all_energies.get_concrete_function(norms)
+
+
+def ops_of(function):
+    graph = function.graph
+    inner = [node.op for f in graph.as_graph_def().library.function for node in f.node_def]
+    return {op.type for op in graph.get_operations()} | set(inner)
 
 
 def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
     model = small_convolutional()
-    function = energy_function(resolve(model))
-    ops = all_ops(function)
-    assert len(ops) > 50
-    kinds = {op.op if isinstance(op, tf.compat.v1.NodeDef) else op.type for op in ops}
-    assert not kinds & HOST_OPS
-    assert not {kind for kind in kinds if "Py" in kind or "Host" in kind or "File" in kind}
-    # Every constant is a shape, an axis or a scalar: no weight went through NumPy into the graph.
-    graph = function.get_concrete_function().graph
-    constants = [op for op in graph.get_operations() if op.type == "Const"]
-    largest = max(op.outputs[0].shape.num_elements() for op in constants)
-    assert largest <= 8
-    kernels = {v.value.ref() for v in model.variables if "kernel" in v.name}
-    assert kernels <= {v.ref() for v in function.get_concrete_function().variables}
+    measure, all_energies = concrete_functions(model)
+    for function in (measure, all_energies):
+        kinds = ops_of(function)
+        assert "Mul" in kinds or "Square" in kinds
+        assert not kinds & HOST_OPS
+        assert not {kind for kind in kinds if "Py" in kind or "Host" in kind or "File" in kind}
+        # Every constant is a shape, an axis or a scalar: no weight went through NumPy into the graph.
+        constants = [op for op in function.graph.get_operations() if op.type == "Const"]
+        assert max(op.outputs[0].shape.num_elements() for op in constants) <= 8
+    kernels = [v for v in model.trainable_variables if v.name in ("kernel", "pointwise_kernel")]
+    assert len(kernels) == 4
+    assert {v.value.ref() for v in kernels} <= {v.ref() for v in measure.variables}
+    # Both directions are in the one graph: what a kernel puts out is differentiated with respect to.
+    assert len(all_energies.structured_outputs[0][1]) == 4
 
 
 def test_the_traced_sweep_sees_new_weights():
     model = small_convolutional()
-    recipe = resolve(model)
-    function = energy_function(recipe)
-    function()
+    traced = tf_lap.Pruner(model)._updater.traced
+    traced.all_energies(traced.measure()[0])
     randomized(model, seed=1)
-    again = function()
-    assert function.experimental_get_tracing_count() == 1
+    (incoming, outgoing), _ = traced.all_energies(traced.measure()[0])
+    assert traced.measure.experimental_get_tracing_count() == 1
+    assert traced.all_energies.experimental_get_tracing_count() == 1
     fresh = tf_lap.channel_energies(model)
-    for kernel, incoming, outgoing in zip(recipe.kernels, *again, strict=True):
-        np.testing.assert_allclose(incoming[0], fresh[kernel.path].incoming, rtol=1e-6)
-        np.testing.assert_allclose(outgoing[0], fresh[kernel.path].outgoing, rtol=1e-6)
+    for path, back, ahead in zip(fresh, incoming, outgoing, strict=True):
+        np.testing.assert_allclose(back[0], fresh[path].incoming, rtol=1e-6)
+        np.testing.assert_allclose(ahead[0], fresh[path].outgoing, rtol=1e-6)
 
 
 def test_the_sweep_compiles_with_xla():
     recipe = resolve(small_convolutional())
-    function = energy_function(recipe)
-    compiled = tf.function(function.python_function, jit_compile=True, autograph=False)
-    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), function(), compiled())
+
+    def energies():
+        return sweep(recipe, kernel_norms(recipe))
+
+    compiled = tf.function(energies, jit_compile=True, autograph=False)
+    assert "HloModule" in compiled.experimental_get_compiler_ir()(stage="hlo")
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), energies(), compiled())
 
 
 def test_energies_of_a_chain_are_the_squared_norms_of_its_neighbours():

@@ -84,16 +84,6 @@ def _stack(uses: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
     return tf.stack(uses) if uses else tf.ones_like(like)[tf.newaxis]
 
 
-def energy_function(recipe: Recipe) -> tf.types.experimental.PolymorphicFunction:
-    """The whole computation, from the model's variables to all energies, as one `tf.function` without arguments."""
-
-    @tf.function(autograph=False)
-    def energies() -> Energies:
-        return sweep(recipe, kernel_norms(recipe))
-
-    return energies
-
-
 def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
     """The energies around each kernel of a model: what lookahead scores multiply a weight by, squared.
 
@@ -113,7 +103,7 @@ def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     recipe = resolve(model)
-    incoming, outgoing = energy_function(recipe)()
+    incoming, outgoing = sweep(recipe, kernel_norms(recipe))
     return {
         kernel.path: ChannelEnergies(_used(back), _used(ahead))
         for kernel, back, ahead in zip(recipe.kernels, incoming, outgoing, strict=True)

@@ -16,7 +16,7 @@ from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
-from tf_lap.update import Updater
+from tf_lap.update import Traced, Updater
 
 
 class Pruner:
@@ -81,6 +81,7 @@ class Pruner:
                 tuple(previous), tuple(following), ("given by the user",)
             )
         self._updater = Updater(self._recipe, self._targets, self._masks, self.score, self.allocation, override)
+        self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
 
@@ -118,17 +119,23 @@ class Pruner:
         keep = self._keep(sparsity)
         norms, energies = self._energies()
         if self.order == "simultaneous":
-            kept = self._updater.choose(energies, tf.constant(keep, tf.int32)).numpy()
+            kept = self._functions.choose(energies, tf.constant(keep, tf.int32)).numpy()
             self._kept = [int(count) for count in kept]
         else:
             self._update_in_turn(keep, list(norms))
+        self._updates += 1
         self._enforcement.apply_averages()
+
+    @property
+    def _functions(self) -> Updater | Traced:
+        # One update in a row of kernels sweeps as often as there are kernels.
+        return self._updater.traced if self._updates or self.order != "simultaneous" else self._updater
 
     def _update_in_turn(self, keep: Sequence[int], norms: list[Any]) -> None:
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = self._updater.all_energies(norms)
-            chosen, kept = self._updater.choose_one[target](energies, tf.constant(keep[target], tf.int32))
+            energies, _ = self._functions.all_energies(norms)
+            chosen, kept = self._functions.choose_one(target, energies, tf.constant(keep[target], tf.int32))
             norms[self._targets[target]] = chosen
             self._kept[target] = int(kept)
 
@@ -203,11 +210,11 @@ class Pruner:
         return self.allocation.keep(self._sizes, [fractions.get(path, 0.0) for path in self._paths])
 
     def _energies(self) -> tuple[Any, Any]:
-        norms, finite = self._updater.measure()
+        norms, finite = self._functions.measure()
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
                 raise ValueError(not_finite(kernel))
-        energies, finite = self._updater.all_energies(norms)
+        energies, finite = self._functions.all_energies(norms)
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
                 raise ValueError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -24,9 +24,18 @@ Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
 
 
+class Traced(NamedTuple):
+    """The functions of an `Updater` as traced ones."""
+
+    measure: Callable[[], tuple[Norms, tf.Tensor]]
+    all_energies: Callable[[Norms], tuple[Energies, tf.Tensor]]
+    choose: Callable[[Energies, tf.Tensor], tf.Tensor]
+    choose_one: Callable[[int, Energies, tf.Tensor], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Updater:
-    """The traced functions of one pruner.
+    """What one pruner computes.
 
     Attributes:
         recipe: the resolved model.
@@ -35,8 +44,6 @@ class Updater:
         score: how much a weight matters.
         allocation: whether kernels are ranked apart or together.
         override: neighbours given by the user.
-        choose_one: for each target a function of energies and of a count: it chooses and applies this target's
-            mask, and returns the norms of its kernel afterwards, and the count kept.
     """
 
     recipe: Recipe
@@ -45,17 +52,22 @@ class Updater:
     score: Score
     allocation: Allocation
     override: Override
-    choose_one: Sequence[Any] = dataclasses.field(init=False)
 
-    def __post_init__(self) -> None:
-        # Traced once for each instance; counts and energies come as tensors, so nothing is traced again.
-        for name in ("measure", "all_energies", "choose"):
-            # A partial: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
-            object.__setattr__(self, name, tf.function(functools.partial(getattr(self, name)), autograph=False))
-        one_by_one = [
-            tf.function(functools.partial(self._choose_one, i), autograph=False) for i, _ in enumerate(self.targets)
-        ]
-        object.__setattr__(self, "choose_one", one_by_one)
+    @functools.cached_property
+    def traced(self) -> Traced:
+        """The same functions, traced once each: counts and energies are tensors, so nothing is traced again.
+
+        Tracing takes as long as tens of plain calls: worth it from the second update on.
+        """
+        # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
+        trace = functools.partial(tf.function, autograph=False)
+        one_by_one = [trace(functools.partial(self.choose_one, target)) for target in range(len(self.targets))]
+        return Traced(
+            trace(functools.partial(self.measure)),
+            trace(functools.partial(self.all_energies)),
+            trace(functools.partial(self.choose)),
+            lambda target, energies, keep: one_by_one[target](energies, keep),
+        )
 
     def measure(self) -> tuple[Norms, tf.Tensor]:
         """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
@@ -92,8 +104,14 @@ class Updater:
             [self._apply(i, keep_largest([self._keys(i, energies)], keep[i])[0]) for i in range(len(self.targets))]
         )
 
-    def _choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count."""
+    def choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count.
+
+        Args:
+            target: which one, a Python integer.
+            energies: as `all_energies` gives them.
+            keep: an int32 scalar.
+        """
         kept = self._apply(target, keep_largest([self._keys(target, energies)], keep)[0])
         kernel = self.recipe.kernels[self.targets[target]]
         with tf.control_dependencies([kept]):
