@@ -299,6 +299,16 @@ def test_a_crashed_training_goes_on_with_the_same_zeros(tmp_path):
     assert not list((tmp_path / "masks").iterdir())
 
 
+def test_restored_best_weights_get_the_zeros_too():
+    model = compiled(optimizer=keras.optimizers.SGD(0.5))
+    x, y = data()
+    stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
+    callback = tf_lap.LAPCallback(polynomial(end_step=15, frequency=2))
+    model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, callback], verbose=0)
+    assert stopping.best_epoch < 2
+    assert_exact(model)
+
+
 def test_a_backup_of_another_model_is_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(3)])

@@ -16,6 +16,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.ops import core as core_ops  # noqa: F401  (the classes behind keras.ops are not public; `rules` needs them)
+from keras.src.ops import math as math_ops  # noqa: F401
+from keras.src.ops import nn as nn_ops  # noqa: F401
+from keras.src.ops import numpy as numpy_ops  # noqa: F401
 from keras.src.ops.function import Function
 from keras.src.ops.operation import Operation
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import tf_lap.rules  # noqa: F401  (fills the table that find_rule reads)
 from tf_lap import compat
 from tf_lap.channels import Boundary, Call, Signal, Transform, format_axis, require_axis
 from tf_lap.kernels import KernelRule, Layout

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.channels import Call, Flow
-from tf_lap.registry import RULES
-from tf_lap.rules import depthwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,20 +99,3 @@ class KernelRule:
         if not compat.is_kernel_variable(self.kernel(layer)):
             return "its kernel is not a floating-point variable (LoRA or quantization is on): prune before it"
         return None
-
-
-_SEPARABLE = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
-
-RULES.update(
-    {
-        keras.layers.Dense: KernelRule(),
-        keras.layers.Conv1D: KernelRule(),
-        keras.layers.Conv2D: KernelRule(),
-        keras.layers.Conv3D: KernelRule(),
-        keras.layers.Conv1DTranspose: KernelRule(swapped=True),
-        keras.layers.Conv2DTranspose: KernelRule(swapped=True),
-        keras.layers.Conv3DTranspose: KernelRule(swapped=True),
-        keras.layers.SeparableConv1D: _SEPARABLE,
-        keras.layers.SeparableConv2D: _SEPARABLE,
-    }
-)

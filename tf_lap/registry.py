@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from tf_lap.channels import Call, Flow, common_axis
-
-if TYPE_CHECKING:
-    from tf_lap.kernels import KernelRule
+from tf_lap.kernels import KernelRule
 
 Rule = Callable[[Call], Flow]
 UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])

@@ -1,19 +1,16 @@
 """One channel rule per layer class: how a layer between kernels passes energy from its input channels to its output's.
 
 A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. The table at the end names the
-rule of each Keras class; subclasses inherit it.
+rule of each Keras class, and where the classes that have one keep their kernel; subclasses inherit both.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
-import keras.src.ops.core as core_ops
-import keras.src.ops.math as math_ops
-import keras.src.ops.nn as nn_ops
-import keras.src.ops.numpy as numpy_ops
 import tensorflow as tf
 
 from tf_lap import compat
@@ -31,6 +28,7 @@ from tf_lap.channels import (
     spread,
     total,
 )
+from tf_lap.kernels import KernelRule
 from tf_lap.registry import RULES, Rule
 
 # Layers that leave every channel alone.
@@ -290,16 +288,27 @@ _CORE_OPS: dict[Rule, str] = {elementwise: "Cast SaturateCast StopGradient"}
 _MATH_OPS: dict[Rule, str] = {elementwise: "Rsqrt Erf"}
 
 
-def _install(namespace: Any, table: dict[Rule, str]) -> None:
+_separable = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
+
+_KERNELS: dict[KernelRule, str] = {
+    KernelRule(): "Dense Conv1D Conv2D Conv3D",
+    KernelRule(swapped=True): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
+    _separable: "SeparableConv1D SeparableConv2D",
+}
+
+
+def _install(namespace: Any, table: Mapping[Any, str]) -> None:
     for rule, names in table.items():
         for name in names.split():
-            # Releases differ in what they ship; a class that is not there cannot be in a model either.
+            # Releases differ in what they ship; a class that is not there cannot be in a model either. And a rule that
+            # a user registered before this module was imported stays.
             if hasattr(namespace, name):
-                RULES[getattr(namespace, name)] = rule
+                RULES.setdefault(getattr(namespace, name), rule)
 
 
 _install(keras.layers, _LAYERS)
-_install(numpy_ops, _NUMPY_OPS)
-_install(nn_ops, _NN_OPS)
-_install(core_ops, _CORE_OPS)
-_install(math_ops, _MATH_OPS)
+_install(keras.layers, _KERNELS)
+_install(compat.numpy_ops, _NUMPY_OPS)
+_install(compat.nn_ops, _NN_OPS)
+_install(compat.core_ops, _CORE_OPS)
+_install(compat.math_ops, _MATH_OPS)
