@@ -36,9 +36,9 @@ class LAPCallback(keras.callbacks.Callback):
     the model: it saves, loads and exports like any Keras model. Each epoch's logs hold `"sparsity"`, the fraction of
     zeros over the pruned kernels.
 
-    Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one, and
-    those that put other weights into the model, such as `EarlyStopping(restore_best_weights=True)`, before it. Weights that
-    are restored then get the zeros of the last masks.
+    Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one,
+    and those that put other weights into the model, such as `EarlyStopping(restore_best_weights=True)`, before it.
+    Weights that are restored then get the zeros of the last masks.
 
     Used again for the same model, the callback goes on where it was: steps count on, zeros stay.
 
