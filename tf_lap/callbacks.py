@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tf_lap import backup, compat
@@ -28,7 +27,7 @@ from tf_lap.scores import Score
 _active: weakref.WeakKeyDictionary[Any, weakref.ref[LAPCallback]] = weakref.WeakKeyDictionary()
 
 
-class LAPCallback(keras.callbacks.Callback):
+class LAPCallback(compat.Callback):
     """Prunes a model while `model.fit` trains it.
 
     Masks are updated when the schedule says so, and enforced inside the compiled training step in between.
@@ -259,7 +258,7 @@ class LAPCallback(keras.callbacks.Callback):
         return True
 
 
-class PreserveSparsity(keras.callbacks.Callback):
+class PreserveSparsity(compat.Callback):
     """Keeps zeros zero while a pruned model is fine-tuned: every kernel weight that is exactly 0 at the start stays 0.
 
     Example:

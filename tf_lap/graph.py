@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import tf_lap.rules  # noqa: F401  (fills the table that find_rule reads)
 from tf_lap import compat
 from tf_lap.channels import Boundary, Call, Signal, Transform, format_axis, require_axis
 from tf_lap.kernels import KernelRule, Layout
 from tf_lap.registry import find_rule
+from tf_lap.tables import install_tf_keras
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ def resolve(model: Any) -> Recipe:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     compat.check_model(model)
+    if compat.is_tf_keras(model):
+        install_tf_keras()
     return _Resolver().model(model)
 
 
@@ -258,7 +260,7 @@ class _Resolver:
         if not matrices:
             return
         if isinstance(rule, KernelRule):
-            path, rule = f"{path}/{matrices[0].name}", rule.before
+            path, rule = f"{path}/{compat.variable_name(matrices[0])}", rule.before
         reason = f"the weights of a {name} act on one channel each" if rule else f"{name} has no kernel rule"
         others[self._path(path)] = Other(name, matrices, reason)
 

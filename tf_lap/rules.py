@@ -1,13 +1,10 @@
 """One channel rule per layer class: how a layer between kernels passes energy from its input channels to its output's.
 
-A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. The table at the end names the
-rule of each Keras class, and where the classes that have one keep their kernel; subclasses inherit both.
+A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. `tables` says which class has which rule.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -28,8 +25,6 @@ from tf_lap.channels import (
     spread,
     total,
 )
-from tf_lap.kernels import KernelRule
-from tf_lap.registry import RULES, Rule
 
 # Layers that leave every channel alone.
 
@@ -110,14 +105,17 @@ def transpose(call: Call) -> Flow:
 def batch_normalization(call: Call) -> Flow:
     """At inference a scale of gamma / sqrt(moving_variance + epsilon) per channel."""
     layer, (signal, *_) = call.layer, call.inputs
-    require_axis(signal, layer.axis, "normalizes")
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if len(axes) > 1:
+        raise Boundary(f"normalizes several axes together: {axes}")
+    require_axis(signal, axes[0], "normalizes")
 
     def squares() -> tf.Tensor:
         inverse = 1.0 / (compat.value(layer.moving_variance) + layer.epsilon)
         gamma = getattr(layer, "gamma", None)
         return inverse if gamma is None else inverse * tf.square(compat.value(gamma))
 
-    return scaled(signal, _on_axes(signal.shape, layer.axis), squares)
+    return scaled(signal, _on_axes(signal.shape, axes), squares)
 
 
 def normalization_scale(weight: str, call: Call) -> Flow:
@@ -226,89 +224,3 @@ def concatenate(call: Call) -> Flow:
         return tf.concat([tf.broadcast_to(e, [w]) for e, w in zip(energies, widths, strict=True)], axis=0)
 
     return Flow(along, transform)
-
-
-_LAYERS: dict[Rule, str] = {
-    elementwise: """
-        Activation ReLU LeakyReLU PReLU ELU Softmax Identity Masking ActivityRegularization
-        Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D SpatialDropout2D SpatialDropout3D
-        Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation RandomZoom RandomContrast
-        RandomBrightness UnitNormalization
-    """,
-    spatial: """
-        MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
-        AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D
-        AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D
-        ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D Cropping3D
-        UpSampling1D UpSampling2D UpSampling3D
-    """,
-    global_pooling: """
-        GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
-        GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
-    """,
-    repeat_vector: "RepeatVector",
-    reshape: "Reshape",
-    flatten: "Flatten",
-    permute: "Permute",
-    batch_normalization: "BatchNormalization",
-    functools.partial(normalization_scale, "gamma"): "LayerNormalization GroupNormalization",
-    functools.partial(normalization_scale, "scale"): "RMSNormalization",
-    rescaling: "Rescaling",
-    data_normalization: "Normalization",
-    functools.partial(depthwise, kernel_name="kernel"): "DepthwiseConv1D DepthwiseConv2D",
-    merge: "Add Subtract Maximum Minimum Multiply",
-    average: "Average",
-    concatenate: "Concatenate",
-}
-
-_NUMPY_OPS: dict[Rule, str] = {
-    elementwise: """
-        Abs Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
-        Copy NanToNum
-    """,
-    reduction: "Mean Max Min Amax Amin Sum",
-    reshape: "Reshape ExpandDims Squeeze Ravel",
-    transpose: "Transpose",
-    merge: "Add Subtract Maximum Minimum",
-    multiply: "Multiply",
-    divide: "Divide TrueDivide",
-    concatenate: "Concatenate",
-}
-
-_NN_OPS: dict[Rule, str] = {
-    elementwise: """
-        Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid
-        LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax
-        LogSoftmax Sparsemax
-    """,
-    spatial: "MaxPool AveragePool",
-}
-
-_CORE_OPS: dict[Rule, str] = {elementwise: "Cast SaturateCast StopGradient"}
-_MATH_OPS: dict[Rule, str] = {elementwise: "Rsqrt Erf"}
-
-
-_separable = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
-
-_KERNELS: dict[KernelRule, str] = {
-    KernelRule(): "Dense Conv1D Conv2D Conv3D",
-    KernelRule(swapped=True): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
-    _separable: "SeparableConv1D SeparableConv2D",
-}
-
-
-def _install(namespace: Any, table: Mapping[Any, str]) -> None:
-    for rule, names in table.items():
-        for name in names.split():
-            # Releases differ in what they ship; a class that is not there cannot be in a model either. And a rule that
-            # a user registered before this module was imported stays.
-            if hasattr(namespace, name):
-                RULES.setdefault(getattr(namespace, name), rule)
-
-
-_install(keras.layers, _LAYERS)
-_install(keras.layers, _KERNELS)
-_install(compat.numpy_ops, _NUMPY_OPS)
-_install(compat.nn_ops, _NN_OPS)
-_install(compat.core_ops, _CORE_OPS)
-_install(compat.math_ops, _MATH_OPS)

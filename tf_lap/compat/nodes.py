@@ -1,0 +1,44 @@
+"""A model's graph in terms that both kinds of Keras share."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One call of a layer or of a Keras operation: symbolic tensors in, symbolic tensors out."""
+
+    layer: Any
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The graph of a model: its nodes in topological order, its input and output tensors."""
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+
+def private(obj: Any, name: str) -> Any:
+    """A private attribute of Keras.
+
+    Raises:
+        RuntimeError: this release of Keras does not have it.
+    """
+    try:
+        return getattr(obj, name)
+    except AttributeError as error:
+        package = importlib.import_module(type(obj).__module__.partition(".")[0])
+        raise RuntimeError(
+            f"tf_lap reads the private attribute `{name}` of {type(obj).__name__}, and {package.__name__} "
+            f"{getattr(package, '__version__', '')} does not have it. Install a release that has it (keras 3.15 and "
+            "tf_keras 2.21 do), or report this version to tf_lap."
+        ) from error

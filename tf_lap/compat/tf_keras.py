@@ -1,0 +1,132 @@
+"""What is particular to tf_keras, the Keras 2 that goes on as a package; imported once a model of it is seen."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from tf_keras.src import backend
+from tf_keras.src.layers.core import tf_op_layer
+
+from tf_lap.compat.nodes import Network, Node, private
+
+layers = tf_keras.layers
+Operator = tf_op_layer.TFOpLambda
+"""The layer behind `x + y` and every other TensorFlow function of symbolic tensors."""
+
+
+def network(model: Any) -> Network | None:
+    """The graph of a Sequential or Functional model, or None for a model that Keras keeps no graph of."""
+    if not isinstance(model, tf_keras.Model) or not private(model, "_is_graph_network"):
+        return None
+    by_depth = private(model, "_nodes_by_depth")
+    nodes = [
+        Node(
+            layer=node.layer,
+            inputs=tuple(node.keras_inputs),
+            outputs=tuple(tf.nest.flatten(node.outputs)),
+            args=tuple(node.call_args),
+            kwargs=dict(node.call_kwargs),
+        )
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
+    return Network(tuple(nodes), tuple(tf.nest.flatten(model.inputs)), tuple(tf.nest.flatten(model.outputs)))
+
+
+def tensor_name(tensor: Any) -> str:
+    """The name of the layer that a symbolic tensor comes from."""
+    return private(tensor, "_keras_history").layer.name
+
+
+def is_keras_own(layer: Any) -> bool:
+    """Whether tf_keras ships this exact class as a layer, so that its `call` is no user's code."""
+    return type(layer).__module__.startswith("tf_keras.src.layers.")
+
+
+def trace(node: Node) -> Network:
+    """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
+    fresh = {
+        id(t): tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=f"tf_lap_input_{i}")
+        for i, t in enumerate(node.inputs)
+    }
+    args, kwargs = tf.nest.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))
+    with _graph_untouched(node.layer):
+        outputs = node.layer.call(*args, **kwargs)
+        return network(tf_keras.Model([fresh[id(t)] for t in node.inputs], outputs))
+
+
+def trace_model(model: Any) -> Network:
+    """Subclassed models of tf_keras keep no record of their inputs that could be followed."""
+    raise NotImplementedError("a subclassed tf_keras model keeps no graph; build it with the functional API")
+
+
+@contextlib.contextmanager
+def _graph_untouched(layer: Any) -> Iterator[None]:
+    """Takes back what symbolic calls leave behind: nodes on the layers, and moved name counters."""
+    layers = [layer, *layer._flatten_layers(include_self=False)]
+    nodes = [
+        (recorded, len(recorded))
+        for each in layers
+        for recorded in (private(each, "_inbound_nodes"), private(each, "_outbound_nodes"))
+    ]
+    by_graph = private(backend, "PER_GRAPH_OBJECT_NAME_UIDS")
+    counters = {graph: collections.defaultdict(int, counts) for graph, counts in by_graph.items()}
+    try:
+        yield
+    finally:
+        for recorded, length in nodes:
+            del recorded[length:]
+        by_graph.clear()
+        by_graph.update(counters)
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """The layers directly inside a layer or a model."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def own_weights(layer: Any) -> list[Any]:
+    """The variables that a layer owns itself, without those of the layers inside it."""
+    inner = {id(v) for sub in layer._flatten_layers(include_self=False) for v in sub.weights}
+    return [v for v in layer.weights if id(v) not in inner]
+
+
+def is_kernel_variable(kernel: Any) -> bool:
+    """Whether a layer's kernel is a floating-point variable."""
+    return isinstance(kernel, tf.Variable) and kernel.dtype.is_floating
+
+
+def get_constraint(variable: Any) -> Callable[[Any], Any] | None:
+    """The function that the optimizer applies to this variable after each step."""
+    return private(_bare(variable)[0], "_constraint")
+
+
+def set_constraint(variable: Any, constraint: Callable[[Any], Any] | None) -> None:
+    """Sets the function that the optimizer applies to this variable after each step."""
+    for bare in _bare(variable):
+        bare._constraint = constraint
+
+
+def _bare(variable: Any) -> list[Any]:
+    """The variables that hold the constraint: behind one of mixed precision, and behind one mirrored over replicas."""
+    inner = getattr(variable, "_variable", variable)
+    return list(getattr(inner, "values", [inner]))
+
+
+def is_compiled(model: Any) -> bool:
+    """Whether the model has a training step."""
+    return private(model, "_is_compiled")
+
+
+def averages(optimizer: Any, variables: list[Any]) -> list[Any | None]:
+    """For each variable a built optimizer's moving average of it, or None where it has none."""
+    index, key = private(optimizer, "_index_dict"), private(optimizer, "_var_key")
+    kept = private(optimizer, "_model_variables_moving_average")
+    places = [index.get(key(variable)) for variable in variables]
+    return [None if place is None else kept[place] for place in places]
