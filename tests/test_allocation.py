@@ -76,6 +76,15 @@ def test_global_leaves_every_kernel_at_least_one_weight():
     assert min(layer.kept for layer in report.layers) >= 1
 
 
+def test_global_empties_no_kernel_whose_scores_are_zero():
+    model = chain(4, 4, 4, 4)
+    model.layers[1].kernel.assign(np.zeros((4, 4)))
+    pruner = tf_lap.Pruner(model, allocation="global")
+    for sparsity in (0.3, 0.6, 0.9):
+        pruner.update(sparsity)
+        assert min(layer.kept for layer in pruner.report().layers) >= 1
+
+
 def test_global_takes_one_sparsity():
     with pytest.raises(ValueError, match="takes one sparsity, not a mapping of some"):
         tf_lap.prune(chain(4, 4, 4), {"dense_0": 0.5}, allocation="global")

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_lap import charts, demo
 
-MNIST = Path(os.environ.get("TF_LAP_MNIST") or Path(__file__).parent.parent.parent / "shared" / "data" / "mnist.npz")
+MNIST = Path(os.environ.get("TF_LAP_MNIST", "mnist.npz"))
 SIZES = (64 * 300, 300 * 300, 300 * 300, 300 * 300, 300 * 10)
 
 
@@ -157,7 +157,7 @@ def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
     assert counts == [round(n * 0.5**9) for n in sizes] + [round(5000 * 0.75**9)]
 
 
-@pytest.mark.skipif(not MNIST.exists(), reason=f"no file {MNIST}; the variable TF_LAP_MNIST may name one")
+@pytest.mark.skipif(not MNIST.exists(), reason="the environment variable TF_LAP_MNIST names no file")
 def test_mnist_itself():
     task = demo.from_npz(MNIST)
     assert (len(task.arrays["x_train"]), len(task.arrays["x_test"])) == (60000, 10000)

@@ -6,7 +6,6 @@ import tensorflow as tf
 import tf_lap
 from tf_lap.energy import kernel_norms, sweep
 from tf_lap.graph import resolve
-from tf_lap.kernels import Layout
 
 layers = keras.layers
 
@@ -24,10 +23,10 @@ def randomized(model, seed=0):
 
 def small_convolutional():
     inputs = keras.Input((8, 8, 3))
-    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    x = layers.Conv2D(32, 3, name="conv")(inputs)
     x = layers.BatchNormalization()(x)
-    x = layers.SeparableConv2D(8, 3, padding="same", depth_multiplier=2, name="separable")(x)
-    y = layers.Conv2D(8, 1, groups=4, name="grouped")(x)
+    x = layers.SeparableConv2D(32, 3, padding="same", depth_multiplier=2, name="separable")(x)
+    y = layers.Conv2D(32, 1, groups=4, name="grouped")(x)
     x = layers.Dense(5, name="dense")(layers.Flatten()(layers.ReLU()(x + y)))
     return randomized(keras.Model(inputs, x))
 
@@ -60,6 +59,9 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
     kernels = [v for v in model.trainable_variables if v.name in ("kernel", "pointwise_kernel")]
     assert len(kernels) == 4
     assert {v.value.ref() for v in kernels} <= {v.ref() for v in measure.variables}
+    between = [v for v in model.variables if v.name in ("gamma", "moving_variance", "depthwise_kernel")]
+    assert len(between) == 3
+    assert {v.value.ref() for v in between} <= {v.ref() for v in all_energies.variables}
     # Both directions are in the one graph: what a kernel puts out is differentiated with respect to.
     assert len(all_energies.structured_outputs[0][1]) == 4
 
@@ -169,46 +171,34 @@ def test_a_shared_layer_has_energies_for_each_use():
 
 
 CONVOLUTIONS = [
+    (layers.Dense(6), (4,)),
+    (layers.Dense(6), (9, 4)),
     (layers.Conv1D(6, 3), (9, 4)),
     (layers.Conv1D(6, 3, groups=2), (9, 4)),
+    (layers.Conv2D(6, (2, 3)), (9, 9, 4)),
     (layers.Conv2D(6, (2, 3), groups=2), (9, 9, 4)),
-    (layers.Conv3D(6, 2, groups=2), (5, 5, 5, 4)),
+    (layers.Conv3D(6, 2), (5, 5, 5, 4)),
     (layers.Conv1DTranspose(6, 3), (9, 4)),
     (layers.Conv2DTranspose(6, (2, 3)), (9, 9, 4)),
     (layers.Conv3DTranspose(6, 2), (5, 5, 5, 4)),
-    (layers.SeparableConv1D(6, 3, depth_multiplier=2), (9, 4)),
 ]
 
 
 @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda v: getattr(v, "name", None))
-def test_norms_are_those_of_the_weights_that_touch_a_channel(layer, shape):
-    """Each weight is found out by what it does: which output it moves when one input channel is on."""
-    model = keras.Sequential([keras.Input(shape), layer])
-    (kernel,) = resolve(randomized(model)).kernels
-    weights = kernel.variable.numpy()
-    read, put = kernel.layout.norms(tf.constant(weights))
-    expected_read, expected_put = np.zeros(kernel.layout.inputs), np.zeros(kernel.layout.outputs)
-    matrix = np.sum(weights**2, axis=tuple(range(weights.ndim - 2)))
-    if kernel.layout.swapped:
-        matrix = matrix.T
-    per_group = kernel.layout.outputs // kernel.layout.groups
-    for (row, column), square in np.ndenumerate(matrix):
-        expected_read[column // per_group * len(matrix) + row] += square
-        expected_put[column] += square
-    np.testing.assert_allclose(read, expected_read, rtol=1e-5)
-    np.testing.assert_allclose(put, expected_put, rtol=1e-5)
-    incoming, outgoing = np.arange(1.0, len(read) + 1), np.arange(1.0, len(put) + 1)
-    gain = kernel.layout.outer(tf.constant(incoming), tf.constant(outgoing)).numpy()
-    gain = gain.T if kernel.layout.swapped else gain
-    for (row, column), value in np.ndenumerate(gain):
-        assert value == incoming[column // per_group * len(matrix) + row] * outgoing[column]
-
-
-def test_a_transposed_convolution_reads_and_puts_what_its_kernel_says():
-    model = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2DTranspose(5, 2, use_bias=False)])
-    kernel = model.layers[0].kernel.numpy()  # (height, width, outputs, inputs)
-    x = np.zeros((1, 4, 4, 3), np.float32)
-    x[0, 1, 1, 2] = 1.0
-    assert Layout(kernel.shape, swapped=True).outputs == 5
-    read, _ = Layout(kernel.shape, swapped=True).norms(tf.constant(kernel))
-    np.testing.assert_allclose(np.sum(np.square(model(x))), read[2], rtol=1e-5)
+def test_norms_and_scores_are_of_the_channels_that_the_layer_itself_connects(layer, shape):
+    """Which weights connect which channels is found out by running the layer on one channel at a time."""
+    (kernel,) = resolve(randomized(keras.Sequential([keras.Input(shape), layer]))).kernels
+    layer.bias.assign(np.zeros(6))
+    middle = tuple(size // 2 for size in shape[:-1])
+    energy = np.zeros((4, 6))  # what input channel j, alone at one position, puts into output channel k
+    for j in range(4):
+        x = np.zeros((1, *shape), np.float32)
+        x[(0, *middle, j)] = 1.0
+        energy[j] = np.sum(np.square(layer(x)), axis=tuple(range(len(shape))))
+    read, put = kernel.layout.norms(kernel.variable.value)
+    np.testing.assert_allclose(read, energy.sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(put, energy.sum(axis=0), rtol=1e-4)
+    incoming, outgoing = np.arange(1.0, 5.0, dtype=np.float32), np.arange(1.0, 7.0, dtype=np.float32)
+    gain = kernel.layout.outer(tf.constant(incoming), tf.constant(outgoing))
+    weighed = np.sum(np.square(kernel.variable.numpy()) * gain.numpy())
+    np.testing.assert_allclose(weighed, np.sum(energy * np.outer(incoming, outgoing)), rtol=1e-4)

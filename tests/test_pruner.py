@@ -215,6 +215,7 @@ def test_given_neighbours_may_lie_behind_a_flatten():
         ({"dense_0": ([], ["dense_7"])}, ValueError, "'dense_7' is no kernel's path"),
         ({"dense_0": ([], ["dense_0"])}, ValueError, "has 12 inputs, which do not fit the layer's 20 channels"),
         ({"dense_0": "dense_1"}, TypeError, "expected two lists of layer paths"),
+        ({"dense_0": 5}, TypeError, "expected two lists of layer paths"),
         (["dense_0"], TypeError, "expected a mapping from layer paths"),
     ],
 )
@@ -268,6 +269,7 @@ BAD = [
     (lambda: chain(4, 3), {"sparsity": 90}, ValueError, "sparsity=90"),
     (lambda: chain(4, 3), {"sparsity": "high"}, TypeError, "sparsity='high'"),
     (lambda: chain(4, 3), {"sparsity": None}, TypeError, "sparsity=None"),
+    (lambda: chain(4, 3), {"sparsity": np.array([0.5, 0.6])}, TypeError, "expected one number"),
     (lambda: chain(4, 3), {"sparsity": {"conv": 0.5}}, ValueError, "'conv' matches no layer.*'dense_0'"),
     (lambda: chain(4, 3), {"filters": "conv"}, ValueError, "filters: 'conv' matches no layer.*'dense_0'"),
     (lambda: chain(4, 3), {"filters": ["dense", "conv"]}, ValueError, "filters: 'conv' matches no layer"),
@@ -311,10 +313,85 @@ def test_a_quantized_layer_is_skipped_with_its_reason():
     assert "not a floating-point variable" in skipped.skipped
 
 
-def test_weights_too_small_to_square_are_ranked_by_magnitude_at_least():
+@pytest.mark.parametrize("factor", [0.0, 1e-25])
+def test_a_neighbour_whose_norms_are_all_zero_counts_as_one(factor):
+    model = chain(12, 20, 15, 5)
+    model.layers[2].kernel.assign(model.layers[2].kernel * factor)
+    weights = list(kernels(model).values())
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.5)
+    weights[2] = np.ones((15, 1))
+    np.testing.assert_array_equal(pruner.masks["dense_1"], lookahead_mask(weights, 1, 150))
+
+
+@pytest.mark.parametrize("score", ["lookahead", "magnitude", "random"])
+def test_pruning_again_at_the_same_or_a_lower_sparsity_changes_nothing(score):
+    model = chain(12, 20, 16, 5)
+    tf_lap.prune(model, 0.95, score=score)
+    before = kernels(model)
+    for sparsity in (0.95, 0.5):
+        report = tf_lap.prune(model, sparsity)
+        for name, kernel in kernels(model).items():
+            np.testing.assert_array_equal(kernel, before[name])
+    assert report.layers[0].kept == 120
+    assert report.layers[0].zero == 120 - 12
+    assert "note dense_0: 108 of the kept weights are zero all the same" in str(report)
+
+
+def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
+    model = chain(2, 4, 3)
+    model.layers[0].kernel.assign([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 3.0, 0.0]])
+    model.layers[1].kernel.assign(np.repeat([[1.0], [1.0], [0.0], [0.0]], 3, axis=1))
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.75)
+    np.testing.assert_array_equal(pruner.masks["dense_0"], [[0, 0, 0, 1], [0, 0, 1, 0]])
+
+
+def test_layers_that_a_mapping_does_not_name_are_reported_so():
+    report = tf_lap.prune(chain(12, 20, 5), {"dense_0": 0.5})
+    assert report.sparsity == 0.5
+    assert report.layers[1].skipped == "the mapping of sparsities does not name it"
+
+
+def test_a_mapping_may_name_skipped_layers_but_not_only_those():
     model = chain(12, 20, 5)
-    before = model.layers[0].kernel.numpy() * 1e-18
-    model.layers[0].kernel.assign(before)
-    tf_lap.prune(model, 0.5)
-    after = model.layers[0].kernel.numpy()
-    assert np.count_nonzero(after) == 120
+    model.layers[0].trainable = False
+    assert tf_lap.prune(model, {"dense": 0.5}).kept == 50
+    with pytest.raises(ValueError, match="names only layers that are not pruned: 'dense_0': frozen"):
+        tf_lap.prune(model, {"dense_0": 0.5})
+
+
+def test_pruned_weights_that_something_wrote_are_reported():
+    model = chain(12, 20, 5)
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.5)
+    model.layers[0].kernel.assign(np.ones((12, 20)))
+    assert pruner.report().layers[0].revived == 120
+    assert "warning dense_0: 120 pruned weights are not zero; something wrote them" in str(pruner.report())
+    pruner.apply()
+    assert pruner.report().layers[0].revived == 0
+
+
+def test_traced_updates_choose_the_same_masks_as_plain_ones():
+    plain, traced = (tf_lap.Pruner(chain(12, 20, 5)) for _ in range(2))
+    traced.model.set_weights(plain.model.get_weights())
+    for _ in range(12):
+        traced.update(0.1)
+    for pruner in (plain, traced):
+        pruner.update(0.1)
+        pruner.update(0.8)
+    for mask, other in zip(plain.masks.values(), traced.masks.values(), strict=True):
+        np.testing.assert_array_equal(mask, other)
+
+
+def test_scores_of_another_shape_are_an_error():
+    class Flat:
+        looks, norm_order = False, 2
+
+        def score(self, kernel, weights, incoming, outgoing):
+            return tf.reshape(weights, [-1])
+
+    with pytest.raises(ValueError, match=r"gives scores of shape \(20,\) for the kernel of layer 'dense_0'"):
+        tf_lap.prune(chain(4, 5), 0.5, score=Flat())
+    with pytest.raises(TypeError, match="seed='x': expected an integer"):
+        tf_lap.scores.Random("x")

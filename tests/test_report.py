@@ -61,6 +61,8 @@ def test_it_becomes_plain_data(report):
         "following": ["separable"],
         "boundaries": ["network input 'image'"],
         "skipped": None,
+        "revived": 0,
+        "zero": 0,
         "sparsity": 0.5,
     }
 

@@ -87,6 +87,38 @@ def test_a_config_makes_an_equal_schedule(final):
     assert Schedule.from_config(config) == schedule
 
 
+def test_numpy_scalars_become_plain_numbers():
+    schedule = Schedule(np.float32(0.5), begin_step=np.int64(2), end_step=tf.constant(10), frequency=np.int32(3))
+    config = json.loads(json.dumps(schedule.get_config()))
+    assert (config["final_sparsity"], config["begin_step"], config["end_step"], config["frequency"]) == (0.5, 2, 10, 3)
+    assert schedule.is_due(np.int64(5))
+
+
+@pytest.mark.parametrize("step", [2.5, "x"])
+def test_a_step_that_is_no_integer_is_an_error(step):
+    with pytest.raises(TypeError, match=f"step={step!r}: expected an integer"):
+        Schedule(0.9, end_step=10)(step)
+
+
+def test_it_agrees_with_tfmots_schedules():
+    tfmot = pytest.importorskip("tensorflow_model_optimization")
+    theirs = tfmot.sparsity.keras
+    pairs = [
+        (Schedule(0.9, initial_sparsity=0.2, begin_step=10, end_step=110, frequency=10),
+         theirs.PolynomialDecay(0.2, 0.9, 10, 110, frequency=10)),
+        (Schedule(0.9, begin_step=10, end_step=110, frequency=20, decay="constant"),
+         theirs.ConstantSparsity(0.9, 10, 110, frequency=20)),
+        (Schedule(0.9, begin_step=10, frequency=20, decay="constant"),
+         theirs.ConstantSparsity(0.9, 10, frequency=20)),
+    ]  # fmt: skip
+    for ours, other in pairs:
+        for step in range(10, 150):
+            due, sparsity = ours(step)
+            their_due, their_sparsity = other(step)
+            assert bool(due) == bool(their_due), step
+            assert float(sparsity) == pytest.approx(float(their_sparsity), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +151,7 @@ def test_what_makes_no_sense_is_a_value_error(arguments, message):
         ({"final_sparsity": True, "end_step": 5}, "final_sparsity=True"),
         ({"final_sparsity": 0.9, "end_step": 5.5}, "end_step=5.5: expected an integer"),
         ({"final_sparsity": 0.9, "end_step": 5, "frequency": "often"}, "frequency='often': expected an integer"),
+        ({"final_sparsity": 0.9, "end_step": 5, "power": "3"}, "power='3': expected a number above 0"),
     ],
 )
 def test_what_is_no_number_is_a_type_error(arguments, message):

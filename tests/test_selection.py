@@ -12,9 +12,17 @@ SCORES = st.one_of(
 )
 
 
-def reference(scores, live, keep):
-    """The mask of a stable sort: largest first, pruned ones last, ties by flat index."""
-    order = sorted(range(len(scores)), key=lambda i: (not live[i], -scores[i] if live[i] else 0, i))
+def reference(scores, weights, live, keep):
+    """The mask of a stable sort: pruned ones last, then zeros, then zero scores by magnitude; ties by flat index."""
+
+    def rank(i):
+        if not live[i]:
+            return (3,)
+        if scores[i] == 0:
+            return (1, -abs(weights[i])) if weights[i] else (2,)
+        return (0, -scores[i])
+
+    order = sorted(range(len(scores)), key=lambda i: (*rank(i), i))
     mask = np.zeros(len(scores), bool)
     mask[order[:keep]] = True
     return mask
@@ -25,9 +33,10 @@ def reference(scores, live, keep):
 def test_the_mask_is_that_of_a_stable_sort(data):
     scores = data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES))
     live = data.draw(arrays(bool, len(scores)))
+    weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
     keep = data.draw(st.integers(1, len(scores)))
-    (mask,) = keep_largest([rank_keys(scores, live)], tf.constant(keep))
-    np.testing.assert_array_equal(mask, reference(scores, live, keep))
+    (mask,) = keep_largest([rank_keys(scores, weights, live)], tf.constant(keep))
+    np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
 
 
 @settings(max_examples=50, deadline=None)
@@ -36,14 +45,14 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
     parts = [data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES)) for _ in range(3)]
     together = np.concatenate(parts)
     keep = data.draw(st.integers(1, len(together)))
-    masks = keep_largest([rank_keys(p, np.ones(p.shape, bool)) for p in parts], tf.constant(keep))
-    expected = reference(together, np.ones(len(together), bool), keep)
+    masks = keep_largest([rank_keys(p, np.ones_like(p), np.ones(p.shape, bool)) for p in parts], tf.constant(keep))
+    expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 
 def test_it_is_exact_for_a_million_scores_with_many_ties():
     scores = np.random.default_rng(0).integers(0, 1000, (1000, 1000)).astype(np.float32)
-    select = tf.function(lambda s, k: keep_largest([rank_keys(s, tf.ones_like(s, tf.bool))], k))
+    select = tf.function(lambda s, k: keep_largest([rank_keys(s, tf.ones_like(s), tf.ones_like(s, tf.bool))], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
         (mask,) = select(scores, tf.constant(keep))
         order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]

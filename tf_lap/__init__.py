@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from tf_lap import allocation as allocation
     from tf_lap import scores as scores
     from tf_lap.callbacks import LAPCallback as LAPCallback
-    from tf_lap.callbacks import PreserveSparsity as PreserveSparsity
     from tf_lap.energy import ChannelEnergies as ChannelEnergies
     from tf_lap.energy import channel_energies as channel_energies
     from tf_lap.neighborhood import Neighbors as Neighbors
     from tf_lap.neighborhood import neighbors as neighbors
+    from tf_lap.preserve import PreserveSparsity as PreserveSparsity
     from tf_lap.pruner import Pruner as Pruner
     from tf_lap.pruner import prune as prune
     from tf_lap.registry import register_rule as register_rule
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `tf-lap --help` does not wait for TensorFlow.
 _HOMES = {
     "LAPCallback": "callbacks",
-    "PreserveSparsity": "callbacks",
+    "PreserveSparsity": "preserve",
     "ChannelEnergies": "energy",
     "channel_energies": "energy",
     "Neighbors": "neighborhood",

@@ -28,8 +28,8 @@ class Allocation(Protocol):
         """How many weights to keep: a count for each kernel, or one for all of them where they are pooled."""
         ...
 
-    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
-        """Scores of one kernel in units that can be ranked together with other kernels'."""
+    def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores of one kernel in units that can be ranked together with other kernels'; `live` are not pruned yet."""
         ...
 
 
@@ -43,7 +43,7 @@ class Uniform(Configurable):
         """A count for each kernel."""
         return [keep_count(n, s) for n, s in zip(sizes, sparsities, strict=True)]
 
-    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
+    def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Scores as they are: they are ranked within their kernel."""
         return scores
 
@@ -71,13 +71,13 @@ class Global(Configurable):
             )
         return [max(len(sizes), keep_count(sum(sizes), sparsities[0]))]
 
-    def comparable(self, scores: tf.Tensor, norm_order: int) -> tf.Tensor:
-        """Scores over their norm; the largest is infinite, so that no kernel loses all its weights."""
+    def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores over their norm; the largest live one is infinite, so that no kernel loses all its weights."""
         # Over the largest first: the fourth power of a small score would leave float32's range.
         largest = tf.reduce_max(scores)
         unit = tf.math.divide_no_nan(scores, largest)
         ranked = tf.math.divide_no_nan(unit, tf.norm(unit, ord=norm_order))
-        first = tf.argmax(tf.reshape(scores, [-1]), output_type=tf.int32)
+        first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]), output_type=tf.int32)
         best = tf.reshape(tf.range(tf.size(scores)) == first, tf.shape(scores))
         return tf.where(best, float("inf"), ranked)
 
@@ -107,7 +107,10 @@ def check_fraction(what: str, value: Any) -> float:
     """
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
         raise TypeError(f"{what}={value!r}: expected the fraction of zeros, a number in [0, 1)")
-    number = float(value)
+    try:
+        number = float(value)
+    except TypeError as error:  # an array of several numbers
+        raise TypeError(f"{what}={value!r}: expected one number in [0, 1)") from error
     if not (0.0 <= number < 1.0) or math.isnan(number):
         raise ValueError(
             f"{what}={value!r}: a sparsity is the fraction of zeros and lies in [0, 1); 0.9 leaves one weight in ten"

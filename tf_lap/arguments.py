@@ -74,7 +74,8 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
     numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
     override: Override = {}
     for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
-        if isinstance(sides, str) or len(sides) < 2 or any(isinstance(side, str) for side in sides[:2]):
+        lists = isinstance(sides, (list, tuple)) and len(sides) >= 2
+        if not lists or not all(isinstance(side, (list, tuple)) for side in sides[:2]):
             raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
         layout = recipe.kernels[numbers[path]].layout
         found = []

@@ -1,11 +1,10 @@
-"""The Keras callbacks: they decide when to ask the pruner, and nothing else."""
+"""The callback that prunes while a model trains: it decides when to ask the pruner, and nothing else."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import warnings
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,17 +13,12 @@ import tensorflow as tf
 from tf_lap import backup, compat
 from tf_lap.allocation import Allocation
 from tf_lap.arguments import check_choices
-from tf_lap.enforce import Enforcement, holder
-from tf_lap.graph import resolve
+from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
 from tf_lap.matching import Filters
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
-
-# Which callback prunes which model now. Both ends are weak: a callback holds its model, and would keep the entry alive.
-# An entry that a fit left behind when it was interrupted is harmless.
-_active: weakref.WeakKeyDictionary[Any, weakref.ref[LAPCallback]] = weakref.WeakKeyDictionary()
 
 
 class LAPCallback(compat.Callback):
@@ -100,12 +94,15 @@ class LAPCallback(compat.Callback):
             "filters": filters,
             "neighbors": neighbors,
         }
-        self.backup_dir, self.log_dir, self.verbose = backup_dir, log_dir, verbose
+        self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
+        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        self.verbose = verbose
         self.step = 0
         self._pruner: Pruner | None = None
         self._writer: tf.summary.SummaryWriter | None = None
-        self._started = False
-        self._batch = 0
+        self._started = self._warned = False
+        self._fit: Any = None
+        self._batch = self._epoch = self._iterations = 0
 
     @property
     def report(self) -> PruningReport:
@@ -132,37 +129,29 @@ class LAPCallback(compat.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
-        other = _active.get(self.model, lambda: None)()
-        # Keras hands all callbacks of one fit the same dictionary of parameters.
-        if other is not None and other is not self and other.params is self.params:
-            raise ValueError("two LAPCallbacks in one fit: pass one, with a mapping of sparsities where layers differ")
-        if self._pruner is None or self._pruner.model is not self.model:
-            pruner = Pruner(self.model, **self._choices)
-            pruner.check(self._sparsity_at(self.step))
-            self._pruner, self.step = pruner, 0
-        _release_leftovers(self.model)
-        _active[self.model] = weakref.ref(self)
-        self._started = False
+        check_alone(self)
+        release_leftovers(self.model)
+        pruner, step = self._pruner, self.step
+        fresh = Pruner(self.model, **self._choices)
+        if pruner is None or pruner.model is not self.model:
+            pruner, step = fresh, 0
+        elif not fresh.covers(pruner):  # layers were frozen or thawed since
+            fresh.adopt(pruner)
+            pruner = fresh
+        pruner.check(self._sparsity_at(step))
+        pruner.enforcement.check()
+        self._pruner, self.step = pruner, step
+        claim(self)
+        self._started = self._warned = False
         if self.log_dir is not None:
-            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+            self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Warns, in the first epoch, where the training is too short for the schedule."""
-        # Here, and not in on_train_begin, because only here the epoch to start with is known.
-        last = getattr(self.pruning_schedule, "last_step", None)
-        steps = self.params.get("steps")
-        if self._started or not steps or last is None:
-            return
-        reached = self.step + (self.params["epochs"] - epoch) * steps
-        if reached < last:
-            warnings.warn(
-                f"this training ends at step {reached}, before the pruning schedule does at step {last}: the final "
-                f"sparsity will not be reached. Train {last - reached} steps more, or set end_step={reached} or less.",
-                stacklevel=2,
-            )
+        """Remembers the epoch: only here it is known with which one a fit starts."""
+        self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Takes hold of the kernels at the first batch."""
+        """Takes hold of the kernels at the first batch; warns there if the training is too short for the schedule."""
         self._batch = batch
         if self._started:
             return
@@ -170,18 +159,18 @@ class LAPCallback(compat.Callback):
         self._started = True
         pruner = self._known()
         resumed = self._resume(pruner)
-        if pruner.sparsity > 0:
-            pruner.apply()
+        self._warn_if_too_short()
+        pruner.check()
+        pruner.apply()
         pruner.freeze()
+        held.add(pruner.enforcement)
+        self._iterations = compat.iterations(self.model)
         if not resumed:
             self._update(range(self.step, self.step + 1))
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the steps done, and updates the masks where one of them is due."""
-        steps = self.params.get("steps")
-        last = batch if not steps else min(batch, steps - 1)  # a short last execution runs fewer steps than it is asked
-        done = self.step + max(last - self._batch, 0) + 1
-        self._update(range(self.step + 1, done + 1))
+        self._update(range(self.step + 1, self.step + self._executed(batch) + 1))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights that another callback may have swapped in."""
@@ -203,7 +192,9 @@ class LAPCallback(compat.Callback):
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
         pruner.release()
-        _active.pop(self.model, None)
+        disclaim(self)
+        self._started = False
+        self._warn_if_short_of(self.step, "ended")
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -215,16 +206,49 @@ class LAPCallback(compat.Callback):
             raise ValueError("this LAPCallback has not pruned yet: pass it to model.fit(callbacks=[...]) first")
         return self._pruner
 
+    def _executed(self, batch: int) -> int:
+        """How many steps the execution that ends with `batch` ran: a short last one runs fewer than it is asked."""
+        steps = self.params.get("steps")
+        if steps:
+            return max(min(batch, steps - 1) - self._batch, 0) + 1
+        if batch == self._batch or getattr(self.model, "optimizer", None) is None:
+            return batch - self._batch + 1
+        before, self._iterations = self._iterations, compat.iterations(self.model)
+        return self._iterations - before
+
+    def _warn_if_too_short(self) -> None:
+        steps = self.params.get("steps")
+        if steps:
+            self._warn_if_short_of(self.step + (self.params["epochs"] - self._epoch) * steps, "ends")
+
+    def _warn_if_short_of(self, reached: int, ends: str) -> None:
+        last = getattr(self.pruning_schedule, "last_step", None)
+        if self._warned or last is None or reached >= last:
+            return
+        self._warned = True
+        argument = "end_step" if getattr(self.pruning_schedule, "end_step", None) == last else "begin_step"
+        warnings.warn(
+            f"this training {ends} at step {reached}, before the pruning schedule does at step {last}: the final "
+            f"sparsity is not reached. Train {last - reached} steps more, or set {argument}={reached} or less.",
+            stacklevel=4,
+        )
+
     def _sparsity_at(self, step: int) -> Any:
         if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
             return self.pruning_schedule.sparsity_at(step)
-        _, sparsity = self.pruning_schedule(step)
+        _, sparsity = self._ask(step)
         return {k: float(v) for k, v in sparsity.items()} if isinstance(sparsity, Mapping) else float(sparsity)
 
     def _is_due(self, step: int) -> bool:
         if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
             return self.pruning_schedule.is_due(step)
-        return bool(self.pruning_schedule(step)[0])
+        return bool(self._ask(step)[0])
+
+    def _ask(self, step: int) -> tuple[Any, Any]:
+        answer = self.pruning_schedule(step)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise TypeError(f"pruning_schedule returned {answer!r} for step {step}: expected (should_prune, sparsity)")
+        return answer
 
     def _update(self, steps: range) -> None:
         """Moves on to the last of `steps`, and updates the masks once if any of them is due."""
@@ -233,7 +257,11 @@ class LAPCallback(compat.Callback):
         if not due:
             return
         pruner = self._known()
-        pruner.update(self._sparsity_at(due[-1]))
+        try:
+            pruner.update(self._sparsity_at(due[-1]))
+        except (TypeError, ValueError):
+            self.release()  # the fit ends here, and Keras then calls no on_train_end
+            raise
         if self.verbose:
             print(f"step {self.step}: sparsity {pruner.sparsity:.4f}")
         if self._writer is not None:
@@ -252,59 +280,19 @@ class LAPCallback(compat.Callback):
         state = None if self.backup_dir is None else backup.load(self.backup_dir)
         if state is None:
             return False
-        pruner.restore(state.masks)
+        if state.iterations and not compat.iterations(self.model):
+            raise ValueError(
+                f"backup_dir={self.backup_dir!r} holds the masks of a training {state.step} steps in, but this "
+                "model's optimizer is at its first: restore the weights with keras.callbacks.BackupAndRestore, or "
+                "delete the directory to begin anew"
+            )
+        try:
+            pruner.restore(state.masks)
+        except ValueError as error:
+            raise ValueError(f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew") from error
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True
-
-
-class PreserveSparsity(compat.Callback):
-    """Keeps zeros zero while a pruned model is fine-tuned: every kernel weight that is exactly 0 at the start stays 0.
-
-    Example:
-
-    >>> report = tf_lap.prune(model, 0.9)
-    >>> history = model.fit(x, y, callbacks=[tf_lap.PreserveSparsity()], verbose=0)
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._enforcement: Enforcement | None = None
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Takes off what an interrupted fit left."""
-        _release_leftovers(self.model)
-        self._enforcement = None
-
-    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Takes the zeros for its masks at the first batch, when weights are restored."""
-        if self._enforcement is None:
-            kernels = [kernel for kernel in resolve(self.model).kernels if kernel.variable.trainable]
-            masks = [tf.Variable(tf.not_equal(tf.convert_to_tensor(k.variable), 0), trainable=False) for k in kernels]
-            self._enforcement = Enforcement(self.model, {k.path: k.variable for k in kernels}, masks)
-            self._enforcement.apply_averages()
-            self._enforcement.attach()
-
-    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Zeroes weights that another callback may have swapped in."""
-        if self._enforcement is not None:
-            self._enforcement.apply()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Zeroes weights that another callback may have swapped in."""
-        if self._enforcement is not None:
-            self._enforcement.apply()
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Lets go of the model."""
-        self.release()
-
-    def release(self) -> None:
-        """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
-        if self._enforcement is not None:
-            self._enforcement.apply()
-            self._enforcement.release()
-            self._enforcement = None
 
 
 def _require_tensorboard() -> None:
@@ -314,11 +302,3 @@ def _require_tensorboard() -> None:
         raise ImportError(
             "log_dir needs the tensorboard package: pip install tensorboard, or leave log_dir out"
         ) from error
-
-
-def _release_leftovers(model: Any) -> None:
-    """Takes off what an interrupted fit left on a model, whoever's it was."""
-    for variable in model.trainable_variables:
-        owner = holder(variable)
-        if owner is not None:
-            owner.release()

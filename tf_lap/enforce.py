@@ -44,12 +44,17 @@ class Enforcement:
         self._masks = list(masks)
 
     @property
+    def kernels(self) -> dict[str, Any]:
+        """The kernels, by layer path."""
+        return self._variables
+
+    @property
     def attached(self) -> bool:
         """Whether the masks are on the kernels now."""
         return any(self._is_ours(variable) for variable in self._variables.values())
 
-    def attach(self) -> None:
-        """Puts the masks on the kernels; the next training step is traced anew.
+    def check(self) -> None:
+        """Raises what `attach` would, and changes nothing.
 
         Raises:
             ValueError: another pruner's or callback's masks are on a kernel already.
@@ -60,6 +65,14 @@ class Enforcement:
                     f"the kernel of layer {path!r} is held by the masks of another Pruner or callback already: "
                     "use one at a time, or call its release() first"
                 )
+
+    def attach(self) -> None:
+        """Puts the masks on the kernels; the next training step is traced anew.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        self.check()
         if self.attached:
             return
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
@@ -83,6 +96,15 @@ class Enforcement:
     def apply_averages(self) -> None:
         """Zeroes the optimizer's moving averages of pruned weights, which would bring them back when swapped in."""
         self._zero(compat.moving_averages(self._model, list(self._variables.values())))
+
+    def census(self) -> list[tuple[int, int]]:
+        """For each kernel, how many pruned weights are not zero now, and how many kept ones are."""
+        counts = []
+        for variable, mask in zip(self._variables.values(), self._masks, strict=True):
+            nonzero = tf.not_equal(tf.convert_to_tensor(variable), 0)
+            pruned, kept = nonzero & ~mask, mask & ~nonzero
+            counts.append((int(tf.math.count_nonzero(pruned)), int(tf.math.count_nonzero(kept))))
+        return counts
 
     def _zero(self, variables: Sequence[Any | None]) -> None:
         for variable, mask in zip(variables, self._masks, strict=True):

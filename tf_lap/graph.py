@@ -88,6 +88,7 @@ class Recipe:
         outputs: the tensors that leave it, and their names.
         tensors: how many tensors there are.
         others: layers with weight matrices that are no kernels, by path.
+        untraced: custom layers, or the model itself, whose call could not be followed.
     """
 
     kernels: tuple[Kernel, ...]
@@ -96,6 +97,7 @@ class Recipe:
     outputs: tuple[tuple[int, str], ...]
     tensors: int
     others: dict[str, Other]
+    untraced: tuple[str, ...] = ()
 
 
 def resolve(model: Any) -> Recipe:
@@ -118,6 +120,7 @@ class _Resolver:
         self.index: dict[int, int] = {}  # id of a kernel layer -> its kernel
         self.walls: dict[int, str] = {}  # id of a layer that is a wall -> why
         self.paths: set[str] = set()
+        self.untraced: list[str] = []
 
     def model(self, model: Any) -> Recipe:
         network = compat.network(model)
@@ -128,6 +131,7 @@ class _Resolver:
                 network = compat.trace_model(model)
             except Exception as error:  # its call is a user's code and may raise anything; the reason is kept
                 self.walls[id(model)] = _untraced(model, error)
+                self.untraced.append(_describe(model, ""))
         if network is not None:
             for tensor in network.inputs:
                 inputs[self._tensor(Signal(tuple(tensor.shape), None))] = (
@@ -138,7 +142,15 @@ class _Resolver:
             outputs = list(zip(leaving, names, strict=True))
         others: dict[str, Other] = {}
         self._collect(model, "", self.walls.get(id(model), "no output depends on it"), others, set())
-        return Recipe(tuple(self.kernels), tuple(self.steps), inputs, tuple(outputs), len(self.signals), others)
+        return Recipe(
+            tuple(self.kernels),
+            tuple(self.steps),
+            inputs,
+            tuple(outputs),
+            len(self.signals),
+            others,
+            tuple(self.untraced),
+        )
 
     def _tensor(self, signal: Signal) -> int:
         self.signals.append(signal)
@@ -207,12 +219,23 @@ class _Resolver:
         """A layer without a rule: a nested model is inlined; a custom layer too, where its call can be traced."""
         layer = node.layer
         inner = compat.network(layer)
-        if inner is None and compat.is_keras_own(layer):
-            return self._wall(node, sources, f"{_describe(layer, prefix)} has no channel rule")
-        try:
-            inner = inner or compat.trace(node)
-        except Exception as error:  # its call is a user's code and may raise anything; the reason is kept
-            return self._wall(node, sources, f"{_describe(layer, prefix)}: {_untraced(layer, error)}")
+        if inner is not None:
+            try:
+                fed = dict(zip(map(id, node.inputs), sources, strict=True))
+                sources = [fed[id(tensor)] for tensor in compat.entering(node)]
+            except KeyError:
+                return self._wall(
+                    node, sources, f"{_describe(layer, prefix)} is called with other names than its inputs"
+                )
+        elif compat.is_keras_own(layer):
+            remedy = "" if compat.is_operation(layer) else "; register one with tf_lap.register_rule"
+            return self._wall(node, sources, f"{_describe(layer, prefix)} has no channel rule{remedy}")
+        else:
+            try:
+                inner = compat.trace(node)
+            except Exception as error:  # its call is a user's code and may raise anything; the reason is kept
+                self.untraced.append(_describe(layer, prefix))
+                return self._wall(node, sources, f"{_describe(layer, prefix)}: {_untraced(layer, error)}")
         if len(inner.inputs) != len(sources) or len(inner.outputs) != len(node.outputs):
             return self._wall(node, sources, f"{_describe(layer, prefix)} is called otherwise than it was built")
         return self._network(inner, sources, f"{prefix}{layer.name}/")
@@ -245,7 +268,7 @@ class _Resolver:
                     self.index[id(sub)] = len(self.kernels)
                     self.kernels.append(Kernel(self._path(path), sub, rule.kernel(sub), rule.layout(sub), 0, reason))
                 else:
-                    matrices = tuple(v for v in compat.own_weights(sub) if len(v.shape) > 1)
+                    matrices = _matrices(compat.own_weights(sub))
                     others[self._path(path)] = Other(type(sub).__name__, matrices, unusable)
             else:
                 self._other(sub, path, rule, others)
@@ -256,13 +279,18 @@ class _Resolver:
         own = compat.own_weights(layer)
         if isinstance(rule, KernelRule):
             own = [v for v in own if v is not rule.kernel(layer)]
-        matrices = tuple(v for v in own if len(v.shape) > 1)
+        matrices = _matrices(own)
         if not matrices:
             return
-        if isinstance(rule, KernelRule):
-            path, rule = f"{path}/{compat.variable_name(matrices[0])}", rule.before
         reason = f"the weights of a {name} act on one channel each" if rule else f"{name} has no kernel rule"
+        if isinstance(rule, KernelRule):
+            path = f"{path}/{compat.variable_name(matrices[0])}"
+            reason = reason if rule.before else f"a {name} has one kernel to prune, and this is another weight of it"
         others[self._path(path)] = Other(name, matrices, reason)
+
+
+def _matrices(variables: list[Any]) -> tuple[Any, ...]:
+    return tuple(v for v in variables if len(v.shape) > 1 and "bias" not in compat.variable_name(v))
 
 
 def _describe(layer: Any, prefix: str) -> str:
@@ -270,9 +298,7 @@ def _describe(layer: Any, prefix: str) -> str:
 
 
 def _untraced(layer: Any, error: Exception) -> str:
-    return (
-        f"its call cannot be followed on symbolic tensors ({type(error).__name__}: {str(error).splitlines()[0]}); "
-        f"write it with keras.ops, or give {type(layer).__name__} a rule with tf_lap.register_rule"
-        if str(error)
-        else f"its call cannot be followed on symbolic tensors ({type(error).__name__})"
-    )
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    shown = text if len(text) <= 160 else text[:160] + "..."
+    remedy = f"write it with keras.ops, or give {type(layer).__name__} a rule with tf_lap.register_rule"
+    return f"its call cannot be followed on symbolic tensors ({shown}); {remedy}"

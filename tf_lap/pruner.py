@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
 from tf_lap.arguments import check_choices, given_neighbors, not_finite, skipped_kernels
 from tf_lap.enforce import Enforcement
@@ -17,6 +19,9 @@ from tf_lap.neighborhood import find_neighbors
 from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
 from tf_lap.update import Traced, Updater
+
+# Tracing takes as long as ten to thirty plain updates.
+_PLAIN_UPDATES = 10
 
 
 class Pruner:
@@ -72,6 +77,7 @@ class Pruner:
         self._paths = [kernels[i].path for i in self._targets]
         self._sizes = [kernels[i].layout.size for i in self._targets]
         self._kept = list(self._sizes)
+        self._named: set[str] = set()
         self._masks = [tf.Variable(tf.ones(kernels[i].layout.shape, tf.bool), trainable=False) for i in self._targets]
         override = given_neighbors(self._recipe, neighbors or {})
         for number in override:
@@ -84,6 +90,12 @@ class Pruner:
         self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
+        if self._recipe.untraced and self.score.looks:
+            warnings.warn(
+                f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
+                "in and beside it are ranked without the norms on that side; report() has the reasons",
+                stacklevel=3,
+            )
 
     @property
     def masks(self) -> dict[str, tf.Tensor]:
@@ -93,7 +105,8 @@ class Pruner:
     @property
     def sparsity(self) -> float:
         """The fraction of zeros that the masks put into the pruned kernels together."""
-        return 1.0 - sum(self._kept) / sum(self._sizes)
+        counted = [i for i, path in enumerate(self._paths) if not self._named or path in self._named]
+        return 1.0 - sum(self._kept[i] for i in counted) / sum(self._sizes[i] for i in counted)
 
     def check(self, sparsity: Any = 0.0) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -123,13 +136,15 @@ class Pruner:
             self._kept = [int(count) for count in kept]
         else:
             self._update_in_turn(keep, list(norms))
+        self._named.update(self._fractions(sparsity))
         self._updates += 1
         self._enforcement.apply_averages()
 
     @property
     def _functions(self) -> Updater | Traced:
         # One update in a row of kernels sweeps as often as there are kernels.
-        return self._updater.traced if self._updates or self.order != "simultaneous" else self._updater
+        often = self._updates >= _PLAIN_UPDATES or self.order != "simultaneous"
+        return self._updater.traced if often else self._updater
 
     def _update_in_turn(self, keep: Sequence[int], norms: list[Any]) -> None:
         targets = range(len(self._targets))
@@ -146,13 +161,18 @@ class Pruner:
     def freeze(self) -> None:
         """Lets optimizers keep pruned weights at zero from now on, by the kernels' constraints, until `release`.
 
-        A training step of your own that was traced by `tf.function` before must be traced anew; for `model.fit` this
-        is done here.
+        A training step that was traced before must be traced anew. For `fit` of the pruner's own model this is done
+        here; a step of your own, or a model around this one, must be compiled again.
 
         Raises:
             ValueError: the masks of another pruner or callback are on the model.
         """
         self._enforcement.attach()
+
+    @property
+    def enforcement(self) -> Enforcement:
+        """What holds the masks on the kernels."""
+        return self._enforcement
 
     def release(self) -> None:
         """Takes off the model what `freeze` put there. The zeros stay until somebody trains them away."""
@@ -161,9 +181,13 @@ class Pruner:
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, and what is skipped and why."""
         kept = dict(zip(self._paths, self._kept, strict=True))
+        unnamed = [path for path in self._paths if self._named and path not in self._named]
+        skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
+        census = dict(zip(self._paths, self._enforcement.census(), strict=True))
         layers = []
         for kernel in self._recipe.kernels:
             size, around = kernel.layout.size, self._neighbors[kernel.path]
+            revived, zero = census.get(kernel.path, (0, 0))
             layers.append(
                 LayerReport(
                     path=kernel.path,
@@ -174,15 +198,16 @@ class Pruner:
                     previous=around.previous,
                     following=around.following,
                     boundaries=around.boundaries,
-                    skipped=self._skipped.get(kernel.path),
+                    skipped=skipped.get(kernel.path),
+                    revived=revived,
+                    zero=zero,
                 )
             )
         for path, other in self._recipe.others.items():
             for matrix in other.matrices:
-                size = int(np.prod(matrix.shape))
-                layers.append(
-                    LayerReport(path, other.layer_class, tuple(matrix.shape), size, size, skipped=other.reason)
-                )
+                size, shape = int(np.prod(matrix.shape)), tuple(matrix.shape)
+                name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
+                layers.append(LayerReport(name, other.layer_class, shape, size, size, skipped=other.reason))
         return PruningReport(tuple(layers))
 
     def restore(self, masks: Mapping[str, np.ndarray]) -> None:
@@ -198,16 +223,37 @@ class Pruner:
         for path, variable in zip(self._paths, self._masks, strict=True):
             variable.assign(masks[path])
         self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
+        self._named.update(path for path in self._paths if not np.all(masks[path]))
         self.apply()
 
+    def adopt(self, other: Pruner) -> None:
+        """Takes over the masks of another pruner of the same model, for the kernels that both prune."""
+        theirs = {**self.masks, **other.masks}
+        self.restore({path: theirs[path].numpy() for path in self._paths})
+
+    def covers(self, other: Pruner) -> bool:
+        """Whether both prune the very same kernels."""
+        ours, theirs = self._enforcement.kernels, other._enforcement.kernels
+        return ours.keys() == theirs.keys() and all(ours[path] is theirs[path] for path in ours)
+
     def _keep(self, sparsity: Any) -> list[int]:
-        fractions = per_kernel(check_sparsity("sparsity", sparsity), self._paths)
+        fractions = self._fractions(sparsity)
         if self.allocation.pooled and len(fractions) < len(self._paths):
             raise ValueError(
                 "allocation='global' ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
         return self.allocation.keep(self._sizes, [fractions.get(path, 0.0) for path in self._paths])
+
+    def _fractions(self, sparsity: Any) -> dict[str, float]:
+        """The sparsities of the kernels to prune; a mapping may name skipped ones too, but not only such."""
+        everything = [kernel.path for kernel in self._recipe.kernels]
+        named = per_kernel(check_sparsity("sparsity", sparsity), everything)
+        fractions = {path: fraction for path, fraction in named.items() if path not in self._skipped}
+        if not fractions:
+            reasons = ", ".join(f"{path!r}: {self._skipped[path]}" for path in named)
+            raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
+        return fractions
 
     def _energies(self) -> tuple[Any, Any]:
         norms, finite = self._functions.measure()

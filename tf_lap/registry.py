@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tf_lap.channels import Call, Flow, common_axis
+from tf_lap.channels import Call, Flow, Transform, common_axis, format_axis
 from tf_lap.kernels import KernelRule
 
 Rule = Callable[[Call], Flow]
@@ -66,7 +66,29 @@ def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
             f"with {len(call.inputs)} energies, one for each input of layer {call.layer.name!r}: {error}"
         ) from error
     axis = common_axis(call.inputs, len(call.output))
-    return Flow(axis, functools.partial(rule, call.layer))
+    transform = functools.partial(rule, call.layer)
+    length = _probe(transform, call)
+    if axis is None and length > 1:
+        axis = format_axis(call.layer, len(call.output))
+    channels = 1 if axis is None else call.output[axis]
+    if length not in (1, channels):
+        raise ValueError(
+            f"the rule registered for {type(call.layer).__name__} returns {length} energies for layer "
+            f"{call.layer.name!r}, whose output of shape {call.output} has {channels} channels"
+        )
+    return Flow(axis, transform)
+
+
+def _probe(transform: Transform, call: Call) -> int:
+    """How many energies a user's rule returns, found by calling it once."""
+    ones = [tf.ones([1 if s.axis is None else s.shape[s.axis] or 1]) for s in call.inputs]
+    energy = transform(*ones)
+    if not (tf.is_tensor(energy) and energy.dtype == tf.float32 and energy.shape.rank == 1):
+        raise TypeError(
+            f"the rule registered for {type(call.layer).__name__} returns {energy!r} for layer {call.layer.name!r}; "
+            "expected a float32 tensor of shape (channels,), the energies of the output"
+        )
+    return energy.shape[0]
 
 
 def find_rule(layer: Any) -> Rule | KernelRule | None:

@@ -21,6 +21,8 @@ class LayerReport:
         following: paths of the kernels that read what it puts out.
         boundaries: where the way to a kernel ends, with the reason.
         skipped: why it was not pruned, or None where it was.
+        revived: how many pruned weights are not zero, because something wrote them after pruning.
+        zero: how many of the kept weights are zero all the same, as in a model that was sparser before.
     """
 
     path: str
@@ -32,6 +34,8 @@ class LayerReport:
     following: tuple[str, ...] = ()
     boundaries: tuple[str, ...] = ()
     skipped: str | None = None
+    revived: int = 0
+    zero: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -41,7 +45,7 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class PruningReport:
-    """All layers with a kernel, pruned or skipped, in the order of the graph. `str()` is a table.
+    """All layers with a kernel, in the order of the graph, then those with other weights. `str()` is a table.
 
     Attributes:
         layers: a `LayerReport` for each kernel.
@@ -94,6 +98,12 @@ class PruningReport:
             rows.append((layer.path, layer.layer_class, shape, f"{layer.weights:,}", *kept, *ends))
             if layer.skipped is not None:
                 notes.append(f"skipped {layer.path}: {layer.skipped}")
+            if layer.skipped is None and layer.zero:
+                notes.append(f"note {layer.path}: {layer.zero:,} of the kept weights are zero all the same")
+            if layer.revived:
+                notes.append(
+                    f"warning {layer.path}: {layer.revived:,} pruned weights are not zero; something wrote them"
+                )
         rows.append(("total", "", "", f"{self.weights:,}", f"{self.kept:,}", f"{self.sparsity:.2%}", "", ""))
         ends = dict.fromkeys(reason for layer in self.layers for reason in layer.boundaries)
         notes += [f"boundary: {reason}" for reason in ends]

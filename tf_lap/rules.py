@@ -219,6 +219,8 @@ def concatenate(call: Call) -> Flow:
     widths = [signal.shape[along] for signal in call.inputs]
     if None in widths:
         raise Boundary(f"concatenates axis {along}, whose size is not known: {widths}")
+    if sum(widths) != call.output[along]:
+        raise Boundary(f"concatenates constants to the channels of its inputs: {widths} to {call.output[along]}")
 
     def transform(*energies: tf.Tensor) -> tf.Tensor:
         return tf.concat([tf.broadcast_to(e, [w]) for e, w in zip(energies, widths, strict=True)], axis=0)

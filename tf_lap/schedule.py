@@ -37,6 +37,10 @@ class LookaheadPruningSchedule(Configurable):
     * `"constant"`: `final_sparsity` from `begin_step` on, chosen anew every `frequency` steps until
       `end_step`, where it is given. Weights once pruned stay pruned.
 
+    tfmot's PolynomialDecay and ConstantSparsity give the same for the same arguments, with these differences: here
+    the last update is due at `end_step` whatever `frequency` divides; a constant schedule without an end has
+    `end_step=None` and not -1; an initial sparsity above the final one is an error; a configuration is flat.
+
     Example:
 
     >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000, frequency=100)
@@ -55,8 +59,8 @@ class LookaheadPruningSchedule(Configurable):
         power: the exponent of the polynomial.
 
     Raises:
-        ValueError: a sparsity outside [0, 1), an initial sparsity above the final one, an end before the beginning, a
-            frequency below 1, an unknown decay, or no `end_step` where the decay needs one.
+        ValueError: a sparsity outside [0, 1), an initial sparsity above the final one, an end that is not behind the
+            beginning, a frequency below 1, an unknown decay, or no `end_step` where the decay needs one.
         TypeError: a step or frequency that is no integer, or a sparsity that is no number.
     """
 
@@ -90,8 +94,15 @@ class LookaheadPruningSchedule(Configurable):
                 f"decay={self.decay!r} needs end_step, the step that reaches final_sparsity: "
                 "for example epochs * steps_per_epoch, less the steps that fine-tuning at full sparsity should have"
             )
-        if not self.power > 0:
+        if isinstance(self.power, (bool, str)) or not hasattr(self.power, "__float__"):
+            raise TypeError(f"power={self.power!r}: expected a number above 0")
+        if not float(self.power) > 0:
             raise ValueError(f"power={self.power} must be above 0")
+        # Plain numbers, whatever NumPy scalars were given: a configuration is JSON.
+        plain = {"final_sparsity": final, "initial_sparsity": initial, "begin_step": begin, "power": float(self.power)}
+        plain |= {"frequency": int(self.frequency), "end_step": None if self.end_step is None else int(self.end_step)}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @property
     def last_step(self) -> int:
@@ -120,7 +131,13 @@ class LookaheadPruningSchedule(Configurable):
 
         Returns:
             `(should_prune, sparsity)`: a bool scalar, and a float32 scalar or a mapping of them.
+
+        Raises:
+            TypeError: a step that is no integer.
         """
+        given, step = step, tf.convert_to_tensor(step)
+        if not step.dtype.is_integer:
+            raise TypeError(f"step={given!r}: expected an integer, or an integer scalar tensor")
         step = tf.cast(step, tf.int64)
         since = step - self.begin_step
         if self.decay == "one_shot":

@@ -39,8 +39,9 @@ class Score(Protocol):
 class Lookahead(Configurable):
     """`|w| * ||what feeds its input|| * ||what reads its output||`: Park et al., ICLR 2020, equation (5).
 
-    For a shared layer the squares add up over its uses. Global pruning compares `score / L4 norm`, which ranks as
-    the authors' squared score over its L2 norm.
+    For a shared layer the squares add up over its uses. A side whose norms are all zero (a zero-initialised layer, or
+    weights too small to square) tells nothing apart, and counts as 1. Global pruning compares `score / L4 norm`, which
+    ranks as the authors' squared score over its L2 norm.
     """
 
     looks: ClassVar[bool] = True
@@ -49,10 +50,14 @@ class Lookahead(Configurable):
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
         # Roots before products: the square of a product may leave float32's range where the product does not.
-        back, ahead = tf.sqrt(incoming), tf.sqrt(outgoing)
+        back, ahead = (_telling(tf.sqrt(side)) for side in (incoming, outgoing))
         uses = [kernel.layout.outer(back[use], ahead[use]) for use in range(max(kernel.uses, 1))]
         gain = uses[0] if len(uses) == 1 else tf.norm(tf.stack(uses), axis=0)
         return tf.abs(weights) * gain
+
+
+def _telling(norms: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.reduce_any(norms > 0), norms, tf.ones_like(norms))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,11 @@ class Random(Configurable):
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not hasattr(self.seed, "__index__"):
+            raise TypeError(f"seed={self.seed!r}: expected an integer")
+
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 2
 

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+_INFINITY = 0x7F800000  # its bits, the largest of a number
+_FIRST_SCORE = (_INFINITY >> 9) + 3
 _LOW = 16
 _ROW = 256
 
 
-def rank_keys(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-    """Orders scores as int32 keys: a pruned weight ranks below every live one, whatever its score.
+def rank_keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """Orders scores as int32 keys.
+
+    From the bottom: weights that are pruned already; weights that are zero; weights whose score is zero, by their
+    magnitude (between dead channels no score is above zero, and a live weight must not make room for a zero); and
+    all others by their scores.
 
     Args:
         scores: non-negative float32, finite or infinite, no NaN.
+        weights: float32 of the same shape.
         live: bool of the same shape, False where the weight is pruned already.
     """
     # abs also turns -0.0, whose sign bit would read as a negative key, into 0.0.
     bits = tf.bitcast(tf.abs(scores), tf.int32)
-    return tf.where(live, bits + 1, 0)
+    # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
+    magnitude = tf.bitwise.right_shift(tf.bitcast(tf.abs(weights), tf.int32), 9)
+    keys = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
+    return tf.where(live, keys, 0)
 
 
 def keep_largest(keys: list[tf.Tensor], keep: tf.Tensor) -> list[tf.Tensor]:

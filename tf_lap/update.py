@@ -57,7 +57,7 @@ class Updater:
     def traced(self) -> Traced:
         """The same functions, traced once each: counts and energies are tensors, so nothing is traced again.
 
-        Tracing takes as long as tens of plain calls: worth it from the second update on.
+        Tracing takes as long as tens of plain calls: worth it for many updates.
         """
         # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
         trace = functools.partial(tf.function, autograph=False)
@@ -84,9 +84,12 @@ class Updater:
         else:
             incoming = [tf.ones_like(read)[tf.newaxis] for read, _ in norms]
             outgoing = [tf.ones_like(put)[tf.newaxis] for _, put in norms]
+        # A bound on the kernel's scores. Sums, because a maximum may pass a NaN over.
         finite = [
-            tf.math.is_finite(tf.reduce_sum(tf.sqrt(back)) + tf.reduce_sum(tf.sqrt(ahead)))
-            for back, ahead in zip(incoming, outgoing, strict=True)
+            tf.math.is_finite(
+                tf.reduce_sum(tf.sqrt(back)) * tf.reduce_sum(tf.sqrt(ahead)) * tf.sqrt(tf.reduce_sum(read))
+            )
+            for back, ahead, (read, _) in zip(incoming, outgoing, norms, strict=True)
         ]
         return (incoming, outgoing), tf.stack(finite)
 
@@ -120,8 +123,15 @@ class Updater:
     def _keys(self, target: int, energies: Energies) -> tf.Tensor:
         number = self.targets[target]
         kernel = self.recipe.kernels[number]
-        scores = self.score.score(kernel, compat.value(kernel.variable), energies[0][number], energies[1][number])
-        return rank_keys(self.allocation.comparable(scores, self.score.norm_order), self.masks[target])
+        weights = compat.value(kernel.variable)
+        scores = self.score.score(kernel, weights, energies[0][number], energies[1][number])
+        if tuple(scores.shape) != kernel.layout.shape:
+            raise ValueError(
+                f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
+                f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
+            )
+        live = tf.convert_to_tensor(self.masks[target])
+        return rank_keys(self.allocation.comparable(scores, live, self.score.norm_order), weights, live)
 
     def _apply(self, target: int, chosen: tf.Tensor) -> tf.Tensor:
         mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable

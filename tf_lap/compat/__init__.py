@@ -66,6 +66,15 @@ def network(model: Any) -> Network | None:
     return _of(model).network(model)
 
 
+def entering(node: Node) -> tuple[Any, ...]:
+    """The tensors that a nested model is called with, in the order of its own inputs.
+
+    Raises:
+        KeyError: it is called with a dictionary that has other names than its inputs.
+    """
+    return _of(node.layer).entering(node)
+
+
 def tensor_name(tensor: Any) -> str:
     """The name of the layer or operation that a symbolic tensor comes from."""
     return (tf_keras_module() if is_tf_keras(tensor) else keras3).tensor_name(tensor)
@@ -95,6 +104,11 @@ def trace_model(model: Any) -> Network:
         Exception: whatever `call` raises on symbolic tensors.
     """
     return _of(model).trace_model(model)
+
+
+def is_operation(layer: Any) -> bool:
+    """Whether it is an operation of `keras.ops` and no layer."""
+    return isinstance(layer, keras.Operation) and not isinstance(layer, keras.Layer)
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -175,7 +189,9 @@ def iterations(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
-    return int(optimizer.iterations) * (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
+    return int(tf.convert_to_tensor(optimizer.iterations)) * (
+        getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    )
 
 
 class Callback(keras.callbacks.Callback):

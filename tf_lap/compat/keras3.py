@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
 from keras.src.ops.operation import Operation
 
@@ -19,7 +21,9 @@ from tf_lap.compat.nodes import Network, Node, private
 def _graph_holder(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
         return private(model, "_functional")
-    return model if isinstance(model, Function) else None
+    # A Functional model with a call of its own does what that says, and not what its constructor was given.
+    plain = isinstance(model, Functional) and type(model).call is Functional.call
+    return model if plain else None
 
 
 def network(model: Any) -> Network | None:
@@ -48,6 +52,16 @@ def _read(holder: Any) -> Network:
     return Network(tuple(nodes), tuple(holder.inputs), tuple(holder.outputs))
 
 
+def entering(node: Node) -> tuple[Any, ...]:
+    """The tensors that a nested model is called with, in the order of its own inputs."""
+    given = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
+    if not isinstance(given, dict) or isinstance(node.layer, keras.Sequential):
+        return node.inputs
+    expected = private(node.layer, "_inputs_struct")
+    names = sorted(expected) if isinstance(expected, dict) else [tensor.name for tensor in node.layer.inputs]
+    return tuple(given[name] for name in names)
+
+
 def tensor_name(tensor: Any) -> str:
     """The name of the layer or operation that a symbolic tensor comes from."""
     return private(tensor, "_keras_history").operation.name
@@ -55,6 +69,8 @@ def tensor_name(tensor: Any) -> str:
 
 def is_keras_own(layer: Any) -> bool:
     """Whether Keras ships this exact class as a layer or operation, so that its `call` is no user's code."""
+    if isinstance(layer, keras.layers.Lambda):
+        return False
     return type(layer).__module__.startswith(("keras.src.layers.", "keras.src.ops."))
 
 
@@ -78,6 +94,10 @@ def trace_model(model: Any) -> Network:
     Raises:
         Exception: whatever `call` raises on symbolic tensors.
     """
+    if isinstance(model, Functional):
+        fresh = {id(t): _symbolic(t.shape, t.dtype, i) for i, t in enumerate(model.inputs)}
+        given = keras.tree.map_structure(lambda t: fresh[id(t)], private(model, "_inputs_struct"))
+        return _trace_call(model, tuple(fresh.values()), (given,), {})
     config = model.get_build_config() or {}
     shapes = config.get("input_shape") or config.get("shapes_dict")
     if shapes is None:
@@ -101,11 +121,15 @@ def trace_model(model: Any) -> Network:
 
 def _symbolic(shape: Any, dtype: Any, index: int) -> Any:
     # Named, so that Keras's counter behind "input_layer_3" does not move.
-    return keras.Input(batch_shape=tuple(shape), dtype=dtype, name=f"tf_lap_input_{index}")
+    return keras.Input(batch_shape=tuple(shape), dtype=dtype, name=f"input_{index}")
 
 
 def _trace_call(layer: Any, inputs: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
-    with _graph_untouched(layer):
+    # The scope keeps what `call` assigns to variables from being written into them.
+    training = inspect.signature(layer.call).parameters.get("training")
+    if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
+        kwargs = {"training": False, **kwargs}
+    with _graph_untouched(layer), keras.StatelessScope():
         outputs = layer.call(*args, **kwargs)
         return _read(Function(inputs, outputs))
 

@@ -39,6 +39,14 @@ def network(model: Any) -> Network | None:
     return Network(tuple(nodes), tuple(tf.nest.flatten(model.inputs)), tuple(tf.nest.flatten(model.outputs)))
 
 
+def entering(node: Node) -> tuple[Any, ...]:
+    """The tensors that a nested model is called with, in the order of its own inputs."""
+    given = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
+    if not isinstance(given, dict):
+        return node.inputs
+    return tuple(given[tensor_name(tensor)] for tensor in tf.nest.flatten(node.layer.inputs))
+
+
 def tensor_name(tensor: Any) -> str:
     """The name of the layer that a symbolic tensor comes from."""
     return private(tensor, "_keras_history").layer.name
@@ -46,13 +54,15 @@ def tensor_name(tensor: Any) -> str:
 
 def is_keras_own(layer: Any) -> bool:
     """Whether tf_keras ships this exact class as a layer, so that its `call` is no user's code."""
+    if isinstance(layer, layers.Lambda):
+        return False
     return type(layer).__module__.startswith("tf_keras.src.layers.")
 
 
 def trace(node: Node) -> Network:
     """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
     fresh = {
-        id(t): tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=f"tf_lap_input_{i}")
+        id(t): tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=f"input_{i}")
         for i, t in enumerate(node.inputs)
     }
     args, kwargs = tf.nest.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))

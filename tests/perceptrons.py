@@ -1,0 +1,78 @@
+"""A small perceptron, its training, and what must hold of it after pruning; shared by the tests that train."""
+
+import keras
+import numpy as np
+
+import tf_lap
+from tf_lap.enforce import MaskConstraint
+
+SIZES = {"first": 16 * 24, "second": 24 * 24, "head": 24 * 10}
+STEPS = 12  # 6 batches in each of 2 epochs
+
+
+def data(samples=96):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((samples, 16)).astype(np.float32), rng.integers(0, 10, samples)
+
+
+def network(constraint=None):
+    return keras.Sequential(
+        [
+            keras.Input((16,)),
+            keras.layers.Dense(24, activation="relu", name="first", kernel_constraint=constraint),
+            keras.layers.Dense(24, activation="relu", name="second"),
+            keras.layers.Dense(10, name="head", dtype="float32"),
+        ]
+    )
+
+
+def compiled(model=None, optimizer="adam", **arguments):
+    model = model or network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **{"jit_compile": False, **arguments})
+    return model
+
+
+def fit(model, callbacks, epochs=2, **arguments):
+    x, y = data()
+    return model.fit(x, y, batch_size=16, epochs=epochs, callbacks=callbacks, verbose=0, **arguments)
+
+
+def polynomial(sparsity=0.9, end_step=10, frequency=3):
+    return tf_lap.LookaheadPruningSchedule(sparsity, end_step=end_step, frequency=frequency)
+
+
+def assert_exact(model, sparsity=0.9):
+    kept = {name: np.count_nonzero(model.get_layer(name).kernel) for name in SIZES}
+    assert kept == {name: max(1, round(size * (1 - sparsity))) for name, size in SIZES.items()}
+
+
+def assert_nothing_left(model):
+    for layer in model.layers:
+        assert not isinstance(layer.kernel.constraint, MaskConstraint)
+
+
+def adam_with(**arguments):
+    return lambda: keras.optimizers.Adam(0.01, **arguments)
+
+
+class Recorder(keras.callbacks.Callback):
+    """The zeros of the first layer after each batch, and how far the others have moved."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.kernels.append(self.model.get_layer("first").kernel.numpy())
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
+        if self.seen == self.at:
+            raise KeyboardInterrupt

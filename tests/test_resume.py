@@ -1,0 +1,119 @@
+"""Trainings that stop, crash, go on, and go back."""
+
+import keras
+import numpy as np
+import pytest
+from perceptrons import (
+    SIZES,
+    Interrupt,
+    Recorder,
+    assert_exact,
+    assert_nothing_left,
+    compiled,
+    data,
+    fit,
+    network,
+    polynomial,
+)
+
+import tf_lap
+
+
+def test_the_same_callback_goes_on_in_the_next_fit():
+    model = compiled(optimizer=keras.optimizers.SGD(0.1))
+    callback = tf_lap.LAPCallback(polynomial(end_step=20))
+    with pytest.warns(UserWarning, match="ends at step 12"):
+        fit(model, [callback])
+    zeros = model.get_layer("first").kernel.numpy() == 0
+    assert 0 < np.mean(zeros) < 0.9
+    recorder = Recorder()
+    fit(model, [callback, recorder])
+    assert callback.step == 2 * STEPS
+    assert_exact(model)
+    for kernel in recorder.kernels:
+        assert np.all(kernel[zeros] == 0)
+
+
+def test_an_interrupted_fit_leaves_a_model_that_saves_and_trains_plainly(tmp_path):
+    model = compiled(optimizer=keras.optimizers.SGD(0.1))
+    callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [callback, Interrupt(8)])
+    assert_exact(model)
+    model.save(tmp_path / "model.keras")
+    assert_exact(keras.models.load_model(tmp_path / "model.keras"))
+    callback.release()
+    assert_nothing_left(model)
+    fit(model, [])
+    assert np.count_nonzero(model.get_layer("first").kernel) > 100
+
+
+def test_the_next_fit_takes_off_what_an_interrupted_one_left():
+    model = compiled(optimizer=keras.optimizers.SGD(0.1))
+    callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [callback, Interrupt(8)])
+    fit(model, [callback])
+    assert_exact(model)
+    assert_nothing_left(model)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [tf_lap.LAPCallback(polynomial()), Interrupt(3)])
+    fit(model, [tf_lap.LAPCallback(polynomial(0.95))])
+    assert_exact(model, 0.95)
+    assert_nothing_left(model)
+
+
+def test_a_crashed_training_goes_on_with_the_same_zeros(tmp_path):
+    def callbacks():
+        pruning = tf_lap.LAPCallback(polynomial(end_step=16, frequency=1), backup_dir=tmp_path / "masks")
+        return [keras.callbacks.BackupAndRestore(tmp_path / "weights"), pruning]
+
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [*callbacks(), Interrupt(8)], epochs=3)
+    keras.utils.set_random_seed(5)
+    resumed = compiled(network())
+    recorder, again = Recorder(), callbacks()
+    fit(resumed, [*again, recorder], epochs=3)  # and no warning of a training too short
+    assert len(recorder.kernels) == 12  # the first epoch was whole
+    assert again[1].step == 18
+    assert_exact(resumed)
+    zeros = model.get_layer("first").kernel.numpy() == 0
+    assert np.all(recorder.kernels[0][zeros] == 0)
+    assert not list((tmp_path / "masks").iterdir())
+
+
+def test_restored_best_weights_get_the_zeros_too():
+    model = compiled(optimizer=keras.optimizers.SGD(0.5))
+    x, y = data()
+    stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
+    callback = tf_lap.LAPCallback(polynomial(end_step=15, frequency=2))
+    model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, callback], verbose=0)
+    assert stopping.best_epoch < 2
+    assert_exact(model)
+
+
+def test_a_backup_that_does_not_fit_is_an_error(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(3)])
+    model = compiled()
+    with pytest.raises(ValueError, match="masks of a training 3 steps in, but this model's optimizer is at its first"):
+        fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+    model = compiled(keras.Sequential([keras.Input((16,)), keras.layers.Dense(10, name="other")]))
+    fit(model, [])
+    with pytest.raises(ValueError, match=r"backup_dir=.* the masks are of another model.* Delete the directory"):
+        fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+
+
+def test_layers_thawed_between_fits_are_pruned_from_then_on():
+    model = network()
+    model.get_layer("first").trainable = False
+    callback = tf_lap.LAPCallback(polynomial(end_step=20))
+    with pytest.warns(UserWarning, match="ends at step 12"):
+        fit(compiled(model), [callback])
+    zeros = model.get_layer("second").kernel.numpy() == 0
+    assert np.count_nonzero(model.get_layer("first").kernel) == SIZES["first"]
+    model.get_layer("first").trainable = True
+    fit(compiled(model), [callback])
+    assert_exact(model)
+    assert np.all(model.get_layer("second").kernel.numpy()[zeros] == 0)
