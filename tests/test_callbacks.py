@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from perceptrons import assert_exact, assert_nothing_left, compiled, data, fit, polynomial
+from perceptrons import STEPS, assert_exact, assert_nothing_left, compiled, data, fit, polynomial
 
 import tf_lap
 
@@ -122,7 +122,7 @@ def test_weights_that_diverge_in_training_are_named_and_nothing_is_left_on_the_m
             self.model.get_layer("second").kernel.assign(np.full((24, 24), np.nan))
 
     model = compiled()
-    with pytest.raises(ValueError, match="kernel of layer '.*' holds NaN"):
+    with pytest.raises(ValueError, match=r"kernel of layer '.*' holds NaN"):
         fit(model, [tf_lap.LAPCallback(polynomial()), Diverge()])
     assert_nothing_left(model)
 

@@ -115,24 +115,6 @@ def test_channels_that_are_permuted_away_and_back_are_followed():
     assert tf_lap.neighbors(back)["second"].previous == ("first",)
 
 
-def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_named():
-    inputs = keras.Input((6,), dtype="int32")
-    x = layers.Embedding(20, 8, name="words")(inputs)
-    x = layers.MultiHeadAttention(2, 4, name="attend")(x, x)
-    x = layers.LSTM(7, name="memory")(x)
-    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
-    report = tf_lap.prune(model, 0.5)
-    assert [layer.path for layer in report.pruned] == ["head"]
-    skipped = {layer.path: layer.skipped for layer in report.layers if layer.skipped}
-    assert skipped["words"] == "Embedding has no kernel rule"
-    assert skipped["memory/lstm_cell/recurrent_kernel"] == "LSTMCell has no kernel rule"
-    assert skipped["attend/query"] == "EinsumDense has no kernel rule"
-    assert len(skipped) == len([layer for layer in report.layers if layer.skipped])
-    reason = "LSTM 'memory' has no channel rule; register one with tf_lap.register_rule"
-    assert reason in tf_lap.neighbors(model)["head"].boundaries
-    assert f"boundary: {reason}" in str(report)
-
-
 class Block(layers.Layer):
     """A custom layer that holds kernels and joins them with keras.ops."""
 
@@ -224,41 +206,6 @@ def test_a_subclassed_model_that_cannot_be_followed_is_still_pruned():
     assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude").layers] == [10, 8]
 
 
-class Scaled(layers.Layer):
-    """Two inputs and a learned scale, in raw TensorFlow that cannot be followed."""
-
-    def build(self, shapes):
-        self.scale = self.add_weight(shape=(shapes[0][-1],), initializer="ones")
-
-    def call(self, inputs):
-        return tf.add(inputs[0], inputs[1] * tf.convert_to_tensor(self.scale))
-
-    def compute_output_shape(self, shapes):
-        return shapes[0]
-
-
-def test_register_rule_cures_a_boundary_in_five_lines():
-    inputs = keras.Input((4,))
-    a, b = layers.Dense(4, name="a")(inputs), layers.Dense(4, name="b")(inputs)
-    x = Scaled(name="scaled")([a, b])
-    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
-    model.get_layer("scaled").scale.assign([1.0, 2.0, 3.0, 4.0])
-    assert tf_lap.neighbors(model)["out"].previous == ()
-    assert "Scaled 'scaled'" in str(tf_lap.prune(model, 0.0, score="magnitude"))
-
-    @tf_lap.register_rule(Scaled)
-    def scaled_rule(layer, x, branch):
-        scale = tf.convert_to_tensor(layer.scale)
-        return x + branch * scale**2
-
-    assert tf_lap.neighbors(model)["out"].previous == ("a", "b")
-    put = {n: np.sum(model.get_layer(n).kernel.numpy() ** 2, axis=0) for n in "ab"}
-    energies = tf_lap.channel_energies(model)
-    np.testing.assert_allclose(energies["out"].incoming, put["a"] + put["b"] * [1, 4, 9, 16], rtol=1e-5)
-    read = np.sum(model.get_layer("out").kernel.numpy() ** 2, axis=1)
-    np.testing.assert_allclose(energies["b"].outgoing, read * [1, 4, 9, 16], rtol=1e-5)
-
-
 def test_a_nested_model_called_by_names_gets_its_own_inputs():
     p, q = keras.Input((3,), name="p"), keras.Input((5,), name="q")
     z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
@@ -317,62 +264,6 @@ def test_a_call_with_a_training_argument_without_default_is_followed():
     model = Strict()
     model(np.zeros((2, 4), np.float32), training=False)
     assert names(tf_lap.neighbors(model)) == {"first": ((), ("second",)), "second": (("first",), ())}
-
-
-@pytest.mark.parametrize(
-    ("returned", "error", "message"),
-    [
-        (lambda layer, x: x[:2], ValueError, "returns 2 energies for layer 'odd', whose output .* has 4 channels"),
-        (lambda layer, x: None, TypeError, "returns None for layer 'odd'; expected a float32 tensor"),
-    ],
-)
-def test_a_rule_that_returns_something_else_says_so(returned, error, message):
-    class Odd(layers.Layer):
-        def call(self, x):
-            return x
-
-    tf_lap.register_rule(Odd)(returned)
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, layers.Dense(2)(Odd(name="odd")(layers.Dense(4)(inputs))))
-    with pytest.raises(error, match=message):
-        tf_lap.neighbors(model)
-
-
-def test_a_rule_may_tell_the_channels_of_the_networks_input_apart():
-    class Weighted(layers.Layer):
-        def build(self, shape):
-            self.scale = self.add_weight(shape=(shape[-1],))
-
-        def call(self, x):
-            return tf.multiply(x, self.scale)
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    tf_lap.register_rule(Weighted)(lambda layer, x: x * tf.convert_to_tensor(layer.scale) ** 2)
-    inputs = keras.Input((5, 4))
-    layer = Weighted()
-    model = keras.Model(inputs, layers.Dense(2, name="dense")(layers.Flatten()(layer(inputs))))
-    layer.scale.assign([1.0, 2.0, 3.0, 4.0])
-    incoming = tf_lap.channel_energies(model)["dense"].incoming
-    np.testing.assert_allclose(incoming, np.tile([1, 4, 9, 16], 5))
-
-
-def test_a_rule_of_the_wrong_form_says_so():
-    with pytest.raises(TypeError, match="register_rule takes a layer class, got 'Scaled'"):
-        tf_lap.register_rule("Scaled")
-    with pytest.raises(TypeError, match="the rule of Block must be a function"):
-        tf_lap.register_rule(Block)(3)
-
-    class Twice(layers.Layer):
-        def call(self, x):
-            return x
-
-    tf_lap.register_rule(Twice)(lambda layer, x, y: x)
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, layers.Dense(2)(Twice(name="twice")(inputs)))
-    with pytest.raises(TypeError, match=r"rule registered for Twice does not take .* with 1 energies"):
-        tf_lap.neighbors(model)
 
 
 def test_a_subclass_of_dense_is_a_kernel():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from perceptrons import (
     SIZES,
+    STEPS,
     Interrupt,
     Recorder,
     assert_exact,

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from perceptrons import (
     SIZES,
+    STEPS,
     Recorder,
     adam_with,
     assert_exact,
