@@ -14,7 +14,7 @@ DEMO = ["scikit-learn>=1.3", "matplotlib>=3.8"]
 setup(
     name="tf_lap",
     version=VERSION,
-    description="Lookahead pruning of Keras models: keeps networks alive where magnitude pruning kills them",
+    description="Lookahead pruning of Keras models: ranks weights by what feeds them and what reads them",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

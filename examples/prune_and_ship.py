@@ -1,6 +1,6 @@
 """Prunes a small convolutional network while it trains, and writes a TFLite file of it.
 
-    python examples/prune_and_ship.py --sparsity=0.9 --output=/tmp/digits.tflite
+    python examples/prune_and_ship.py --sparsity=0.9 --output=digits.tflite
 
 Needs scikit-learn for its handwritten digits: pip install "tf_lap[demo]".
 """

@@ -53,7 +53,8 @@ def code_blocks(path):
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_readmes_example_runs():
+def test_the_readmes_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     example, *others = code_blocks(ROOT / "README.md")
     assert not others
     assert len([line for line in example.splitlines() if line.strip()]) == 10

@@ -94,6 +94,20 @@ def test_restored_best_weights_get_the_zeros_too():
     assert_exact(model)
 
 
+def test_weights_restored_behind_the_callback_are_counted_in_the_report():
+    model = compiled(optimizer=keras.optimizers.SGD(0.5))
+    stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
+    callback = tf_lap.LAPCallback(polynomial(end_step=15, frequency=2))
+    fit(model, [callback, stopping], epochs=3)
+    assert stopping.best_epoch < 2
+    back = sum(layer.revived for layer in callback.report.layers)
+    nonzero = sum(np.count_nonzero(model.get_layer(name).kernel) for name in SIZES)
+    assert back == nonzero - callback.report.kept > 0
+    assert "pruned weights are not zero; something wrote them" in str(callback.report)
+    callback.pruner.apply()
+    assert_exact(model)
+
+
 def test_a_backup_that_does_not_fit_is_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(3)])
