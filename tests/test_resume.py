@@ -108,12 +108,30 @@ def test_weights_restored_behind_the_callback_are_counted_in_the_report():
     assert_exact(model)
 
 
+def test_a_training_that_crashed_before_its_weights_were_saved_begins_anew(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(4)])
+    model, callback = compiled(), tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)
+    with pytest.warns(UserWarning, match="masks of a training 3 steps in, but this model's weights are not those"):
+        fit(model, [callback])
+    assert callback.step == STEPS
+    assert_exact(model)
+
+
+def test_weights_that_were_restored_without_their_optimizer_keep_their_zeros(tmp_path):
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path), Interrupt(9)])
+    again = compiled()
+    again.set_weights(model.get_weights())
+    recorder = Recorder()
+    fit(again, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path), recorder])
+    assert {np.count_nonzero(kernel) for kernel in recorder.kernels} == {38}
+
+
 def test_a_backup_that_does_not_fit_is_an_error(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(3)])
-    model = compiled()
-    with pytest.raises(ValueError, match="masks of a training 3 steps in, but this model's optimizer is at its first"):
-        fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
     model = compiled(keras.Sequential([keras.Input((16,)), keras.layers.Dense(10, name="other")]))
     fit(model, [])
     with pytest.raises(ValueError, match=r"backup_dir=.* the masks are of another model.* Delete the directory"):

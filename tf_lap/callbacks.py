@@ -252,6 +252,8 @@ class LAPCallback(compat.Callback):
 
     def _update(self, steps: range) -> None:
         """Moves on to the last of `steps`, and updates the masks once if any of them is due."""
+        if not steps:  # gradients are being accumulated over several executions
+            return
         self.step = steps[-1]
         due = [step for step in steps if self._is_due(step)]
         if not due:
@@ -280,16 +282,18 @@ class LAPCallback(compat.Callback):
         state = None if self.backup_dir is None else backup.load(self.backup_dir)
         if state is None:
             return False
-        if state.iterations and not compat.iterations(self.model):
-            raise ValueError(
-                f"backup_dir={self.backup_dir!r} holds the masks of a training {state.step} steps in, but this "
-                "model's optimizer is at its first: restore the weights with keras.callbacks.BackupAndRestore, or "
-                "delete the directory to begin anew"
-            )
         try:
-            pruner.restore(state.masks)
+            sparse = pruner.agrees(state.masks)
         except ValueError as error:
             raise ValueError(f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew") from error
+        if state.iterations and not compat.iterations(self.model) and not sparse:
+            warnings.warn(
+                f"backup_dir={self.backup_dir!r} holds the masks of a training {state.step} steps in, but this model's "
+                "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights",
+                stacklevel=3,
+            )
+            return False
+        pruner.restore(state.masks)
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True

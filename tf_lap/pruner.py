@@ -216,15 +216,25 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
-        expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
-        given = {path: tuple(mask.shape) for path, mask in masks.items()}
-        if given != expected:
-            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+        self.agrees(masks)
         for path, variable in zip(self._paths, self._masks, strict=True):
             variable.assign(masks[path])
         self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
         self._named.update(path for path in self._paths if not np.all(masks[path]))
         self.apply()
+
+    def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
+        """Whether every weight that these masks drop is zero now.
+
+        Raises:
+            ValueError: the paths or shapes are not those of this pruner's kernels.
+        """
+        expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
+        given = {path: tuple(mask.shape) for path, mask in masks.items()}
+        if given != expected:
+            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+        kernels = self._enforcement.kernels
+        return all(not np.any(tf.convert_to_tensor(kernels[path]).numpy()[~masks[path]]) for path in self._paths)
 
     def adopt(self, other: Pruner) -> None:
         """Takes over the masks of another pruner of the same model, for the kernels that both prune."""
