@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tf_lap import compat
 
 
-class MaskConstraint:
+class MaskConstraint(keras.constraints.Constraint):
     """A variable's constraint: first the one that the user set, if any, then the mask.
 
     Attributes:
