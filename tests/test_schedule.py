@@ -100,7 +100,8 @@ def test_a_step_that_is_no_integer_is_an_error(step):
         Schedule(0.9, end_step=10)(step)
 
 
-def test_it_agrees_with_tfmots_schedules():
+def test_it_agrees_with_tfmots_schedules(monkeypatch):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # tfmot sets it for good; this way it is undone
     tfmot = pytest.importorskip("tensorflow_model_optimization")
     theirs = tfmot.sparsity.keras
     pairs = [
