@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
@@ -47,56 +46,75 @@ def neighbors(model: Any) -> dict[str, Neighbors]:
 
 def find_neighbors(recipe: Recipe) -> dict[str, Neighbors]:
     """The neighbours of each kernel of a recipe, by layer path."""
-    count = len(recipe.kernels)
-    ends: dict[str, int] = {}  # reason -> its bit
+    ends = _Ends(len(recipe.kernels))
+    previous, following = _previous(recipe, ends), _following(recipe, ends)
+    found = {}
+    for kernel, back, ahead in zip(recipe.kernels, previous, following, strict=True):
+        (sources, starts), (readers, stops) = ends.split(back), ends.split(ahead)
+        apart = (kernel.apart,) if kernel.apart else ()
+        found[kernel.path] = Neighbors(
+            tuple(recipe.kernels[i].path for i in sources),
+            tuple(recipe.kernels[i].path for i in readers),
+            tuple(dict.fromkeys((*starts, *stops, *apart))),
+        )
+    return found
 
-    # Sets of kernels and ends are bits of integers: a tensor of a densely connected network has hundreds.
-    def end(reason: str) -> int:
-        return 1 << ends.setdefault(reason, count + len(ends))
 
-    def union(sets: list[int], members: Iterable[int]) -> int:
-        result = 0
-        for member in members:
-            result |= sets[member]
-        return result
+class _Ends:
+    """Sets of kernels and of ends, as bits of integers: a tensor of a densely connected network has hundreds.
 
-    before, after = [0] * recipe.tensors, [0] * recipe.tensors
-    previous, following = [0] * count, [0] * count
+    The first bits are kernels; behind them each reason for an end has one.
+    """
+
+    def __init__(self, kernels: int) -> None:
+        self._kernels = kernels
+        self._reasons: dict[str, int] = {}
+
+    def bit(self, reason: str) -> int:
+        """The set of this one end."""
+        return 1 << self._reasons.setdefault(reason, self._kernels + len(self._reasons))
+
+    def split(self, bits: int) -> tuple[list[int], list[str]]:
+        """The kernels in a set, and the ends."""
+        members = [i for i in range(bits.bit_length()) if bits >> i & 1]
+        reasons = list(self._reasons)
+        kernels = [i for i in members if i < self._kernels]
+        return kernels, [reasons[i - self._kernels] for i in members if i >= self._kernels]
+
+
+def _previous(recipe: Recipe, ends: _Ends) -> list[int]:
+    """For each kernel the set of what feeds it: one sweep along the steps."""
+    fed, previous = [0] * recipe.tensors, [0] * len(recipe.kernels)
     for tensor, reason in recipe.inputs.items():
-        before[tensor] = end(reason)
+        fed[tensor] = ends.bit(reason)
     for step in recipe.steps:
         match step:
             case Read():
-                previous[step.kernel] |= before[step.source]
-                before[step.target] = 1 << step.kernel
+                previous[step.kernel] |= fed[step.source]
+                fed[step.target] = 1 << step.kernel
             case Rule():
-                before[step.target] = union(before, step.sources)
+                for source in step.sources:
+                    fed[step.target] |= fed[source]
             case Wall():
                 for target in step.targets:
-                    before[target] = end(step.reason)
+                    fed[target] = ends.bit(step.reason)
+    return previous
+
+
+def _following(recipe: Recipe, ends: _Ends) -> list[int]:
+    """For each kernel the set of what reads it: one sweep back."""
+    read, following = [0] * recipe.tensors, [0] * len(recipe.kernels)
     for tensor, reason in recipe.outputs:
-        after[tensor] |= end(reason)
+        read[tensor] |= ends.bit(reason)
     for step in reversed(recipe.steps):
         match step:
             case Read():
-                following[step.kernel] |= after[step.target]
-                after[step.source] |= 1 << step.kernel
+                following[step.kernel] |= read[step.target]
+                read[step.source] |= 1 << step.kernel
             case Rule():
                 for source in step.sources:
-                    after[source] |= after[step.target]
+                    read[source] |= read[step.target]
             case Wall():
                 for source in step.sources:
-                    after[source] |= end(step.reason)
-    reasons = list(ends)
-
-    def names(bits: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        members = [i for i in range(bits.bit_length()) if bits >> i & 1]
-        kernels = tuple(recipe.kernels[i].path for i in members if i < count)
-        return kernels, tuple(reasons[i - count] for i in members if i >= count)
-
-    found = {}
-    for kernel, back, ahead in zip(recipe.kernels, previous, following, strict=True):
-        (sources, starts), (readers, stops) = names(back), names(ahead)
-        apart = (kernel.apart,) if kernel.apart else ()
-        found[kernel.path] = Neighbors(sources, readers, tuple(dict.fromkeys(starts + stops + apart)))
-    return found
+                    read[source] |= ends.bit(step.reason)
+    return following
