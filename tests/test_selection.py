@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tf_lap.selection import keep_largest, rank_keys
+from tf_lap.selection import keep_largest
 
 SCORES = st.one_of(
     st.floats(0, width=32, allow_nan=False),  # denormals and infinity among them
@@ -35,7 +35,7 @@ def test_the_mask_is_that_of_a_stable_sort(data):
     live = data.draw(arrays(bool, len(scores)))
     weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
     keep = data.draw(st.integers(1, len(scores)))
-    (mask,) = keep_largest([rank_keys(scores, weights, live)], tf.constant(keep))
+    (mask,) = keep_largest([scores], [weights], [live], tf.constant(keep))
     np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
 
 
@@ -45,14 +45,16 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
     parts = [data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES)) for _ in range(3)]
     together = np.concatenate(parts)
     keep = data.draw(st.integers(1, len(together)))
-    masks = keep_largest([rank_keys(p, np.ones_like(p), np.ones(p.shape, bool)) for p in parts], tf.constant(keep))
+    ones, live = [np.ones_like(p) for p in parts], [np.ones(p.shape, bool) for p in parts]
+    masks = keep_largest(parts, ones, live, tf.constant(keep))
     expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 
 def test_it_is_exact_for_a_million_scores_with_many_ties():
     scores = np.random.default_rng(0).integers(0, 1000, (1000, 1000)).astype(np.float32)
-    select = tf.function(lambda s, k: keep_largest([rank_keys(s, tf.ones_like(s), tf.ones_like(s, tf.bool))], k))
+    ones, live = tf.ones_like(scores), tf.ones_like(scores, tf.bool)
+    select = tf.function(lambda s, k: keep_largest([s], [ones], [live], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
         (mask,) = select(scores, tf.constant(keep))
         order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]

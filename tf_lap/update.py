@@ -18,7 +18,7 @@ from tf_lap.allocation import Allocation
 from tf_lap.energy import Energies, Norms, kernel_norms, sweep
 from tf_lap.graph import Recipe
 from tf_lap.scores import Score
-from tf_lap.selection import keep_largest, rank_keys
+from tf_lap.selection import keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -100,12 +100,10 @@ class Updater:
             energies: as `all_energies` gives them.
             keep: int32, a count for each target, or one for all of them where they are pooled.
         """
-        if self.allocation.pooled:
-            keys = [self._keys(i, energies) for i in range(len(self.targets))]
-            return tf.stack([self._apply(i, mask) for i, mask in enumerate(keep_largest(keys, keep[0]))])
-        return tf.stack(
-            [self._apply(i, keep_largest([self._keys(i, energies)], keep[i])[0]) for i in range(len(self.targets))]
-        )
+        everything = range(len(self.targets))
+        groups = [list(everything)] if self.allocation.pooled else [[target] for target in everything]
+        kept = [self._choose(group, energies, count) for group, count in zip(groups, tf.unstack(keep), strict=True)]
+        return tf.concat(kept, axis=0)
 
     def choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count.
@@ -115,23 +113,29 @@ class Updater:
             energies: as `all_energies` gives them.
             keep: an int32 scalar.
         """
-        kept = self._apply(target, keep_largest([self._keys(target, energies)], keep)[0])
+        kept = self._choose([target], energies, keep)[0]
         kernel = self.recipe.kernels[self.targets[target]]
         with tf.control_dependencies([kept]):
             return kernel.layout.norms(compat.value(kernel.variable)), kept
 
-    def _keys(self, target: int, energies: Energies) -> tf.Tensor:
+    def _choose(self, targets: Sequence[int], energies: Energies, keep: tf.Tensor) -> tf.Tensor:
+        """Ranks some targets together and applies their masks; returns how many weights each keeps."""
+        weights = [compat.value(self.recipe.kernels[self.targets[target]].variable) for target in targets]
+        live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
+        scores = [self._scores(*each, energies) for each in zip(targets, weights, live, strict=True)]
+        chosen = keep_largest(scores, weights, live, keep)
+        return tf.stack([self._apply(target, mask) for target, mask in zip(targets, chosen, strict=True)])
+
+    def _scores(self, target: int, weights: tf.Tensor, live: tf.Tensor, energies: Energies) -> tf.Tensor:
         number = self.targets[target]
         kernel = self.recipe.kernels[number]
-        weights = compat.value(kernel.variable)
         scores = self.score.score(kernel, weights, energies[0][number], energies[1][number])
         if tuple(scores.shape) != kernel.layout.shape:
             raise ValueError(
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
                 f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
             )
-        live = tf.convert_to_tensor(self.masks[target])
-        return rank_keys(self.allocation.comparable(scores, live, self.score.norm_order), weights, live)
+        return self.allocation.comparable(scores, live, self.score.norm_order)
 
     def _apply(self, target: int, chosen: tf.Tensor) -> tf.Tensor:
         mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable
