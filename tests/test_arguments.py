@@ -39,6 +39,17 @@ def test_given_neighbours_take_the_place_of_the_graphs():
     assert report["dense_1"].boundaries == ("given by the user",)
 
 
+def test_given_neighbours_of_a_shared_layer_hold_for_all_its_uses():
+    inputs = keras.Input((6,))
+    shared = layers.Dense(6, name="shared")
+    model = keras.Model(inputs, layers.Dense(2, name="last")(shared(shared(inputs))))
+    own, last = shared.kernel.numpy(), model.get_layer("last").kernel.numpy()
+    score = np.abs(own) * np.linalg.norm(last, axis=1)
+    pruner = tf_lap.Pruner(model, neighbors={"shared": ([], ["last"])})
+    pruner.update(0.5)
+    np.testing.assert_array_equal(pruner.masks["shared"], score >= np.sort(score, axis=None)[-18])
+
+
 def test_given_neighbours_may_lie_behind_a_flatten():
     inputs = keras.Input((2, 2, 3))
     x = layers.Flatten()(layers.Conv2D(4, 1, name="conv")(inputs))

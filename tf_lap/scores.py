@@ -51,7 +51,7 @@ class Lookahead(Configurable):
         """Scores of the kernel's shape."""
         # Roots before products: the square of a product may leave float32's range where the product does not.
         back, ahead = (_telling(tf.sqrt(side)) for side in (incoming, outgoing))
-        uses = [kernel.layout.outer(back[use], ahead[use]) for use in range(max(kernel.uses, 1))]
+        uses = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
         gain = uses[0] if len(uses) == 1 else tf.norm(tf.stack(uses), axis=0)
         return tf.abs(weights) * gain
 
