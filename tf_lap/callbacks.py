@@ -101,7 +101,6 @@ class LAPCallback(compat.Callback):
         self._pruner: Pruner | None = None
         self._writer: tf.summary.SummaryWriter | None = None
         self._started = self._warned = False
-        self._fit: Any = None
         self._batch = self._epoch = self._iterations = 0
 
     @property

@@ -8,20 +8,19 @@ from typing import Any
 from tf_lap import compat
 from tf_lap.enforce import Enforcement, holder
 
-# Which callback works on which model now. Both ends are weak: a callback holds its model, and would keep the entry
-# alive. An entry that a fit left behind when it was interrupted is harmless.
-_active: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
+# Which kind of callback works on which model now, and in which fit: Keras hands all callbacks of one fit the same
+# dictionary of parameters. An entry that a fit left behind when it was interrupted is harmless.
+_active: weakref.WeakKeyDictionary[Any, tuple[type, Any]] = weakref.WeakKeyDictionary()
 # What callbacks put on kernels, so that the next fit can tell it from a Pruner's hold.
 held: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
 def check_alone(callback: compat.Callback) -> None:
     """Raises ValueError where another callback that sets masks is in the same fit."""
-    other = _active.get(callback.model, lambda: None)()
-    # Keras hands all callbacks of one fit the same dictionary of parameters.
-    if other is None or other._fit is not callback.params:
+    other, fit = _active.get(callback.model, (None, None))
+    if other is None or fit is not callback.params:
         return
-    if type(other) is type(callback):
+    if other is type(callback):
         name = type(callback).__name__
         raise ValueError(f"two {name}s in one fit: pass one, with a mapping of sparsities where layers differ")
     raise ValueError("LAPCallback and PreserveSparsity in one fit: LAPCallback alone keeps pruned weights at zero")
@@ -29,14 +28,12 @@ def check_alone(callback: compat.Callback) -> None:
 
 def claim(callback: compat.Callback) -> None:
     """Enters a callback as the one that sets masks on its model in this fit."""
-    _active[callback.model] = weakref.ref(callback)
-    callback._fit = callback.params
+    _active[callback.model] = (type(callback), callback.params)
 
 
 def disclaim(callback: compat.Callback) -> None:
     """Takes the entry back."""
     _active.pop(callback.model, None)
-    callback._fit = None
 
 
 def release_leftovers(model: Any) -> None:

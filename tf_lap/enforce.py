@@ -11,6 +11,13 @@ import tensorflow as tf
 from tf_lap import compat
 
 
+def masked(weights: Any, mask: Any) -> tf.Tensor:
+    """A variable or tensor with zeros where the mask is False."""
+    tensor = tf.convert_to_tensor(weights)
+    # tf.where and no product: a product would turn an infinite gradient step into NaN.
+    return tf.where(mask, tensor, tf.zeros([], tensor.dtype))
+
+
 class MaskConstraint(keras.constraints.Constraint):
     """A variable's constraint: first the one that the user set, if any, then the mask.
 
@@ -25,9 +32,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     def __call__(self, weights: Any) -> tf.Tensor:
         """The weights with zeros where the mask is False."""
-        inner = tf.convert_to_tensor(weights if self.inner is None else self.inner(weights))
-        # tf.where and no product: a product would turn an infinite gradient step into NaN.
-        return tf.where(self.mask, inner, tf.zeros([], inner.dtype))
+        return masked(weights if self.inner is None else self.inner(weights), self.mask)
 
 
 class Enforcement:
@@ -52,7 +57,7 @@ class Enforcement:
     @property
     def attached(self) -> bool:
         """Whether the masks are on the kernels now."""
-        return any(self._is_ours(variable) for variable in self._variables.values())
+        return any(holder(variable) is self for variable in self._variables.values())
 
     def check(self) -> None:
         """Raises what `attach` would, and changes nothing.
@@ -61,7 +66,7 @@ class Enforcement:
             ValueError: another pruner's or callback's masks are on a kernel already.
         """
         for path, variable in self._variables.items():
-            if isinstance(compat.get_constraint(variable), MaskConstraint) and not self._is_ours(variable):
+            if holder(variable) not in (None, self):
                 raise ValueError(
                     f"the kernel of layer {path!r} is held by the masks of another Pruner or callback already: "
                     "use one at a time, or call its release() first"
@@ -85,7 +90,7 @@ class Enforcement:
         if not self.attached:
             return
         for variable in self._variables.values():
-            if self._is_ours(variable):
+            if holder(variable) is self:
                 compat.set_constraint(variable, compat.get_constraint(variable).inner)
         compat.refresh_train_function(self._model)
 
@@ -110,12 +115,7 @@ class Enforcement:
     def _zero(self, variables: Sequence[Any | None]) -> None:
         for variable, mask in zip(variables, self._masks, strict=True):
             if variable is not None:
-                weights = tf.convert_to_tensor(variable)
-                compat.assign(variable, tf.where(mask, weights, tf.zeros([], weights.dtype)))
-
-    def _is_ours(self, variable: Any) -> bool:
-        constraint = compat.get_constraint(variable)
-        return isinstance(constraint, MaskConstraint) and constraint.owner is self
+                compat.assign(variable, masked(variable, mask))
 
 
 def holder(variable: Any) -> Enforcement | None:

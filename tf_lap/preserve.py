@@ -28,7 +28,6 @@ class PreserveSparsity(compat.Callback):
         super().__init__()
         self._enforcement: Enforcement | None = None
         self._kernels: Sequence[Kernel] = ()
-        self._fit: Any = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Takes off what an interrupted fit left."""

@@ -114,7 +114,7 @@ class Pruner:
         Raises:
             TypeError, ValueError: as `update`.
         """
-        self._keep(sparsity)
+        self._keep(self._fractions(sparsity))
         self._energies()
 
     def update(self, sparsity: Sparsity) -> None:
@@ -129,14 +129,15 @@ class Pruner:
                 layer beside one, that holds NaN or infinity. Nothing is changed then.
             TypeError: a sparsity that is neither a number nor a mapping.
         """
-        keep = self._keep(sparsity)
+        fractions = self._fractions(sparsity)
+        keep = self._keep(fractions)
         norms, energies = self._energies()
         if self.order == "simultaneous":
             kept = self._functions.choose(energies, tf.constant(keep, tf.int32)).numpy()
             self._kept = [int(count) for count in kept]
         else:
             self._update_in_turn(keep, list(norms))
-        self._named.update(self._fractions(sparsity))
+        self._named.update(fractions)
         self._updates += 1
         self._enforcement.apply_averages()
 
@@ -216,7 +217,7 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
-        self.agrees(masks)
+        self._check_masks(masks)
         for path, variable in zip(self._paths, self._masks, strict=True):
             variable.assign(masks[path])
         self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
@@ -229,10 +230,7 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
-        expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
-        given = {path: tuple(mask.shape) for path, mask in masks.items()}
-        if given != expected:
-            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+        self._check_masks(masks)
         kernels = self._enforcement.kernels
         return all(not np.any(tf.convert_to_tensor(kernels[path]).numpy()[~masks[path]]) for path in self._paths)
 
@@ -246,8 +244,13 @@ class Pruner:
         ours, theirs = self._enforcement.kernels, other._enforcement.kernels
         return ours.keys() == theirs.keys() and all(ours[path] is theirs[path] for path in ours)
 
-    def _keep(self, sparsity: Any) -> list[int]:
-        fractions = self._fractions(sparsity)
+    def _check_masks(self, masks: Mapping[str, np.ndarray]) -> None:
+        expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
+        given = {path: tuple(mask.shape) for path, mask in masks.items()}
+        if given != expected:
+            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+
+    def _keep(self, fractions: Mapping[str, float]) -> list[int]:
         if self.allocation.pooled and len(fractions) < len(self._paths):
             raise ValueError(
                 "allocation='global' ranks all kernels together and takes one sparsity, not a mapping of some of them: "

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import Allocation
 from tf_lap.energy import Energies, Norms, kernel_norms, sweep
+from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
 from tf_lap.scores import Score
 from tf_lap.selection import keep_largest
@@ -141,8 +142,7 @@ class Updater:
         mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable
         # Where fewer live weights are left than asked for, pruned ones must not come back to make up the number.
         mask.assign(chosen & mask)
-        weights = tf.convert_to_tensor(variable)
-        compat.assign(variable, tf.where(mask, weights, tf.zeros([], weights.dtype)))
+        compat.assign(variable, masked(variable, mask))
         return tf.math.count_nonzero(mask, dtype=tf.int32)
 
 
