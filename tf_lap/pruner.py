@@ -20,7 +20,7 @@ from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
 from tf_lap.update import Traced, Updater
 
-# Tracing takes as long as ten to thirty plain updates.
+# Tracing takes much longer than a plain update: it pays for those who prune often.
 _PLAIN_UPDATES = 10
 
 

@@ -58,7 +58,7 @@ class Updater:
     def traced(self) -> Traced:
         """The same functions, traced once each: counts and energies are tensors, so nothing is traced again.
 
-        Tracing takes as long as tens of plain calls: worth it for many updates.
+        Tracing takes much longer than a plain call: worth it for many updates.
         """
         # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
         trace = functools.partial(tf.function, autograph=False)
