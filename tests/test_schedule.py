@@ -89,7 +89,7 @@ def test_a_config_makes_an_equal_schedule(final):
 
 def test_numpy_scalars_become_plain_numbers():
     schedule = Schedule(np.float32(0.5), begin_step=np.int64(2), end_step=tf.constant(10), frequency=np.int32(3))
-    config = json.loads(json.dumps(schedule.get_config()))
+    config = json.loads(json.dumps(schedule.get_config()))["config"]
     assert (config["final_sparsity"], config["begin_step"], config["end_step"], config["frequency"]) == (0.5, 2, 10, 3)
     assert schedule.is_due(np.int64(5))
 

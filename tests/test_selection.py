@@ -61,3 +61,19 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
         expected = np.zeros(scores.size, bool)
         expected[order] = True
         np.testing.assert_array_equal(mask, expected.reshape(scores.shape))
+
+
+def test_under_xla_it_chooses_the_same():
+    weights = [tf.Variable(tf.random.stateless_normal([size], seed=(size, 0))) for size in (3000, 5000)]
+
+    def choose():
+        values = [tf.convert_to_tensor(w) for w in weights]
+        return keep_largest([tf.abs(v) for v in values], values, [tf.ones_like(v, tf.bool) for v in values], keep)
+
+    keep = tf.Variable(700)
+    compiled = tf.function(choose, jit_compile=True, autograph=False)
+    for _ in range(2):
+        for mask, expected in zip(compiled(), choose(), strict=True):
+            np.testing.assert_array_equal(mask, expected)
+        weights[0].assign(tf.reverse(weights[0], [0]))
+        keep.assign(50)

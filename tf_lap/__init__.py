@@ -4,6 +4,7 @@ Park, Lee, Mo, Shin: "Lookahead: A Far-sighted Alternative of Magnitude-based Pr
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tf_lap.registry import register_rule as register_rule
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+    from tf_lap.tfmot import PrunableLayer as PrunableLayer
+    from tf_lap.tfmot import prune_lookahead as prune_lookahead
 
 __version__ = "0.1.0"
 
@@ -36,6 +39,8 @@ _HOMES = {
     "register_rule": "registry",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",
+    "PrunableLayer": "tfmot",
+    "prune_lookahead": "tfmot",
 }
 _MODULES = ("allocation", "scores")
 
@@ -52,3 +57,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if "tensorflow_model_optimization" in sys.modules:
+    # Whoever has tfmot already may load a file with our wrappers in it before using any name of ours.
+    importlib.import_module("tf_lap.tfmot")

@@ -21,6 +21,9 @@ _DECAYS: dict[str, Callable[[Any, float, float, float], Any]] = {
 }
 _WITH_END = ("polynomial", "geometric")
 
+REGISTERED_NAME = "tf_lap>LookaheadPruningSchedule"
+"""What files of tf_keras call this class; `tf_lap.tfmot` registers it there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LookaheadPruningSchedule(Configurable):
@@ -39,7 +42,7 @@ class LookaheadPruningSchedule(Configurable):
 
     tfmot's PolynomialDecay and ConstantSparsity give the same for the same arguments, with these differences: here
     the last update is due at `end_step` whatever `frequency` divides; a constant schedule without an end has
-    `end_step=None` and not -1; an initial sparsity above the final one is an error; a configuration is flat.
+    `end_step=None` and not -1; an initial sparsity above the final one is an error.
 
     Example:
 
@@ -135,6 +138,13 @@ class LookaheadPruningSchedule(Configurable):
         Raises:
             TypeError: a step that is no integer.
         """
+        due, sparsity = self.precisely(step)
+        if isinstance(sparsity, Mapping):
+            return due, {key: tf.cast(each, tf.float32) for key, each in sparsity.items()}
+        return due, tf.cast(sparsity, tf.float32)
+
+    def precisely(self, step: int | tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """As a call, with sparsities in float64: float32 is too coarse for counts, and for steps beyond 2**24."""
         given, step = step, tf.convert_to_tensor(step)
         if not step.dtype.is_integer:
             raise TypeError(f"step={given!r}: expected an integer, or an integer scalar tensor")
@@ -146,9 +156,17 @@ class LookaheadPruningSchedule(Configurable):
             due = tf.equal(since % self.frequency, 0) & (since >= 0)
             if self.end_step is not None:
                 due = (due & (step <= self.end_step)) | tf.equal(step, self.end_step)
-        # Float64 inside: in float32 the way from begin to end is too coarse beyond 2**24 steps.
         done = tf.clip_by_value(self._done(tf.cast(step, tf.float64)), 0.0, 1.0)
-        return due, self._each(lambda final: tf.cast(self._one(done, final), tf.float32))
+        return due, self._each(lambda final: tf.cast(self._one(done, final), tf.float64))
+
+    def get_config(self) -> dict[str, Any]:
+        """`{"class_name": ..., "config": the arguments}`: the form that tfmot asks of a schedule."""
+        return {"class_name": REGISTERED_NAME, "config": super().get_config()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> LookaheadPruningSchedule:
+        """Makes the schedule that `get_config` describes, from all of it or from its inner part, as tfmot does."""
+        return super().from_config(config.get("config", config))
 
     def _done(self, step: Any) -> Any:
         if self.decay not in _WITH_END:

@@ -77,17 +77,18 @@ def _histogram(digits: list[tf.Tensor], size: int) -> tf.Tensor:
 
 def _kth_largest(histogram: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The bin that holds the k-th largest, how many lie in higher bins, and how many in this one."""
-    # Row by row, so that the running sums are short.
+    # Row by row, so that the running sums are short. Gathered and not sliced: XLA wants a slice's beginning as a
+    # constant, takes the weights for constants to compute it, and compiles for minutes, at each value anew.
     table = tf.reshape(histogram, (-1, _ROW))
     row, above_row = _search(tf.reduce_sum(table, axis=1), k)
-    column, above = _search(table[row], k - above_row)
-    return row * _ROW + column, above_row + above, table[row, column]
+    column, above = _search(tf.gather(table, row), k - above_row)
+    return row * _ROW + column, above_row + above, tf.gather(histogram, row * _ROW + column)
 
 
 def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     from_top = tf.cumsum(counts, reverse=True)
     index = tf.math.count_nonzero(from_top >= k, dtype=tf.int32) - 1
-    return index, from_top[index] - counts[index]
+    return index, tf.gather(from_top - counts, index)
 
 
 def _masks(keys: list[tf.Tensor], threshold: tf.Tensor, tied: tf.Tensor, quota: tf.Tensor) -> list[tf.Tensor]:

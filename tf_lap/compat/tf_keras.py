@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 from tf_keras.src import backend
+from tf_keras.src.engine import base_layer_utils
 from tf_keras.src.layers.core import tf_op_layer
+from tf_keras.src.mixed_precision import autocast_variable
 
 from tf_lap.compat.nodes import Network, Node, private
 
@@ -26,7 +30,7 @@ def network(model: Any) -> Network | None:
     by_depth = private(model, "_nodes_by_depth")
     nodes = [
         Node(
-            layer=node.layer,
+            layer=unwrapped(node.layer),
             inputs=tuple(node.keras_inputs),
             outputs=tuple(tf.nest.flatten(node.outputs)),
             args=tuple(node.call_args),
@@ -98,7 +102,7 @@ def _graph_untouched(layer: Any) -> Iterator[None]:
 
 def sublayers(layer: Any) -> list[Any]:
     """The layers directly inside a layer or a model."""
-    return list(layer._flatten_layers(include_self=False, recursive=False))
+    return [unwrapped(sub) for sub in layer._flatten_layers(include_self=False, recursive=False)]
 
 
 def own_weights(layer: Any) -> list[Any]:
@@ -140,3 +144,64 @@ def averages(optimizer: Any, variables: list[Any]) -> list[Any | None]:
     kept = private(optimizer, "_model_variables_moving_average")
     places = [index.get(key(variable)) for variable in variables]
     return [None if place is None else kept[place] for place in places]
+
+
+def unwrapped(layer: Any) -> Any:
+    """The layer inside a pruning wrapper of tfmot; any other layer as it is."""
+    return layer.layer if is_wrapper(layer) else layer
+
+
+def is_wrapper(layer: Any) -> bool:
+    """Whether it is a pruning wrapper of tfmot, or of a class made from one."""
+    module = sys.modules.get("tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper")
+    return module is not None and isinstance(layer, module.PruneLowMagnitude)
+
+
+def wrappers(model: Any) -> list[Any]:
+    """The pruning wrappers of a model in the order of their calls, one for each call in the model's graph."""
+    if not isinstance(model, tf_keras.Model) or not private(model, "_is_graph_network"):
+        return [layer for layer in model._flatten_layers(include_self=False) if is_wrapper(layer)]
+    by_depth = private(model, "_nodes_by_depth")
+    calls = [node.layer for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [each for layer in calls for each in ([layer] if is_wrapper(layer) else wrappers(layer))]
+
+
+def graph_of(model: Any) -> Any | None:
+    """What is another object as soon as a Sequential or Functional model has another graph; None for other models."""
+    return private(model, "_nodes_by_depth") if private(model, "_is_graph_network") else None
+
+
+def model_being_called() -> Any | None:
+    """The outermost model whose `__call__` runs now, one with a graph before one without; None where none runs.
+
+    Keras tells a layer neither in which model it is nor who calls it, and a layer of a model that was loaded from a
+    file has met nobody but Keras. So this looks at the call stack.
+    """
+    around = []
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "__call__" and isinstance(caller := frame.f_locals.get("self"), tf_keras.Model):
+            around.append(caller)
+        frame = frame.f_back
+    with_graph = [model for model in around if private(model, "_is_graph_network")]
+    return next(reversed(with_graph or around), None)
+
+
+def is_rehearsal() -> bool:
+    """Whether layers are called only to learn the shapes that they give, or to be written to a SavedModel."""
+    if base_layer_utils.call_context().saving:
+        return True
+    graph = None if tf.executing_eagerly() else backend.get_graph()
+    while graph is not None and not getattr(graph, "name", "").endswith("_scratch_graph"):
+        graph = getattr(graph, "outer_graph", None)
+    return graph is not None
+
+
+def uncast() -> AbstractContextManager[None]:
+    """In here variables are read in their own dtype, whatever the mixed precision of the layer that is called."""
+    return autocast_variable.enable_auto_cast_variables(None)
+
+
+def symbolic_calls(layer: Any) -> int:
+    """How often a layer itself was called to build a model's graph."""
+    return len(private(layer, "_inbound_nodes"))

@@ -1,0 +1,242 @@
+"""The wrappers of one model prune together: one pass over the graph ranks all kernels before any mask changes.
+
+tfmot's wrapper updates its own mask in its own call. Here the first wrapper of a model that is called in a training
+step does it for all of them, so that each kernel is ranked by its neighbours as they are at the beginning of the step.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.allocation import Uniform, per_kernel
+from tf_lap.compat import tf_keras as legacy
+from tf_lap.enforce import masked
+from tf_lap.graph import resolve
+from tf_lap.schedule import LookaheadPruningSchedule
+from tf_lap.scores import Lookahead
+from tf_lap.tfmot.choosing import choose
+from tf_lap.update import Updater
+
+_NO_STEP = (
+    "a layer is pruned by tf_lap.PrunableLayer, and nothing counts its steps: pass "
+    "tfmot.sparsity.keras.UpdatePruningStep() among the callbacks of fit, or call its on_train_begin before a loop of "
+    "your own"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weight:
+    """A weight that a wrapper prunes.
+
+    Attributes:
+        path: the path of the layer inside the wrapper.
+        wrapper: the wrapper.
+        variable: the weight.
+        mask: a variable of its shape and dtype: 1 where a weight stays, 0 where it is pruned.
+        threshold: a scalar variable: the lowest score that the mask kept.
+        kernel: its number in the model's recipe; None where it is ranked by magnitude.
+    """
+
+    path: str
+    wrapper: Any
+    variable: Any
+    mask: Any
+    threshold: Any
+    kernel: int | None
+
+    def zero(self) -> None:
+        """Zeroes what the mask drops."""
+        zero(self.variable, self.mask)
+
+    def prune(self, scores: tf.Tensor, sparsity: tf.Tensor) -> None:
+        """Chooses the mask anew and zeroes what it drops; what was pruned before stays pruned."""
+        options = self.wrapper.block_size, self.wrapper.block_pooling_type, self.wrapper.sparsity_m_by_n
+        live = tf.not_equal(self.mask, 0)
+        chosen, lowest = choose(scores, compat.value(self.variable), live, sparsity, *options)
+        chosen &= live
+        compat.assign(self.mask, chosen)
+        compat.assign(self.threshold, lowest)
+        compat.assign(self.variable, masked(self.variable, chosen))
+
+
+class Joint:
+    """The wrappers of one model, or one wrapper alone.
+
+    Args:
+        calls: the wrappers in the order of their calls, a shared one as often as it is called.
+        model: the Sequential or functional model that they are in, or None where nothing is known of one.
+    """
+
+    def __init__(self, calls: Sequence[Any], model: Any | None) -> None:
+        self.wrappers = list(dict.fromkeys(calls))
+        self._leader = calls[0]
+        self._calls = list(calls).count(self._leader)
+        self._turns: weakref.WeakKeyDictionary[Any, collections.Counter[int]] = weakref.WeakKeyDictionary()
+        self._model = None if model is None else weakref.ref(model)
+        self._recipe = None
+        numbers, paths = {}, {}
+        if model is not None:
+            with tf.init_scope():  # what the rules compute now must not belong to the graph that is traced now
+                self._recipe = resolve(model)
+            numbers = {id(kernel.variable): i for i, kernel in enumerate(self._recipe.kernels)}
+            paths = {id(kernel.layer): kernel.path for kernel in self._recipe.kernels}
+        self._weights = [
+            Weight(paths.get(id(wrapper.layer), wrapper.layer.name), wrapper, *each, numbers.get(id(each[0])))
+            for wrapper in self.wrappers
+            for each in wrapper.pruning_vars
+        ]
+        self._warn(model)
+
+    @property
+    def model(self) -> Any | None:
+        """The model, while it is there."""
+        return self._model and self._model()
+
+    @tf.autograph.experimental.do_not_convert
+    def called(self, wrapper: Any, training: Any) -> None:
+        """Does for all wrappers what a call of one of them asks for: once in each pass through the model.
+
+        Args:
+            wrapper: who is called.
+            training: True, or a bool scalar tensor.
+        """
+        if wrapper is not self._leader or not self._is_first_call():
+            return
+        for each in self.wrappers:
+            each.hold_masks()
+        in_all_replicas(functools.partial(self._step, training))
+
+    def _update(self, due: Sequence[tf.Tensor], sparsities: Sequence[tf.Tensor]) -> None:
+        """Prunes the weights that are due, and zeroes what is pruned of the others."""
+        energies, checks = self._energies()
+        with tf.control_dependencies(checks):
+            for weight, now, sparsity in zip(self._weights, due, sparsities, strict=True):
+                prune = functools.partial(self._prune, weight, energies, sparsity)
+                _run_if(now, prune, weight.zero)
+
+    def _step(self, training: Any) -> None:
+        with legacy.uncast():
+            for wrapper in self.wrappers:
+                wrapper.pruning_step.assign_add(tf.cast(training, tf.int64))
+            steps = {wrapper: tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers}
+            counted = tf.reduce_all([step > 0 for step in steps.values()]) | ~tf.cast(training, tf.bool)
+            with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
+                due, sparsities = self._orders(steps)
+            due = [now & training for now in due]
+            _run_if(tf.reduce_any(due), lambda: self._update(due, sparsities), self._zero)
+
+    def _zero(self) -> None:
+        for weight in self._weights:
+            weight.zero()
+
+    def _orders(self, steps: dict[Any, tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """For each weight whether its mask is due, and the sparsity that it is due for."""
+        orders = []
+        for weight in self._weights:
+            wrapper, step = weight.wrapper, steps[weight.wrapper]
+            due, sparsity = _asked(wrapper.pruning_schedule, step)
+            named = per_kernel(sparsity, [each.path for each in self._weights]).get(weight.path)
+            if named is None:
+                orders.append((tf.constant(False), tf.zeros([], tf.float64)))
+            else:
+                # tfmot chooses m zeros of n once, at the first step.
+                orders.append((tf.equal(step, 1) if wrapper.sparsity_m_by_n else due, tf.cast(named, tf.float64)))
+        return tuple(map(list, zip(*orders, strict=True))) if orders else ([], [])
+
+    def _energies(self) -> tuple[Any, list[tf.Operation]]:
+        if self._recipe is None:
+            return None, []
+        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), {})
+        norms, finite = updater.measure()
+        energies, around = updater.all_energies(norms)
+        fine = tf.unstack(finite & around)
+        return energies, [
+            tf.debugging.Assert(fine[weight.kernel], [f"the kernel of layer {weight.path!r}, or one that it is ranked "
+            "by, holds NaN, infinity or weights too large to square in float32: restore sound weights before pruning"])
+            for weight in self._weights
+            if weight.kernel is not None
+        ]
+
+    def _prune(self, weight: Weight, energies: Any, sparsity: tf.Tensor) -> None:
+        values = compat.value(weight.variable)
+        if weight.kernel is None:
+            scores = tf.abs(values)
+        else:
+            kernel = self._recipe.kernels[weight.kernel]
+            scores = Lookahead().score(kernel, values, energies[0][weight.kernel], energies[1][weight.kernel])
+        weight.prune(scores, sparsity)
+
+    def _is_first_call(self) -> bool:
+        """Whether this is the leader's first call in a pass: it may be shared, and be called several times."""
+        if self._calls == 1:
+            return True
+        # Replicas run in threads of their own.
+        graph = self if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        turns = self._turns.setdefault(graph, collections.Counter())
+        turns[threading.get_ident()] += 1
+        return turns[threading.get_ident()] % self._calls == 1
+
+    def _warn(self, model: Any | None) -> None:
+        alone = [weight for weight in self._weights if weight.kernel is None]
+        if not alone:
+            return
+        layers = ", ".join(dict.fromkeys(f"{w.path!r} ({type(w.wrapper.layer).__name__})" for w in alone))
+        why = "it is called outside a Sequential or functional model" if model is None else "its class has no kernel rule"
+        warnings.warn(
+            f"tf_lap.PrunableLayer ranks the weights of {layers} by magnitude: {why}, so nothing is known of what "
+            "feeds them and what reads them",
+            stacklevel=2,
+        )
+
+
+_JOINTS: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
+
+
+def joint_of(wrapper: Any) -> Joint:
+    """The wrappers that prune together with one that is being called."""
+    model = legacy.model_being_called()
+    graph = None if model is None else legacy.graph_of(model)
+    key = wrapper if graph is None else model
+    known = _JOINTS.get(key)
+    if known is None or known[0] is not graph:
+        joint = Joint([wrapper], None) if graph is None else Joint(legacy.wrappers(model), model)
+        known = _JOINTS[key] = (graph, joint)
+    return known[1]
+
+
+def zero(variable: Any, mask: Any) -> None:
+    """Zeroes in a variable what a mask of ones and zeros drops."""
+    compat.assign(variable, masked(variable, tf.not_equal(mask, 0)))
+
+
+def in_all_replicas(function: Callable[[], None]) -> None:
+    """Runs a function once for all replicas of a distribution strategy, whose variables it may then assign to."""
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        function()
+    else:
+        context.merge_call(lambda strategy: function())
+
+
+def _asked(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    if isinstance(schedule, LookaheadPruningSchedule):
+        return schedule.precisely(step)
+    return schedule(step)
+
+
+def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    def done(function: Callable[[], None]) -> tf.Tensor:
+        function()
+        return tf.constant(True)
+
+    tf.cond(condition, functools.partial(done, then), functools.partial(done, otherwise))

@@ -1,0 +1,71 @@
+"""Which weights of a layer tfmot prunes, for subclasses of its layers too."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from tf_lap.compat.tfmot import prunable_layer, prune_registry
+
+_REGISTRY = prune_registry.PruneRegistry
+
+
+def make_prunable(layer: Any) -> bool:
+    """Gives a layer the method `get_prunable_weights` where it is of a class that tfmot knows, or of a subclass.
+
+    Returns:
+        Whether the layer has the method now.
+    """
+    if not hasattr(layer, "get_prunable_weights"):
+        if _REGISTRY.supports(layer):
+            _REGISTRY.make_prunable(layer)
+        elif getter := _inherited(layer):
+            layer.get_prunable_weights = getter
+    return hasattr(layer, "get_prunable_weights")
+
+
+def has_kernel(layer: Any) -> bool:
+    """Whether there is anything to prune in a layer: not in a ReLU, nor in a layer that tfmot does not know."""
+    return hasattr(type(layer), "get_prunable_weights") or bool(_names(type(layer)) or _cells(layer))
+
+
+def is_known(layer: Any) -> bool:
+    """Whether tfmot knows what to prune in a layer, be it nothing."""
+    return has_kernel(layer) or _names(type(layer)) is not None
+
+
+def _inherited(layer: Any) -> Callable[[], list[Any]] | None:
+    names, cells = _names(type(layer)), _cells(layer)
+    if names is None and cells is None:
+        return None
+    return lambda: [
+        *(operator.attrgetter(name)(layer) for name in names or ()),
+        *(weight for cell in cells or () for weight in _of_cell(cell)),
+    ]
+
+
+def _names(layer_class: type) -> list[str] | None:
+    """The attributes that hold the weights to prune; None for a class that tfmot does not know."""
+    table = _REGISTRY._LAYERS_WEIGHTS_MAP
+    return next((table[cls] for cls in layer_class.__mro__ if cls in table), None)
+
+
+def _cells(layer: Any) -> list[Any] | None:
+    """The cells of a recurrent layer whose cells are all known; None for any other layer."""
+    if not any(cls in _REGISTRY._RNN_LAYERS for cls in type(layer).__mro__):
+        return None
+    cells = _REGISTRY._get_rnn_cells(layer)
+    known = all(isinstance(cell, prunable_layer.PrunableLayer) or _cell_names(type(cell)) for cell in cells)
+    return cells if known else None
+
+
+def _of_cell(cell: Any) -> list[Any]:
+    if isinstance(cell, prunable_layer.PrunableLayer):
+        return cell.get_prunable_weights()
+    return [getattr(cell, name) for name in _cell_names(type(cell)) or ()]
+
+
+def _cell_names(cell_class: type) -> list[str] | None:
+    table = _REGISTRY._RNN_CELLS_WEIGHTS_MAP
+    return next((table[cls] for cls in cell_class.__mro__ if cls in table), None)

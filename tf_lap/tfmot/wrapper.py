@@ -1,0 +1,190 @@
+"""`PrunableLayer`: tfmot's pruning wrapper, ranking by lookahead scores over the graph of the model that it is in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tf_lap import compat
+from tf_lap.compat import tf_keras as legacy
+from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
+from tf_lap.enforce import masked
+from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of, zero
+from tf_lap.tfmot.weights import make_prunable
+
+
+class HeldMask:
+    """A weight's constraint while its wrapper trains it: first the one that the user set, if any, then the mask.
+
+    `strip_pruning` puts the layer itself into a new model, weight and constraint with it. From then on the constraint
+    does nothing, unless the wrapper is trained again.
+    """
+
+    def __init__(self, wrapper: PrunableLayer, mask: tf.Variable, inner: Any) -> None:
+        self.wrapper, self.mask, self.inner = wrapper, mask, inner
+        self._calls = legacy.symbolic_calls(wrapper.layer)
+
+    def __call__(self, weights: Any) -> tf.Tensor:
+        """The weights with zeros where the mask is zero."""
+        weights = weights if self.inner is None else self.inner(weights)
+        if legacy.symbolic_calls(self.wrapper.layer) > self._calls:
+            return weights
+        return masked(weights, tf.not_equal(self.mask, 0))
+
+
+class Hooks(pruning_impl.Pruning):
+    """What tfmot's callbacks ask of a wrapper."""
+
+    def __init__(self, wrapper: PrunableLayer) -> None:
+        super().__init__(
+            lambda: wrapper.pruning_step,
+            wrapper.pruning_vars,
+            wrapper.pruning_schedule,
+            wrapper.block_size,
+            wrapper.block_pooling_type,
+            wrapper.sparsity_m_by_n,
+        )
+        self._wrapper = wrapper
+        self.joint: Joint | None = None
+
+    def weight_mask_op(self) -> None:
+        """Zeroes what the masks drop, and the moving averages of it, which an optimizer writes back after `fit`."""
+        in_all_replicas(self._zero)
+
+    def conditional_mask_update(self) -> None:
+        """Does nothing: masks change in the pass through the model that counts the step."""
+
+    def _zero(self) -> None:
+        variables = [variable for variable, _, _ in self._pruning_vars]
+        averages = compat.moving_averages(self.joint and self.joint.model, variables)
+        with legacy.uncast():
+            for (variable, mask, _), average in zip(self._pruning_vars, averages, strict=True):
+                zero(variable, mask)
+                if average is not None:
+                    zero(average, mask)
+
+
+@tf_keras.utils.register_keras_serializable(package="tf_lap")
+class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
+    """A `PruneLowMagnitude` that looks ahead: drops the weights whose removal changes three layers together least.
+
+    It is wrapped around a layer of a tf_keras model, most simply by `prune_lookahead`, trained with tfmot's
+    `UpdatePruningStep`, and taken off with tfmot's `strip_pruning`. All wrappers of a model prune together, at the
+    beginning of a training step: each kernel is ranked by `tf_lap.scores.Lookahead` over the graph of the outermost
+    Sequential or functional model that is called, nested models included. Weights that have no place in such a graph
+    (of recurrent, embedding and attention layers, of layers with `get_prunable_weights` of their own, of a wrapper in
+    a subclassed model) are ranked by their magnitude, and a warning says so once.
+
+    A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself holds it, by
+    the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
+
+    Example:
+
+    >>> layer = tf_lap.PrunableLayer(tf_keras.layers.Dense(10), tf_lap.LookaheadPruningSchedule(0.9, end_step=1000))
+    >>> layer.name
+    'prunable_layer_dense'
+
+    Args:
+        layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`.
+        pruning_schedule: a schedule of tfmot, or a `LookaheadPruningSchedule`.
+        block_size: rows and columns of the blocks in which a matrix is pruned.
+        block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
+        sparsity_m_by_n: (m, n): at the first step m of every n consecutive inputs of an output are pruned, once.
+        **kwargs: arguments of the wrapper as a layer; its dtype policy is that of the layer.
+
+    Raises:
+        ValueError: a layer that there is no way to prune, or options that tfmot does not take.
+    """
+
+    def __init__(
+        self,
+        layer: tf_keras.layers.Layer,
+        pruning_schedule: Any = pruning_schedule.ConstantSparsity(0.5, 0),
+        block_size: tuple[int, int] = (1, 1),
+        block_pooling_type: str = "AVG",
+        sparsity_m_by_n: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(layer, tf_keras.layers.Layer):
+            raise ValueError(f"PrunableLayer wraps a layer of tf_keras, got {layer!r}")
+        if not make_prunable(layer):
+            raise ValueError(
+                f"layer {layer.name!r} is a {type(layer).__name__}, in which there is nothing that tfmot prunes: give "
+                "it a method get_prunable_weights() that returns its weights to prune, or leave it unwrapped"
+            )
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(layer, pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n, **kwargs)
+        self.supports_masking = layer.supports_masking
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the layer, its masks, and the count of its steps."""
+        super().build(input_shape)
+        self.pruning_obj = Hooks(self)
+
+    def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        """Calls the layer; in training, after the masks that are due at this step were chosen."""
+        if training is None:
+            training = tf_keras.backend.learning_phase()
+        self._prune(training)
+        takes = inspect.signature(self.layer.call).parameters
+        anything = any(each.kind is each.VAR_KEYWORD for each in takes.values())
+        if "training" in takes:
+            kwargs["training"] = training
+        if "mask" not in takes and not anything:
+            kwargs.pop("mask", None)
+        return self.layer.call(inputs, **kwargs)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """What the layer makes of a mask of time steps."""
+        return self.layer.compute_mask(inputs, mask)
+
+    def hold_masks(self) -> None:
+        """Lets the optimizer keep pruned weights at zero, from the training step on that is traced next."""
+        for variable, mask, _ in self.pruning_vars:
+            constraint = compat.get_constraint(variable)
+            inner = constraint.inner if isinstance(constraint, HeldMask) else constraint
+            compat.set_constraint(variable, HeldMask(self, mask, inner))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments; the schedule as the name that its class is registered by, and its own configuration."""
+        schedule = self.pruning_schedule.get_config()
+        name = tf_keras.utils.get_registered_name(type(self.pruning_schedule))
+        return {
+            **super().get_config(),
+            "pruning_schedule": {"class_name": name, "config": schedule.get("config", schedule)},
+            "sparsity_m_by_n": self.sparsity_m_by_n,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PrunableLayer:
+        """Makes the wrapper that `get_config` describes.
+
+        Raises:
+            ValueError: the class of the schedule is not known to tf_keras.
+        """
+        schedule = config["pruning_schedule"]
+        known = {each.__name__: each for each in (pruning_schedule.ConstantSparsity, pruning_schedule.PolynomialDecay)}
+        schedule_class = tf_keras.utils.get_registered_object(schedule["class_name"], module_objects=known)
+        if schedule_class is None:
+            raise ValueError(
+                f"the pruning schedule {schedule['class_name']!r} is not known: decorate its class with "
+                "tf_keras.utils.register_keras_serializable(), or load within a tf_keras.utils.custom_object_scope"
+            )
+        layer = tf_keras.layers.deserialize(config["layer"])
+        options = {**config, "layer": layer, "pruning_schedule": schedule_class.from_config(schedule["config"])}
+        return cls(**options)
+
+    @tf.autograph.experimental.do_not_convert
+    def _prune(self, training: Any) -> None:
+        if legacy.is_rehearsal():
+            return
+        static = training if isinstance(training, (bool, int)) else tf.get_static_value(training)
+        if static is not None and not static:
+            self.pruning_obj.weight_mask_op()
+            return
+        self.pruning_obj.joint = joint = joint_of(self)
+        joint.called(self, True if static else training)

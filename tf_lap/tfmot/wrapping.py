@@ -1,0 +1,125 @@
+"""`prune_lookahead`: tfmot's `prune_low_magnitude`, with lookahead scores."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import keras
+import tf_keras
+
+from tf_lap import compat
+from tf_lap.compat import tf_keras as legacy
+from tf_lap.compat.tfmot import pruning_schedule as tfmot_schedules
+from tf_lap.tfmot.weights import has_kernel, is_known
+from tf_lap.tfmot.wrapper import PrunableLayer
+
+
+def prune_lookahead(
+    to_prune: Any,
+    pruning_schedule: Any = tfmot_schedules.ConstantSparsity(0.5, 0),
+    block_size: tuple[int, int] = (1, 1),
+    block_pooling_type: str = "AVG",
+    pruning_policy: Any | None = None,
+    sparsity_m_by_n: tuple[int, int] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Wraps a tf_keras model, a list of layers or a layer, so that training prunes it by lookahead scores.
+
+    The same call as `tfmot.sparsity.keras.prune_low_magnitude`, and what goes with that goes with this one:
+    `UpdatePruningStep`, `PruningSummaries`, `strip_pruning`, tfmot's schedules and policies. Layers in which there is
+    nothing to prune are left as they are, and shared with the given model, as are the weights of those wrapped.
+
+    Example:
+
+    >>> pruned = tf_lap.prune_lookahead(model, tf_lap.LookaheadPruningSchedule(0.9, end_step=1000))
+    >>> [layer.name for layer in pruned.layers]
+    ['prunable_layer_dense', 'prunable_layer_dense_1']
+
+    Args:
+        to_prune: a Sequential or functional tf_keras model, nested ones included, a list of layers, or a layer.
+        pruning_schedule: a schedule of tfmot, or a `LookaheadPruningSchedule`.
+        block_size: rows and columns of the blocks in which a matrix is pruned.
+        block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
+        pruning_policy: a `tfmot.sparsity.keras.PruningPolicy`: which layers of a model are wrapped.
+        sparsity_m_by_n: (m, n): m of every n consecutive inputs of an output are pruned, once.
+        **kwargs: arguments of the wrapper, where `to_prune` is a layer.
+
+    Returns:
+        A new model, which is to be compiled; a new list; or a `PrunableLayer`.
+
+    Raises:
+        ValueError: a Keras 3 model or layer, a subclassed model, a layer by itself that there is no way to prune, or
+            a model that the policy does not accept.
+    """
+    _check_kind(to_prune)
+    wrap = functools.partial(
+        PrunableLayer,
+        pruning_schedule=pruning_schedule,
+        block_size=block_size,
+        block_pooling_type=block_pooling_type,
+        sparsity_m_by_n=sparsity_m_by_n,
+    )
+    unknown: list[Any] = []
+
+    def wrapped(layer: Any) -> Any:
+        if isinstance(layer, tf_keras.Model):
+            _check_graph(layer)
+            return tf_keras.models.clone_model(layer, clone_function=wrapped)
+        if isinstance(layer, tf_keras.layers.InputLayer):
+            return type(layer).from_config(layer.get_config())
+        if legacy.is_wrapper(layer) or (pruning_policy and not pruning_policy.allow_pruning(layer)):
+            return layer
+        if not is_known(layer):
+            unknown.append(layer)
+        return wrap(layer) if has_kernel(layer) else layer
+
+    if isinstance(to_prune, list):
+        result = [wrapped(layer) for layer in to_prune]
+    elif isinstance(to_prune, tf_keras.Model):
+        _check_graph(to_prune)
+        if pruning_policy:
+            pruning_policy.ensure_model_supports_pruning(to_prune)
+        result = wrapped(to_prune)
+    else:
+        return wrap(to_prune, **kwargs)
+    _warn_of(unknown)
+    return result
+
+
+def _check_kind(to_prune: Any) -> None:
+    for each in to_prune if isinstance(to_prune, list) else [to_prune]:
+        if isinstance(each, keras.layers.Layer):
+            kind = "model" if isinstance(each, keras.Model) else "layer"
+            raise ValueError(
+                f"{kind} {each.name!r} is one of Keras 3 (keras {keras.__version__}), and tfmot's wrappers work on "
+                f"tf_keras alone (tf_keras {tf_keras.__version__}): prune it with tf_lap.LAPCallback in fit, or at "
+                "once with tf_lap.prune"
+            )
+        if not isinstance(each, tf_keras.layers.Layer):
+            raise ValueError(
+                f"prune_lookahead takes a tf_keras model, a list of its layers or a layer, got {type(each).__name__}"
+            )
+
+
+def _check_graph(model: Any) -> None:
+    if not (isinstance(model, tf_keras.Sequential) or legacy.graph_of(model)):
+        raise ValueError(
+            f"model {model.name!r} is subclassed, and tfmot's wrappers go around the layers of Sequential and "
+            "functional models only: wrap the layers where the model makes them, or use tf_lap.LAPCallback"
+        )
+
+
+def _warn_of(unknown: list[Any]) -> None:
+    left = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown if _holds_matrices(layer)}
+    if left:
+        warnings.warn(
+            f"tf_lap.prune_lookahead leaves {', '.join(sorted(left))} unpruned: tfmot does not know which of their "
+            "weights to prune; a method get_prunable_weights() tells it",
+            stacklevel=3,
+        )
+
+
+def _holds_matrices(layer: Any) -> bool:
+    return any(len(variable.shape) > 1 for variable in layer.trainable_weights)
