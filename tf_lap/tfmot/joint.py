@@ -32,6 +32,15 @@ _NO_STEP = (
     "tfmot.sparsity.keras.UpdatePruningStep() among the callbacks of fit, or call its on_train_begin before a loop of "
     "your own"
 )
+# Without quotes around the path: TensorFlow escapes them.
+_KERNEL = (
+    "the kernel of layer {} holds NaN, infinity, or weights whose squares do not add up in float32: restore sound "
+    "weights before pruning"
+)
+_AROUND = (
+    "the energies around layer {} are not finite: a normalization layer beside it holds NaN, infinity or a negative "
+    "variance, or weights beside it are too large for float32"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,13 +168,13 @@ class Joint:
         updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), {})
         norms, finite = updater.measure()
         energies, around = updater.all_energies(norms)
-        fine = tf.unstack(finite & around)
-        return energies, [
-            tf.debugging.Assert(fine[weight.kernel], [f"the kernel of layer {weight.path!r}, or one that it is ranked "
-            "by, holds NaN, infinity or weights too large to square in float32: restore sound weights before pruning"])
-            for weight in self._weights
-            if weight.kernel is not None
-        ]
+        # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
+        with tf.control_dependencies(self._checks(finite, _KERNEL)):
+            return energies, self._checks(around, _AROUND)
+
+    def _checks(self, fine: tf.Tensor, what: str) -> list[tf.Operation]:
+        kernels = zip(self._recipe.kernels, tf.unstack(fine), strict=True)
+        return [tf.debugging.Assert(ok, [what.format(kernel.path)]) for kernel, ok in kernels]
 
     def _prune(self, weight: Weight, energies: Any, sparsity: tf.Tensor) -> None:
         values = compat.value(weight.variable)

@@ -1,0 +1,359 @@
+"""What tfmot's wrapper does, done by both side by side; and what ours does beside."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from wrapped import (
+    at_once,
+    both,
+    compiled,
+    decay,
+    exactly,
+    fit,
+    kept,
+    layers,
+    masks,
+    perceptron,
+    sparsity,
+    tf_keras,
+    tfmot,
+    wrappers,
+)
+
+import tf_lap
+
+
+def alike(make, **options):
+    """The same model, wrapped by tfmot and by us; alone, a layer is ranked by magnitude in both."""
+    first = make()
+    second = tf_keras.models.clone_model(first)
+    second.set_weights(first.get_weights())
+    models = sparsity.prune_low_magnitude(first, **options), tf_lap.prune_lookahead(second, **options)
+    for model in models:
+        compiled(model, tf_keras.optimizers.SGD(0.1))
+        fit(model, epochs=1)
+    return models
+
+
+def one_dense():
+    return tf_keras.Sequential([layers.Input((16,)), layers.Dense(10, name="dense")])
+
+
+def one_convolution():
+    shape = layers.Reshape((4, 4, 1), input_shape=(16,))
+    return tf_keras.Sequential([shape, layers.Conv2D(10, 4, name="convolution"), layers.Flatten()])
+
+
+@pytest.mark.parametrize("schedule", [at_once(0.6), decay(0.6, begin=2, end=5)], ids=["constant", "polynomial"])
+def test_a_layer_without_neighbours_gets_the_masks_and_thresholds_of_tfmot(schedule):
+    theirs, ours = alike(one_dense, pruning_schedule=schedule)
+    if isinstance(schedule, sparsity.ConstantSparsity):
+        np.testing.assert_array_equal(masks(ours)["dense"], masks(theirs)["dense"])
+        np.testing.assert_allclose(ours.layers[0].pruning_vars[0][2], theirs.layers[0].pruning_vars[0][2])
+    assert masks(ours)["dense"].sum() == masks(theirs)["dense"].sum() == 64
+    assert ours.layers[0].pruning_step == theirs.layers[0].pruning_step == 6
+
+
+@pytest.mark.parametrize("pooling", ["AVG", "MAX"])
+@pytest.mark.parametrize("block", [(1, 4), (4, 1), (3, 4), (2, 2)])
+def test_blocks_are_those_of_tfmot(block, pooling):
+    options = {"block_size": block, "block_pooling_type": pooling}
+    theirs, ours = alike(one_dense, pruning_schedule=at_once(0.5), **options)
+    np.testing.assert_array_equal(masks(ours)["dense"], masks(theirs)["dense"])
+    rows, columns = block
+    mask = np.pad(masks(ours)["dense"], [(0, -16 % rows), (0, -10 % columns)], mode="edge")
+    blocks = mask.reshape(-(-16 // rows), rows, -(-10 // columns), columns)
+    assert np.all(blocks == blocks[:, :1, :, :1])
+    assert blocks[:, 0, :, 0].sum() == round(blocks[:, 0, :, 0].size * 0.5)
+
+
+def test_a_row_of_blocks_keeps_its_shape():
+    with pytest.raises(ValueError, match="must be rank 2"):  # tfmot squeezes the single row away
+        fit(compiled(sparsity.prune_low_magnitude(one_dense(), at_once(0.5), block_size=(16, 2))))
+    model = compiled(tf_lap.prune_lookahead(one_dense(), at_once(0.5), block_size=(16, 2)))
+    fit(model, epochs=1)
+    assert masks(model)["dense"].sum() == 2 * 32
+
+
+@both
+def test_blocks_want_matrices(wrap):
+    with pytest.raises(ValueError, match="2-dimensional weights"):
+        wrap(one_convolution(), at_once(), block_size=(1, 4))
+
+
+@both
+def test_an_unknown_pooling_is_an_error(wrap):
+    with pytest.raises(ValueError, match="Unsupported pooling type 'SUM'"):
+        wrap(one_dense(), at_once(), block_pooling_type="SUM")
+
+
+@pytest.mark.parametrize("make", [one_dense, one_convolution])
+@pytest.mark.parametrize("m_by_n", [(2, 4), (1, 4), (3, 8)])
+def test_m_zeros_of_n_are_those_of_tfmot(make, m_by_n):
+    theirs, ours = alike(make, sparsity_m_by_n=m_by_n)
+    for name, mask in masks(theirs).items():
+        np.testing.assert_array_equal(masks(ours)[name], mask)
+    (wrapper,) = wrappers(ours)
+    assert wrapper.pruning_vars[0][2] == 999
+    from tensorflow_model_optimization.python.core.sparsity.keras.pruning_utils import is_pruned_m_by_n
+
+    assert is_pruned_m_by_n(wrapper.layer.kernel, m_by_n)
+
+
+@both
+def test_m_and_n_must_be_integers(wrap):
+    with pytest.raises(ValueError, match="must be a tuple/list of 2 integers"):
+        wrap(one_dense(), sparsity_m_by_n=(2.0, 4))
+
+
+def test_m_zeros_of_n_are_ranked_by_lookahead_between_neighbours():
+    model = perceptron()
+    scores = np.abs(model.get_layer("second").kernel) * np.sqrt(tf_lap.channel_energies(model)["second"].incoming)[:, None]
+    wrapped = compiled(tf_lap.prune_lookahead(model, sparsity_m_by_n=(2, 4)), tf_keras.optimizers.SGD(0.0))
+    fit(wrapped, epochs=1)
+    expected = np.argsort(np.argsort(scores.reshape(6, 4, 24), axis=1), axis=1).reshape(24, 24) >= 2
+    np.testing.assert_array_equal(masks(wrapped)["second"], expected)
+
+
+def test_masks_between_neighbours_are_those_of_prune():
+    model = perceptron()
+    reference = tf_keras.models.clone_model(model)
+    reference.set_weights(model.get_weights())
+    pruner = tf_lap.Pruner(reference)
+    pruner.update(0.8)
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.8)), tf_keras.optimizers.SGD(0.0))
+    fit(wrapped, epochs=1)
+    for name, mask in pruner.masks.items():
+        np.testing.assert_array_equal(masks(wrapped)[name], mask)
+
+
+@both
+def test_without_the_callback_training_is_an_error(wrap):
+    model = compiled(wrap(perceptron(), at_once()))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="UpdatePruningStep"):
+        fit(model, callbacks=None)
+
+
+@both
+def test_a_loop_of_ones_own(wrap):
+    model = wrap(perceptron(), at_once())
+    steps, optimizer = sparsity.UpdatePruningStep(), tf_keras.optimizers.Adam(0.01)
+    model.optimizer = optimizer
+    steps.set_model(model)
+    steps.on_train_begin()
+    x = tf.random.stateless_normal((16, 16), seed=(1, 2))
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(x, training=True) ** 2)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    steps.on_epoch_end(batch=-1)
+    assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
+
+
+@both
+def test_summaries_are_written(wrap, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorFlow 2.21 does not install it")
+    model = compiled(wrap(perceptron(), at_once()))
+    fit(model, [sparsity.PruningSummaries(str(tmp_path))])
+    tags, values = set(), []
+    for path in (tmp_path / "metrics").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                tags.add(value.tag.split("/")[-1])
+                if value.tag.endswith("sparsity"):
+                    values.append(float(tf.make_ndarray(value.tensor)))
+    assert {"sparsity", "threshold"} <= tags
+    assert max(values) == pytest.approx(0.9, abs=0.01)
+
+
+@both
+def test_stripping_gives_the_model_back_with_its_zeros(wrap):
+    model = compiled(wrap(perceptron(), at_once()))
+    fit(model)
+    stripped = sparsity.strip_pruning(model)
+    assert [type(layer) for layer in stripped.layers] == [layers.Dense] * 3
+    assert [layer.name for layer in stripped.layers] == ["first", "second", "head"]
+    assert kept(stripped) == exactly(0.9)
+    # Trained again without a wrapper, a model is dense again; and what was stripped may go on being pruned.
+    fit(compiled(stripped), callbacks=None)
+    assert sum(kept(stripped)) > 2 * sum(exactly(0.9))
+    compiled(model)
+    fit(model)
+    assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
+
+
+def test_pruned_weights_never_come_back_between_steps_nor_in_averages():
+    class Watch(tf_keras.callbacks.Callback):
+        kernels = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.kernels.append(self.model.layers[0].layer.kernel.numpy())
+
+    watch = Watch()
+    optimizer = tf_keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.5)
+    model = compiled(tf_lap.prune_lookahead(perceptron(), decay()), optimizer)
+    fit(model, [watch])
+    for before, after in zip(watch.kernels, watch.kernels[1:], strict=False):
+        assert not np.any(after[before == 0])
+    # Read without a pass through the model, after fit wrote the averages into the weights.
+    assert [np.count_nonzero(layer.layer.kernel.numpy()) for layer in model.layers] == exactly(0.9)
+
+
+def test_counts_and_ties_are_exact():
+    def make():
+        ones = tf_keras.initializers.Ones()
+        return tf_keras.Sequential([layers.Input((16,)), layers.Dense(10, kernel_initializer=ones, name="dense")])
+
+    theirs, ours = alike(make, pruning_schedule=at_once(0.75))
+    assert masks(theirs)["dense"].sum() == 160  # all tied: tfmot drops none
+    np.testing.assert_array_equal(masks(ours)["dense"].ravel(), np.arange(160) < 40)
+
+
+def test_a_users_constraint_is_kept():
+    bound = tf_keras.constraints.MaxNorm(0.05)
+    model = tf_keras.Sequential([layers.Input((16,)), layers.Dense(10, name="dense", kernel_constraint=bound)])
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), tf_keras.optimizers.SGD(1.0))
+    fit(wrapped)
+    kernel = wrapped.layers[0].layer.kernel.numpy()
+    assert np.count_nonzero(kernel) == 16
+    assert np.all(np.linalg.norm(kernel, axis=0) <= 0.05 + 1e-6)
+
+
+@both
+def test_weights_that_were_set_are_masked_in_the_next_pass(wrap):
+    model = compiled(wrap(perceptron(), at_once()))
+    fit(model)
+    model.layers[0].layer.kernel.assign(tf.ones((16, 24)))
+    model.predict(np.zeros((2, 16)), verbose=0)
+    assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
+
+
+class Scaled(layers.Layer):
+    def build(self, shape):
+        self.matrix = self.add_weight("matrix", (shape[-1], 10))
+
+    def call(self, x):
+        return tf.matmul(x, self.matrix)
+
+    def get_prunable_weights(self):
+        return [self.matrix]
+
+
+@both
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of 'scaled' .Scaled. by magnitude")
+def test_custom_layers_say_what_to_prune(wrap):
+    model = compiled(wrap(tf_keras.Sequential([layers.Input((16,)), Scaled(name="scaled")]), at_once()))
+    fit(model)
+    assert np.count_nonzero(sparsity.strip_pruning(model).layers[0].matrix) == 16
+
+
+def test_a_custom_layer_without_a_rule_says_that_it_is_ranked_by_magnitude():
+    model = compiled(tf_lap.prune_lookahead(tf_keras.Sequential([layers.Input((16,)), Scaled(name="s")]), at_once()))
+    with pytest.warns(UserWarning, match=r"ranks the weights of 's' \(Scaled\) by magnitude: its class has no kernel"):
+        fit(model)
+
+
+@both
+def test_masks_of_time_steps_reach_the_next_layer(wrap):
+    stack = [layers.Embedding(5, 4, mask_zero=True, input_length=6), layers.LSTM(3), layers.Dense(10)]
+    model = tf_keras.Sequential(stack)
+    tokens = np.array([[1, 2, 0, 0, 0, 0], [1, 2, 3, 4, 1, 2]])
+    expected = model.predict(tokens, verbose=0)
+    got = wrap(model, at_once()).predict(tokens, verbose=0)
+    same = np.allclose(got, expected, atol=1e-6)
+    assert same == (wrap is tf_lap.prune_lookahead)  # tfmot's wrapper loses the mask of the embedding
+
+
+def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
+    inputs = tf_keras.Input((6,))
+    x = layers.Embedding(50, 8)(inputs)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    model = tf_keras.Model(inputs, layers.Dense(10)(layers.LSTM(3)(x)))
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 50, (32, 6)), rng.integers(0, 10, 32)
+    with pytest.warns(UserWarning, match=r"'lstm.*\(LSTM\) by magnitude"):
+        wrapped.fit(tokens, labels, verbose=0, callbacks=[sparsity.UpdatePruningStep()])
+    pruned = [weight for layer in wrappers(wrapped) for weight, _, _ in layer.pruning_vars]
+    assert len(pruned) == 1 + 4 + 2 + 1
+    for weight in pruned:
+        size = weight.shape.num_elements()
+        assert np.count_nonzero(weight) == round(size / 2)
+
+
+@both
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(wrap, policy):
+    tf_keras.mixed_precision.set_global_policy(policy)
+    try:
+        # tfmot's wrapper of a float32 layer in a model of mixed precision fails.
+        model = compiled(wrap(perceptron(dtype="float32" if wrap is tf_lap.prune_lookahead else None), at_once()))
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    fit(model)
+    counts = kept(sparsity.strip_pruning(model))
+    # tfmot compares weights in the low precision, where some are tied.
+    assert counts == exactly(0.9) if wrap is tf_lap.prune_lookahead else np.all(np.abs(np.subtract(counts, exactly(0.9))) < 9)
+    assert all(mask.dtype == np.float32 for mask in masks(model).values())
+
+
+def test_a_layer_keeps_its_own_precision():
+    model = tf_lap.prune_lookahead(perceptron(dtype="float64"), at_once())
+    assert model.layers[-1].compute_dtype == "float64"
+    assert sparsity.prune_low_magnitude(perceptron(dtype="float64"), at_once()).layers[-1].compute_dtype == "float32"
+
+
+def test_a_kernel_that_is_not_finite_is_named_and_nothing_changes():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), at_once()))
+    kernel = model.layers[1].layer.kernel
+    kernel.assign(tf.where(tf.eye(24) > 0, np.nan, 1.0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the kernel of layer second holds NaN"):
+        fit(model)
+    assert all(mask.all() for mask in masks(model).values())
+
+
+def test_a_configuration_keeps_everything_and_any_registered_schedule():
+    for schedule in (decay(), tf_lap.LookaheadPruningSchedule({"dense": 0.9}, end_step=10), Warmup(3)):
+        wrapper = tf_lap.PrunableLayer(layers.Dense(3, name="dense"), schedule, sparsity_m_by_n=(2, 4))
+        config = json.loads(json.dumps(wrapper.get_config()))
+        again = tf_lap.PrunableLayer.from_config(config)
+        assert again.sparsity_m_by_n == (2, 4)
+        assert type(again.pruning_schedule) is type(schedule)
+        assert json.dumps(again.get_config()) == json.dumps(config)
+    theirs = sparsity.prune_low_magnitude(layers.Dense(3), sparsity_m_by_n=(2, 4))
+    assert "sparsity_m_by_n" not in theirs.get_config()
+
+
+@tf_keras.utils.register_keras_serializable(package="tests")
+class Warmup(sparsity.PruningSchedule):
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __call__(self, step):
+        return step <= self.steps, tf.cast(step, tf.float32) / 10
+
+    def get_config(self):
+        return {"class_name": "Warmup", "config": {"steps": self.steps}}
+
+
+def test_a_schedule_that_is_not_registered_is_an_error_that_names_it():
+    config = tf_lap.PrunableLayer(layers.Dense(3), decay()).get_config()
+    config["pruning_schedule"]["class_name"] = "Elsewhere"
+    with pytest.raises(ValueError, match="schedule 'Elsewhere' is not known: decorate its class"):
+        tf_lap.PrunableLayer.from_config(config)
+
+
+def test_what_is_no_layer_is_an_error():
+    with pytest.raises(ValueError, match="PrunableLayer wraps a layer of tf_keras, got 3"):
+        tf_lap.PrunableLayer(3)
+    with pytest.raises(ValueError, match="layer 'group' is a GroupNormalization, in which there is nothing that tfmot"):
+        tf_lap.PrunableLayer(layers.GroupNormalization(name="group"))
+
+
+def test_it_is_a_wrapper_of_tfmot():
+    wrapper = sparsity.prune_low_magnitude(layers.Dense(2))
+    assert issubclass(tf_lap.PrunableLayer, type(wrapper))
+    assert tfmot.__version__

@@ -1,0 +1,71 @@
+"""Small tf_keras models, and both ways of wrapping them, for the tests of tf_lap.tfmot."""
+
+import numpy as np
+import pytest
+
+tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
+
+import tf_lap  # noqa: E402
+import tf_lap.tfmot  # noqa: E402  (before tfmot: it leaves the environment as it was)
+import tensorflow_model_optimization as tfmot  # noqa: E402  isort: skip
+
+sparsity = tfmot.sparsity.keras
+layers = tf_keras.layers
+
+WRAPPINGS = {"tfmot": sparsity.prune_low_magnitude, "tf_lap": tf_lap.prune_lookahead}
+both = pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+
+SIZES = (16 * 24, 24 * 24, 24 * 10)
+
+
+def perceptron(**head):
+    return tf_keras.Sequential(
+        [
+            layers.Input((16,)),
+            layers.Dense(24, activation="relu", name="first"),
+            layers.Dense(24, activation="relu", name="second"),
+            layers.Dense(10, name="head", **head),
+        ]
+    )
+
+
+def decay(final=0.9, begin=0, end=10, frequency=2):
+    return sparsity.PolynomialDecay(0.0, final, begin, end, frequency=frequency)
+
+
+def at_once(final=0.9):
+    """Prunes at the first step, and never again."""
+    return sparsity.ConstantSparsity(final, 1, frequency=1_000_000)
+
+
+def data(features=16, classes=10):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((96, features)).astype(np.float32), rng.integers(0, classes, 96)
+
+
+def compiled(model, optimizer="adam", **arguments):
+    model.compile(optimizer, tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), **arguments)
+    return model
+
+
+def fit(model, callbacks=(), epochs=2, **arguments):
+    steps = [] if callbacks is None else [sparsity.UpdatePruningStep(), *callbacks]
+    return model.fit(*data(), batch_size=16, epochs=epochs, callbacks=steps, verbose=0, **arguments)
+
+
+def wrappers(model):
+    return [layer for layer in model.layers if hasattr(layer, "pruning_vars")]
+
+
+def masks(model):
+    """The masks of all wrappers, by the name of the layer inside."""
+    return {layer.layer.name: mask.numpy() for layer in wrappers(model) for _, mask, _ in layer.pruning_vars}
+
+
+def kept(model):
+    """How many weights of each kernel are not zero."""
+    return [int(np.count_nonzero(layer.kernel.numpy())) for layer in model.layers if hasattr(layer, "kernel")]
+
+
+def exactly(fraction):
+    return [max(1, round(size * (1 - fraction))) for size in SIZES]
