@@ -43,8 +43,13 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     """Why kernels are not pruned, by path.
 
     Raises:
-        ValueError: none is left.
+        ValueError: none is left, or the model wears pruning wrappers.
     """
+    if compat.wears_wrappers(model):
+        raise ValueError(
+            f"model {model.name!r} wears tfmot's pruning wrappers, which choose masks of their own: take them off first "
+            "with tfmot.sparsity.keras.strip_pruning(model)"
+        )
     layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
     if not layers:
         seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())

@@ -111,6 +111,11 @@ def is_operation(layer: Any) -> bool:
     return isinstance(layer, keras.Operation) and not isinstance(layer, keras.Layer)
 
 
+def wears_wrappers(model: Any) -> bool:
+    """Whether pruning wrappers of tfmot are around layers of the model."""
+    return is_tf_keras(model) and bool(tf_keras_module().wrappers(model))
+
+
 def sublayers(layer: Any) -> list[Any]:
     """The layers directly inside a layer or a model."""
     return _of(layer).sublayers(layer)

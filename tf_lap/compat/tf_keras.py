@@ -53,7 +53,7 @@ def entering(node: Node) -> tuple[Any, ...]:
 
 def tensor_name(tensor: Any) -> str:
     """The name of the layer that a symbolic tensor comes from."""
-    return private(tensor, "_keras_history").layer.name
+    return unwrapped(private(tensor, "_keras_history").layer).name
 
 
 def is_keras_own(layer: Any) -> bool:

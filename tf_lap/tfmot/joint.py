@@ -104,7 +104,12 @@ class Joint:
             for wrapper in self.wrappers
             for each in wrapper.pruning_vars
         ]
-        self._warn(model)
+
+    @property
+    def ranked_by_magnitude(self) -> list[Any]:
+        """The wrappers of weights that have no place in the model's graph."""
+        apart = [w for w in self._weights if w.kernel is None or not self._recipe.kernels[w.kernel].uses]
+        return list(dict.fromkeys(weight.wrapper for weight in apart))
 
     @property
     def model(self) -> Any | None:
@@ -135,12 +140,14 @@ class Joint:
 
     def _step(self, training: Any) -> None:
         with legacy.uncast():
-            for wrapper in self.wrappers:
-                wrapper.pruning_step.assign_add(tf.cast(training, tf.int64))
-            steps = {wrapper: tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers}
-            counted = tf.reduce_all([step > 0 for step in steps.values()]) | ~tf.cast(training, tf.bool)
+            before = [tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers]
+            # The callback sets those at -1 to 0 that it finds; it looks into no custom layer, nor behind the first.
+            counted = tf.reduce_any([step >= 0 for step in before]) | ~tf.cast(training, tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
-                due, sparsities = self._orders(steps)
+                steps = [tf.maximum(step, 0) + tf.cast(training, tf.int64) for step in before]
+            for wrapper, step in zip(self.wrappers, steps, strict=True):
+                wrapper.pruning_step.assign(step)
+            due, sparsities = self._orders(dict(zip(self.wrappers, steps, strict=True)))
             due = [now & training for now in due]
             _run_if(tf.reduce_any(due), lambda: self._update(due, sparsities), self._zero)
 
@@ -195,20 +202,11 @@ class Joint:
         turns[threading.get_ident()] += 1
         return turns[threading.get_ident()] % self._calls == 1
 
-    def _warn(self, model: Any | None) -> None:
-        alone = [weight for weight in self._weights if weight.kernel is None]
-        if not alone:
-            return
-        layers = ", ".join(dict.fromkeys(f"{w.path!r} ({type(w.wrapper.layer).__name__})" for w in alone))
-        why = "it is called outside a Sequential or functional model" if model is None else "its class has no kernel rule"
-        warnings.warn(
-            f"tf_lap.PrunableLayer ranks the weights of {layers} by magnitude: {why}, so nothing is known of what "
-            "feeds them and what reads them",
-            stacklevel=2,
-        )
-
 
 _JOINTS: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
+
+_GRAPHLESS: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Subclassed models, and wrappers in no model, that were warned of."""
 
 
 def joint_of(wrapper: Any) -> Joint:
@@ -217,10 +215,30 @@ def joint_of(wrapper: Any) -> Joint:
     graph = None if model is None else legacy.graph_of(model)
     key = wrapper if graph is None else model
     known = _JOINTS.get(key)
-    if known is None or known[0] is not graph:
-        joint = Joint([wrapper], None) if graph is None else Joint(legacy.wrappers(model), model)
-        known = _JOINTS[key] = (graph, joint)
-    return known[1]
+    if known is not None and known[0] is graph:
+        return known[1]
+    if graph is not None:
+        joint = Joint(legacy.wrappers(model), model)
+        _warn(joint.ranked_by_magnitude, "the model's graph has no place for them")
+    else:
+        joint = Joint([wrapper], None)
+        owner = wrapper if model is None else model
+        if owner not in _GRAPHLESS:
+            _GRAPHLESS.add(owner)
+            _warn([wrapper] if model is None else legacy.wrappers(model), "it is called outside a model with a graph")
+    _JOINTS[key] = (graph, joint)
+    return joint
+
+
+def _warn(wrappers: Sequence[Any], why: str) -> None:
+    if not wrappers:
+        return
+    layers = ", ".join(f"{wrapper.layer.name!r} ({type(wrapper.layer).__name__})" for wrapper in wrappers)
+    warnings.warn(
+        f"tf_lap.PrunableLayer ranks the weights of {layers} by magnitude: {why}, so nothing is known of what feeds "
+        "them and what reads them",
+        stacklevel=2,
+    )
 
 
 def zero(variable: Any, mask: Any) -> None:

@@ -16,6 +16,9 @@ from tf_lap.enforce import masked
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of, zero
 from tf_lap.tfmot.weights import make_prunable
 
+HALF = pruning_schedule.ConstantSparsity(0.5, 0)
+"""tfmot's default schedule."""
+
 
 class HeldMask:
     """A weight's constraint while its wrapper trains it: first the one that the user set, if any, then the mask.
@@ -103,7 +106,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     def __init__(
         self,
         layer: tf_keras.layers.Layer,
-        pruning_schedule: Any = pruning_schedule.ConstantSparsity(0.5, 0),
+        pruning_schedule: Any = HALF,
         block_size: tuple[int, int] = (1, 1),
         block_pooling_type: str = "AVG",
         sparsity_m_by_n: tuple[int, int] | None = None,
@@ -124,6 +127,15 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         """Builds the layer, its masks, and the count of its steps."""
         super().build(input_shape)
         self.pruning_obj = Hooks(self)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what is not there: tfmot's callback reads the step as fit begins.
+        if name == "pruning_step":
+            raise AttributeError(
+                f"{self.name!r} is not built, so it counts no steps yet: give the model an Input, or call "
+                "model.build(input_shape), before fit"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
         """Calls the layer; in training, after the masks that are due at this step were chosen."""

@@ -9,16 +9,14 @@ from typing import Any
 import keras
 import tf_keras
 
-from tf_lap import compat
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.compat.tfmot import pruning_schedule as tfmot_schedules
 from tf_lap.tfmot.weights import has_kernel, is_known
-from tf_lap.tfmot.wrapper import PrunableLayer
+from tf_lap.tfmot.wrapper import HALF, PrunableLayer
 
 
 def prune_lookahead(
     to_prune: Any,
-    pruning_schedule: Any = tfmot_schedules.ConstantSparsity(0.5, 0),
+    pruning_schedule: Any = HALF,
     block_size: tuple[int, int] = (1, 1),
     block_pooling_type: str = "AVG",
     pruning_policy: Any | None = None,

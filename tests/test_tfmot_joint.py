@@ -1,0 +1,219 @@
+"""Which wrappers prune together, and over which graph."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from wrapped import at_once, compiled, decay, exactly, fit, layers, masks, perceptron, sparsity, tf_keras, wrappers
+
+import tf_lap
+
+
+def reference(model, fraction=0.9):
+    """The masks that tf_lap.prune would choose, by path."""
+    clone = tf_keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    pruner = tf_lap.Pruner(clone)
+    pruner.update(fraction)
+    return {path: mask.numpy() for path, mask in pruner.masks.items()}
+
+
+def still():
+    return tf_keras.optimizers.SGD(0.0)
+
+
+def all_masks(model):
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.Model):
+            found |= {f"{layer.name}/{name}": mask for name, mask in all_masks(layer).items()}
+    return found | masks(model)
+
+
+def assert_masks(model, expected):
+    found = all_masks(model)
+    assert found.keys() == expected.keys()
+    for path, mask in expected.items():
+        np.testing.assert_array_equal(found[path], mask, err_msg=path)
+
+
+def nested():
+    inner = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in")
+    middle = tf_keras.Sequential([layers.Input((16,)), layers.ReLU(), inner], name="mid")
+    inputs = tf_keras.Input((16,))
+    return tf_keras.Model(inputs, layers.Dense(10, name="c")(middle(inputs)))
+
+
+@pytest.mark.parametrize("make", [perceptron, nested])
+@pytest.mark.parametrize("eager", [False, True])
+def test_the_graph_is_that_of_the_outermost_model(make, eager):
+    model = make()
+    expected = reference(model)
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
+    fit(wrapped, epochs=1)
+    assert_masks(wrapped, expected)
+
+
+def shared():
+    inputs = tf_keras.Input((16,))
+    dense = layers.Dense(16, activation="relu", name="twice")
+    return tf_keras.Model(inputs, layers.Dense(10, name="head")(dense(dense(inputs))))
+
+
+def siamese():
+    tower = tf_keras.Sequential([layers.Input((16,)), layers.Dense(8, name="a"), layers.Dense(8, name="b")], name="tower")
+    inputs = tf_keras.Input((16,))
+    return tf_keras.Model(inputs, layers.Dense(10, name="head")(layers.Concatenate()([tower(inputs), tower(inputs * 2.0)])))
+
+
+@pytest.mark.parametrize("make", [shared, siamese])
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_pass_through_a_model_is_one_step_however_often_a_layer_is_called(make, eager):
+    model = make()
+    expected = reference(model)
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
+    fit(wrapped, epochs=2)
+    assert_masks(wrapped, expected)
+    assert {int(layer.pruning_step) for layer in wrappers(wrapped)} == {12}
+    theirs = compiled(sparsity.prune_low_magnitude(shared(), at_once()))
+    fit(theirs, epochs=2)
+    assert theirs.layers[1].pruning_step == 24  # tfmot counts calls
+
+
+class Composite(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = tf_lap.PrunableLayer(layers.Dense(24, name="inner"), at_once())
+
+    def call(self, x):
+        return tf.nn.relu(self.inner(x))
+
+
+def test_a_wrapper_inside_a_custom_layer_is_found_through_its_call():
+    inputs = tf_keras.Input((16,))
+    x = Composite(name="composite")(inputs)
+    head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
+    model = compiled(tf_keras.Model(inputs, head(x)), still())
+    inner = model.get_layer("composite").inner.layer
+    scores = np.abs(inner.kernel) * np.linalg.norm(head.layer.kernel, axis=1)
+    fit(model, epochs=1)
+    expected = scores >= np.sort(scores.ravel())[-38]
+    np.testing.assert_array_equal(inner.kernel.numpy() != 0, expected)
+
+
+def test_each_layer_has_its_own_schedule():
+    stack = [
+        tf_lap.PrunableLayer(layers.Dense(24, name="first"), decay(0.5, 0, 4), input_shape=(16,)),
+        tf_lap.PrunableLayer(layers.Dense(24, name="second"), sparsity_m_by_n=(2, 4)),
+        tf_lap.PrunableLayer(layers.Dense(10, name="head"), decay(0.75, 2, 8), block_size=(4, 1)),
+    ]
+    model = compiled(tf_keras.Sequential(stack))
+    fit(model)
+    found = masks(model)
+    assert [int(mask.sum()) for mask in found.values()] == [192, 288, 60]
+    assert np.all(found["second"].reshape(6, 4, 24).sum(axis=1) == 2)
+    assert np.all(np.isin(found["head"].reshape(6, 4, 10).sum(axis=1), [0, 4]))
+
+
+def test_a_mapping_gives_layers_their_own_sparsity():
+    schedule = tf_lap.LookaheadPruningSchedule({"first": 0.5, "he.*": 0.75}, end_step=8, frequency=4)
+    model = compiled(tf_lap.prune_lookahead(perceptron(), schedule))
+    fit(model)
+    assert [int(mask.sum()) for mask in masks(model).values()] == [192, 576, 60]
+
+
+def test_a_mapping_that_names_no_layer_is_an_error():
+    schedule = tf_lap.LookaheadPruningSchedule({"nowhere": 0.5}, end_step=8)
+    model = compiled(tf_lap.prune_lookahead(perceptron(), schedule))
+    with pytest.raises(ValueError, match="nowhere"):
+        fit(model)
+
+
+def test_ours_and_tfmots_schedules_keep_as_many():
+    ours = tf_lap.LookaheadPruningSchedule(0.9, end_step=10, frequency=2)
+    for schedule in (ours, decay()):
+        model = compiled(tf_lap.prune_lookahead(perceptron(), schedule))
+        fit(model)
+        assert [int(mask.sum()) for mask in masks(model).values()] == exactly(0.9)
+
+
+def test_a_part_of_a_model_is_pruned_by_itself():
+    # A head trained on the features that a body gave: the body is not called, and is not what prunes.
+    model = tf_lap.prune_lookahead(perceptron(), at_once())
+    head = compiled(tf_keras.Sequential([layers.Input((16,)), tf_lap.PrunableLayer(layers.Dense(24), at_once()), *model.layers[1:]]))
+    fit(head)
+    assert [int(mask.sum()) for mask in masks(head).values()][1:] == exactly(0.9)[1:]
+    assert masks(model)["first"].all()
+
+
+class Subclassed(tf_keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = tf_lap.PrunableLayer(layers.Dense(24, name="hidden"), at_once())
+        self.head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def test_outside_a_model_with_a_graph_magnitude_ranks_and_a_warning_says_so_once():
+    model = compiled(Subclassed(), still())
+    model(np.zeros((1, 16)))
+    with pytest.warns(UserWarning) as caught:
+        fit(model)
+    messages = [str(w.message) for w in caught if "PrunableLayer" in str(w.message)]
+    assert len(messages) == 1
+    assert "'hidden' (Dense), 'head' (Dense) by magnitude: it is called outside a model with a graph" in messages[0]
+    kernel = np.abs(model.hidden.layer.kernel)
+    assert np.count_nonzero(kernel) == 38
+
+
+def test_a_wrapper_alone_is_ranked_by_magnitude():
+    wrapper = tf_lap.PrunableLayer(layers.Dense(10, name="alone"), at_once())
+    wrapper.build((None, 16))
+    wrapper.pruning_step.assign(0)
+    kernel = np.abs(wrapper.layer.kernel)
+    with pytest.warns(UserWarning, match=r"'alone' \(Dense\) by magnitude: it is called outside"):
+        wrapper(np.ones((2, 16), np.float32), training=True)
+    np.testing.assert_array_equal(wrapper.pruning_vars[0][1] != 0, kernel >= np.sort(kernel.ravel())[-16])
+    wrapper(np.ones((2, 16), np.float32), training=True)
+
+
+def test_a_model_that_is_gone_leaves_nothing_behind():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), at_once()))
+    fit(model)
+    gone = weakref.ref(model)
+    del model
+    tf_keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+
+
+def test_wrapped_models_are_seen_through():
+    model = nested()
+    wrapped = tf_lap.prune_lookahead(model, at_once())
+    assert tf_lap.neighbors(wrapped) == tf_lap.neighbors(model)
+    for path, (incoming, outgoing) in tf_lap.channel_energies(model).items():
+        for ours, expected in zip(tf_lap.channel_energies(wrapped)[path], (incoming, outgoing), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_pruner_does_not_take_a_model_that_wears_wrappers():
+    wrapped = compiled(tf_lap.prune_lookahead(perceptron(), at_once()))
+    with pytest.raises(ValueError, match="wears tfmot's pruning wrappers.*strip_pruning"):
+        tf_lap.prune(wrapped, 0.5)
+    with pytest.raises(ValueError, match="wears tfmot's pruning wrappers"):
+        fit(wrapped, [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.5, end_step=5))])
+
+
+def test_a_stripped_model_may_be_pruned_on_by_a_callback():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), at_once(0.5)))
+    fit(model)
+    stripped = compiled(sparsity.strip_pruning(model))
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, initial_sparsity=0.5, end_step=5, frequency=1)
+    fit(stripped, callbacks=None)
+    callback = tf_lap.LAPCallback(schedule)
+    stripped.fit(np.zeros((96, 16)), np.zeros(96), batch_size=16, callbacks=[callback], verbose=0)
+    assert [np.count_nonzero(layer.kernel) for layer in stripped.layers] == exactly(0.9)
