@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
 
 WORKER = """
-import hashlib, json
+import hashlib, json, sys
 import numpy as np, tensorflow as tf, tf_keras
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 import tf_lap
@@ -21,10 +21,19 @@ with strategy.scope():
     tf_keras.utils.set_random_seed(1)
     layers = [tf_keras.layers.Input((16,)), tf_keras.layers.Dense(24, activation="relu"), tf_keras.layers.Dense(10)]
     model = tf_keras.Sequential(layers)
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=8, frequency=3)
+    if sys.argv[1] == "wrapper":
+        model = tf_lap.prune_lookahead(model, schedule)
     model.compile("adam", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16).repeat()
-callback = tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, end_step=8, frequency=3))
+if sys.argv[1] == "wrapper":
+    import tensorflow_model_optimization as tfmot
+    callback = tfmot.sparsity.keras.UpdatePruningStep()
+else:
+    callback = tf_lap.LAPCallback(schedule)
 model.fit(data, epochs=2, steps_per_epoch=5, callbacks=[callback], verbose=0)
+if sys.argv[1] == "wrapper":
+    model = tfmot.sparsity.keras.strip_pruning(model)
 kernels = [layer.kernel.numpy() for layer in model.layers]
 digest = hashlib.sha256(b"".join(kernel.tobytes() for kernel in kernels)).hexdigest()
 print(json.dumps({"kept": [int(np.count_nonzero(kernel)) for kernel in kernels], "digest": digest}))
@@ -42,11 +51,12 @@ def free_addresses(count):
 
 
 @pytest.mark.slow
-def test_two_workers_of_tf_keras_end_with_the_same_weights_and_exact_counts():
+@pytest.mark.parametrize("way", ["callback", "wrapper"])
+def test_two_workers_of_tf_keras_end_with_the_same_weights_and_exact_counts(way):
     cluster, workers = {"worker": free_addresses(2)}, []
     for index in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        command = [sys.executable, "-c", WORKER]
+        command = [sys.executable, "-c", WORKER, way]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         workers.append(subprocess.Popen(command, env={**os.environ, "TF_CONFIG": config}, **pipes))
     try:

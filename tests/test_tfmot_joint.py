@@ -40,7 +40,9 @@ def assert_masks(model, expected):
 
 
 def nested():
-    inner = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in")
+    inner = tf_keras.Sequential(
+        [layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in"
+    )
     middle = tf_keras.Sequential([layers.Input((16,)), layers.ReLU(), inner], name="mid")
     inputs = tf_keras.Input((16,))
     return tf_keras.Model(inputs, layers.Dense(10, name="c")(middle(inputs)))
@@ -63,9 +65,13 @@ def shared():
 
 
 def siamese():
-    tower = tf_keras.Sequential([layers.Input((16,)), layers.Dense(8, name="a"), layers.Dense(8, name="b")], name="tower")
+    tower = tf_keras.Sequential(
+        [layers.Input((16,)), layers.Dense(8, name="a"), layers.Dense(8, name="b")], name="tower"
+    )
     inputs = tf_keras.Input((16,))
-    return tf_keras.Model(inputs, layers.Dense(10, name="head")(layers.Concatenate()([tower(inputs), tower(inputs * 2.0)])))
+    return tf_keras.Model(
+        inputs, layers.Dense(10, name="head")(layers.Concatenate()([tower(inputs), tower(inputs * 2.0)]))
+    )
 
 
 @pytest.mark.parametrize("make", [shared, siamese])
@@ -142,7 +148,9 @@ def test_ours_and_tfmots_schedules_keep_as_many():
 def test_a_part_of_a_model_is_pruned_by_itself():
     # A head trained on the features that a body gave: the body is not called, and is not what prunes.
     model = tf_lap.prune_lookahead(perceptron(), at_once())
-    head = compiled(tf_keras.Sequential([layers.Input((16,)), tf_lap.PrunableLayer(layers.Dense(24), at_once()), *model.layers[1:]]))
+    head = compiled(
+        tf_keras.Sequential([layers.Input((16,)), tf_lap.PrunableLayer(layers.Dense(24), at_once()), *model.layers[1:]])
+    )
     fit(head)
     assert [int(mask.sum()) for mask in masks(head).values()][1:] == exactly(0.9)[1:]
     assert masks(model)["first"].all()
@@ -161,7 +169,7 @@ class Subclassed(tf_keras.Model):
 def test_outside_a_model_with_a_graph_magnitude_ranks_and_a_warning_says_so_once():
     model = compiled(Subclassed(), still())
     model(np.zeros((1, 16)))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="PrunableLayer") as caught:
         fit(model)
     messages = [str(w.message) for w in caught if "PrunableLayer" in str(w.message)]
     assert len(messages) == 1
@@ -202,7 +210,7 @@ def test_wrapped_models_are_seen_through():
 
 def test_a_pruner_does_not_take_a_model_that_wears_wrappers():
     wrapped = compiled(tf_lap.prune_lookahead(perceptron(), at_once()))
-    with pytest.raises(ValueError, match="wears tfmot's pruning wrappers.*strip_pruning"):
+    with pytest.raises(ValueError, match=r"wears tfmot's pruning wrappers.*strip_pruning"):
         tf_lap.prune(wrapped, 0.5)
     with pytest.raises(ValueError, match="wears tfmot's pruning wrappers"):
         fit(wrapped, [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.5, end_step=5))])

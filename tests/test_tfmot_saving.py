@@ -21,7 +21,9 @@ FILES = ["model.h5", "model.keras", "model"]
 
 
 def nested():
-    inner = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in")
+    inner = tf_keras.Sequential(
+        [layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in"
+    )
     inputs = tf_keras.Input((16,))
     return tf_keras.Model(inputs, layers.Dense(10, name="c")(inner(inputs) + 1.0))
 
@@ -42,7 +44,11 @@ def state(model):
         if isinstance(layer, tf_keras.Model):
             found |= state(layer)
     for wrapper in wrappers(model):
-        found[wrapper.layer.name] = (masks(model)[wrapper.layer.name], wrapper.layer.kernel.numpy(), wrapper.pruning_step.numpy())
+        found[wrapper.layer.name] = (
+            masks(model)[wrapper.layer.name],
+            wrapper.layer.kernel.numpy(),
+            wrapper.pruning_step.numpy(),
+        )
     return found
 
 

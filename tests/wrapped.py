@@ -5,14 +5,14 @@ import pytest
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
 
-import tf_lap  # noqa: E402
-import tf_lap.tfmot  # noqa: E402  (before tfmot: it leaves the environment as it was)
+# Before tfmot, which sets an environment variable for good: ours puts it back.
+import tf_lap.tfmot  # noqa: E402  isort: skip
 import tensorflow_model_optimization as tfmot  # noqa: E402  isort: skip
 
 sparsity = tfmot.sparsity.keras
 layers = tf_keras.layers
 
-WRAPPINGS = {"tfmot": sparsity.prune_low_magnitude, "tf_lap": tf_lap.prune_lookahead}
+WRAPPINGS = {"tfmot": sparsity.prune_low_magnitude, "tf_lap": tf_lap.tfmot.prune_lookahead}
 both = pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
 
 SIZES = (16 * 24, 24 * 24, 24 * 10)

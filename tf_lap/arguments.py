@@ -47,8 +47,8 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     """
     if compat.wears_wrappers(model):
         raise ValueError(
-            f"model {model.name!r} wears tfmot's pruning wrappers, which choose masks of their own: take them off first "
-            "with tfmot.sparsity.keras.strip_pruning(model)"
+            f"model {model.name!r} wears tfmot's pruning wrappers, which choose masks of their own: take them off "
+            "first with tfmot.sparsity.keras.strip_pruning(model)"
         )
     layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
     if not layers:

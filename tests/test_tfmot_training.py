@@ -1,0 +1,104 @@
+"""Wrapped models in every training setting; what holds for two workers is in test_multi_worker."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from wrapped import at_once, compiled, decay, exactly, fit, kept, masks, perceptron, sparsity, tf_keras, wrappers
+
+import tf_lap
+
+SETTINGS = {
+    "plain": {},
+    "jit": {"jit_compile": True},
+    "eager": {"run_eagerly": True},
+    "steps per execution": {"steps_per_execution": 4},
+    "jit and steps per execution": {"jit_compile": True, "steps_per_execution": 3},
+    "momentum": {"optimizer": lambda: tf_keras.optimizers.SGD(0.1, momentum=0.9)},
+    "weight decay": {"optimizer": lambda: tf_keras.optimizers.AdamW(0.01, weight_decay=0.1)},
+    "legacy optimizer": {"optimizer": lambda: tf_keras.optimizers.legacy.Adam(0.01)},
+    "averages": {"optimizer": lambda: tf_keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.5)},
+    "loss scaling": {"optimizer": lambda: tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.Adam(0.01))},
+}
+
+
+class Watch(tf_keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.kernels = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.kernels.append([layer.layer.kernel.numpy() for layer in self.model.layers])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_counts_are_exact_and_zeros_stay_zero(setting):
+    arguments = dict(SETTINGS[setting])
+    model = tf_lap.prune_lookahead(perceptron(), decay())
+    compiled(model, arguments.pop("optimizer", lambda: "adam")(), **arguments)
+    watch = Watch()
+    fit(model, [watch])
+    assert [np.count_nonzero(layer.layer.kernel.numpy()) for layer in model.layers] == exactly(0.9)
+    assert {int(layer.pruning_step) for layer in wrappers(model)} == {12}
+    for before, after in zip(watch.kernels, watch.kernels[1:], strict=False):
+        assert not any(np.any(b[a == 0]) for a, b in zip(before, after, strict=True))
+
+
+def test_jit_chooses_the_masks_of_an_eager_step():
+    found = []
+    for arguments in ({"jit_compile": True}, {"run_eagerly": True}):
+        tf_keras.utils.set_random_seed(1)
+        model = compiled(tf_lap.prune_lookahead(perceptron(), at_once()), tf_keras.optimizers.SGD(0.0), **arguments)
+        fit(model, epochs=1)
+        found.append(masks(model))
+    for name, mask in found[0].items():
+        np.testing.assert_array_equal(mask, found[1][name])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_mixed_precision_ranks_the_full_precision(policy, jit):
+    tf_keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = perceptron(dtype="float32")
+        wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), tf_keras.optimizers.SGD(0.0), jit_compile=jit)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    reference = perceptron()
+    reference.set_weights(model.get_weights())
+    pruner = tf_lap.Pruner(reference)
+    pruner.update(0.9)
+    fit(wrapped, epochs=1)
+    for name, mask in pruner.masks.items():
+        np.testing.assert_array_equal(masks(wrapped)[name], mask)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_two_replicas_prune_alike(policy, steps):
+    tf_keras.mixed_precision.set_global_policy(policy)
+    try:
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            model = compiled(tf_lap.prune_lookahead(perceptron(dtype="float32"), decay()), steps_per_execution=steps)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    fit(model)
+    assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
+    for layer in model.layers:
+        kernel = getattr(layer.layer.kernel, "_variable", layer.layer.kernel)
+        mask = getattr(layer.pruning_vars[0][1], "_variable", layer.pruning_vars[0][1])
+        for variable in (kernel, mask, layer.pruning_step):
+            first, second = (each.numpy() for each in variable.values)
+            np.testing.assert_array_equal(first, second)
+        assert layer.pruning_step.numpy() == 12
+
+
+def test_two_replicas_of_a_shared_tower_count_one_step_a_pass():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        tower = perceptron()
+        inputs = tf_keras.Input((16,))
+        pair = tf_keras.Model(inputs, tower(inputs) + tower(inputs * 2.0))
+        model = compiled(tf_lap.prune_lookahead(pair, decay()))
+    fit(model)
+    inner = next(layer for layer in model.layers if isinstance(layer, tf_keras.Model))
+    assert {layer.pruning_step.numpy() for layer in wrappers(inner)} == {12}
+    assert [int(mask.sum()) for mask in masks(inner).values()] == exactly(0.9)
