@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -17,3 +18,22 @@ def test_prune_and_ship_runs(tmp_path):
     assert "total" in run.stdout
     assert "90.0" in run.stdout
     assert output.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_tfmot_migration_runs_both_ways(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 1000), ("test", 200))}
+    labels = {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in (("train", 1000), ("test", 200))}
+    np.savez(tmp_path / "mnist.npz", **images, **labels)
+    command = [sys.executable, str(EXAMPLES / "tfmot_migration.py"), "--data=mnist.npz", "--epochs=2"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()[-3:]}
+    assert list(rows) == ["dense", "prune_low_magnitude", "prune_lookahead"]
+    assert rows["dense"][0] == "0.00%"
+    for name in ("prune_low_magnitude", "prune_lookahead"):
+        zeros, file, gzipped, _ = rows[name]
+        assert zeros == "80.00%"
+        assert int(gzipped.replace(",", "")) < int(rows["dense"][2].replace(",", ""))
+        assert file == rows["dense"][1]

@@ -13,7 +13,7 @@ SCORES = st.one_of(
 
 
 def reference(scores, weights, live, keep):
-    """The mask of a stable sort: pruned ones last, then zeros, then zero scores by magnitude; ties by flat index."""
+    """The mask of a stable sort: zeros last, before them zero scores by magnitude; ties by flat index; live ones only."""
 
     def rank(i):
         if not live[i]:
@@ -25,7 +25,7 @@ def reference(scores, weights, live, keep):
     order = sorted(range(len(scores)), key=lambda i: (*rank(i), i))
     mask = np.zeros(len(scores), bool)
     mask[order[:keep]] = True
-    return mask
+    return mask & live
 
 
 @settings(max_examples=150, deadline=None)
@@ -35,18 +35,20 @@ def test_the_mask_is_that_of_a_stable_sort(data):
     live = data.draw(arrays(bool, len(scores)))
     weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
     keep = data.draw(st.integers(1, len(scores)))
-    (mask,) = keep_largest([scores], [weights], [live], tf.constant(keep))
+    scores = np.where(live, np.abs(scores), np.float32(0))
+    (mask,), lowest = keep_largest([scores], [weights], [live], tf.constant([keep]))
     np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
+    assert lowest == np.sort(scores)[-keep]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_several_kernels_are_ranked_as_if_they_were_one(data):
-    parts = [data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES)) for _ in range(3)]
+    parts = [np.abs(data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES))) for _ in range(3)]
     together = np.concatenate(parts)
     keep = data.draw(st.integers(1, len(together)))
     ones, live = [np.ones_like(p) for p in parts], [np.ones(p.shape, bool) for p in parts]
-    masks = keep_largest(parts, ones, live, tf.constant(keep))
+    masks, _ = keep_largest(parts, ones, live, tf.constant([keep]), [[0, 1, 2]])
     expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
@@ -56,7 +58,7 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
     ones, live = tf.ones_like(scores), tf.ones_like(scores, tf.bool)
     select = tf.function(lambda s, k: keep_largest([s], [ones], [live], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
-        (mask,) = select(scores, tf.constant(keep))
+        (mask,), _ = select(scores, tf.constant([keep]))
         order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]
         expected = np.zeros(scores.size, bool)
         expected[order] = True
@@ -70,10 +72,10 @@ def test_under_xla_it_chooses_the_same():
         values = [tf.convert_to_tensor(w) for w in weights]
         return keep_largest([tf.abs(v) for v in values], values, [tf.ones_like(v, tf.bool) for v in values], keep)
 
-    keep = tf.Variable(700)
+    keep = tf.Variable([700, 4000])
     compiled = tf.function(choose, jit_compile=True, autograph=False)
     for _ in range(2):
-        for mask, expected in zip(compiled(), choose(), strict=True):
+        for mask, expected in zip(*(chosen for chosen, _ in (compiled(), choose())), strict=True):
             np.testing.assert_array_equal(mask, expected)
         weights[0].assign(tf.reverse(weights[0], [0]))
-        keep.assign(50)
+        keep.assign([50, 1])

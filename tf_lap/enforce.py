@@ -12,10 +12,10 @@ from tf_lap import compat
 
 
 def masked(weights: Any, mask: Any) -> tf.Tensor:
-    """A variable or tensor with zeros where the mask is False."""
+    """A variable or tensor with zeros where the mask is False, or 0 where it is one of zeros and ones."""
     tensor = tf.convert_to_tensor(weights)
-    # tf.where and no product: a product would turn an infinite gradient step into NaN.
-    return tf.where(mask, tensor, tf.zeros([], tensor.dtype))
+    # A plain product would turn an infinite gradient step into NaN; tf.where takes twice as long.
+    return tf.math.multiply_no_nan(tensor, tf.cast(mask, tensor.dtype))
 
 
 class MaskConstraint(keras.constraints.Constraint):

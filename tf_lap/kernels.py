@@ -63,6 +63,9 @@ class Layout:
             incoming: a vector `(inputs,)`.
             outgoing: a vector `(outputs,)`.
         """
+        if self.groups == 1:
+            matrix = tf.reshape(incoming, (-1, 1)) * outgoing
+            return tf.transpose(matrix) if self.swapped else matrix
         per_group = tf.reshape(incoming, (self.groups, -1, 1))
         wide = tf.broadcast_to(per_group, (self.groups, self.inputs // self.groups, self.outputs // self.groups))
         matrix = tf.reshape(tf.transpose(wide, (1, 0, 2)), (-1, self.outputs)) * outgoing

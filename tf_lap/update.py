@@ -19,7 +19,7 @@ from tf_lap.energy import Energies, Norms, kernel_norms, sweep
 from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
 from tf_lap.scores import Score
-from tf_lap.selection import keep_largest
+from tf_lap.selection import batches, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -101,9 +101,11 @@ class Updater:
             energies: as `all_energies` gives them.
             keep: int32, a count for each target, or one for all of them where they are pooled.
         """
-        everything = range(len(self.targets))
-        groups = [list(everything)] if self.allocation.pooled else [[target] for target in everything]
-        kept = [self._choose(group, energies, count) for group, count in zip(groups, tf.unstack(keep), strict=True)]
+        everything = list(range(len(self.targets)))
+        if self.allocation.pooled:
+            return self._choose(everything, energies, keep, [everything])
+        sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
+        kept = [self._choose(batch, energies, keep[batch[0] : batch[-1] + 1]) for batch in batches(sizes)]
         return tf.concat(kept, axis=0)
 
     def choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
@@ -114,17 +116,23 @@ class Updater:
             energies: as `all_energies` gives them.
             keep: an int32 scalar.
         """
-        kept = self._choose([target], energies, keep)[0]
+        kept = self._choose([target], energies, keep[tf.newaxis])[0]
         kernel = self.recipe.kernels[self.targets[target]]
         with tf.control_dependencies([kept]):
             return kernel.layout.norms(compat.value(kernel.variable)), kept
 
-    def _choose(self, targets: Sequence[int], energies: Energies, keep: tf.Tensor) -> tf.Tensor:
-        """Ranks some targets together and applies their masks; returns how many weights each keeps."""
+    def _choose(
+        self,
+        targets: Sequence[int],
+        energies: Energies,
+        keep: tf.Tensor,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> tf.Tensor:
+        """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
         weights = [compat.value(self.recipe.kernels[self.targets[target]].variable) for target in targets]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
         scores = [self._scores(*each, energies) for each in zip(targets, weights, live, strict=True)]
-        chosen = keep_largest(scores, weights, live, keep)
+        chosen, _ = keep_largest(scores, weights, live, keep, groups)
         return tf.stack([self._apply(target, mask) for target, mask in zip(targets, chosen, strict=True)])
 
     def _scores(self, target: int, weights: tf.Tensor, live: tf.Tensor, energies: Energies) -> tf.Tensor:
@@ -136,12 +144,13 @@ class Updater:
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
                 f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
             )
-        return self.allocation.comparable(scores, live, self.score.norm_order)
+        ranked = self.allocation.comparable(scores, live, self.score.norm_order)
+        # abs also turns -0.0, whose sign bit would read as a negative number, into 0.0.
+        return masked(tf.abs(ranked), live)
 
     def _apply(self, target: int, chosen: tf.Tensor) -> tf.Tensor:
         mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable
-        # Where fewer live weights are left than asked for, pruned ones must not come back to make up the number.
-        mask.assign(chosen & mask)
+        mask.assign(chosen)
         compat.assign(variable, masked(variable, mask))
         return tf.math.count_nonzero(mask, dtype=tf.int32)
 

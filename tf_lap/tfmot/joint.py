@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -24,7 +24,8 @@ from tf_lap.enforce import masked
 from tf_lap.graph import resolve
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
-from tf_lap.tfmot.choosing import choose
+from tf_lap.selection import batches, keep_largest
+from tf_lap.tfmot.choosing import Ranked, blocks, expanded, m_zeros_of_n, single_weights
 from tf_lap.update import Updater
 
 _NO_STEP = (
@@ -63,19 +64,63 @@ class Weight:
     threshold: Any
     kernel: int | None
 
+    @property
+    def rhythm(self) -> Any:
+        """What is equal for weights that are due at the same steps."""
+        if self.wrapper.sparsity_m_by_n:
+            return self.wrapper
+        schedule = self.wrapper.pruning_schedule
+        return type(schedule), repr(schedule.get_config())
+
     def zero(self) -> None:
         """Zeroes what the mask drops."""
         zero(self.variable, self.mask)
 
-    def prune(self, scores: tf.Tensor, sparsity: tf.Tensor) -> None:
-        """Chooses the mask anew and zeroes what it drops; what was pruned before stays pruned."""
-        options = self.wrapper.block_size, self.wrapper.block_pooling_type, self.wrapper.sparsity_m_by_n
-        live = tf.not_equal(self.mask, 0)
-        chosen, lowest = choose(scores, compat.value(self.variable), live, sparsity, *options)
-        chosen &= live
-        compat.assign(self.mask, chosen)
+    def ranked(self, scores: tf.Tensor) -> Ranked:
+        """What of the weight is kept or dropped whole, in the wrapper's blocks.
+
+        Args:
+            scores: of the weight's shape, non-negative float32, 0 where it is pruned already.
+        """
+        values, live = compat.value(self.variable), compat.value(self.mask)
+        size = tuple(self.wrapper.block_size)
+        if size == (1, 1):
+            return single_weights(scores, values, live)
+        return blocks(scores, values, live, size, self.wrapper.block_pooling_type)
+
+    def keep(self, kept: tf.Tensor, lowest: tf.Tensor) -> None:
+        """Takes over a mask, and zeroes what it drops.
+
+        Args:
+            kept: which of the things ranked stay.
+            lowest: the lowest score of them.
+        """
+        size = tuple(self.wrapper.block_size)
+        self._take(kept if size == (1, 1) else expanded(kept, size, tuple(self.variable.shape)), lowest)
+
+    def keep_m_of_n(self, scores: tf.Tensor) -> None:
+        """Chooses and takes over the mask that drops m of n inputs, as the wrapper asks."""
+        mask = m_zeros_of_n(scores, self.wrapper.sparsity_m_by_n) * compat.value(self.mask)
+        self._take(mask, tf.constant(999.0))  # as tfmot
+
+    def _take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
+        compat.assign(self.mask, mask)
         compat.assign(self.threshold, lowest)
-        compat.assign(self.variable, masked(self.variable, chosen))
+        self.zero()
+
+
+class Order(NamedTuple):
+    """What is asked of weights that share a rhythm.
+
+    Attributes:
+        due: a bool scalar, whether their masks are chosen now.
+        weights: those that the schedule speaks of.
+        keep: for each the fraction to keep, float64.
+    """
+
+    due: tf.Tensor
+    weights: Sequence[Weight]
+    keep: Sequence[tf.Tensor]
 
 
 class Joint:
@@ -104,6 +149,11 @@ class Joint:
             for wrapper in self.wrappers
             for each in wrapper.pruning_vars
         ]
+        # A condition for each weight would cost as much as a third of its update.
+        groups: dict[Any, list[Weight]] = collections.defaultdict(list)
+        for weight in self._weights:
+            groups[weight.rhythm].append(weight)
+        self._groups = list(groups.values())
 
     @property
     def ranked_by_magnitude(self) -> list[Any]:
@@ -130,44 +180,42 @@ class Joint:
             each.hold_masks()
         in_all_replicas(functools.partial(self._step, training))
 
-    def _update(self, due: Sequence[tf.Tensor], sparsities: Sequence[tf.Tensor]) -> None:
-        """Prunes the weights that are due, and zeroes what is pruned of the others."""
-        energies, checks = self._energies()
-        with tf.control_dependencies(checks):
-            for weight, now, sparsity in zip(self._weights, due, sparsities, strict=True):
-                prune = functools.partial(self._prune, weight, energies, sparsity)
-                _run_if(now, prune, weight.zero)
-
     def _step(self, training: Any) -> None:
         with legacy.uncast():
-            before = [tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers]
-            # The callback sets those at -1 to 0 that it finds; it looks into no custom layer, nor behind the first.
-            counted = tf.reduce_any([step >= 0 for step in before]) | ~tf.cast(training, tf.bool)
+            before = {wrapper: tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers}
+            counted = tf.reduce_any([step >= 0 for step in before.values()]) | ~tf.cast(training, tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
-                steps = [tf.maximum(step, 0) + tf.cast(training, tf.int64) for step in before]
-            for wrapper, step in zip(self.wrappers, steps, strict=True):
-                wrapper.pruning_step.assign(step)
-            due, sparsities = self._orders(dict(zip(self.wrappers, steps, strict=True)))
-            due = [now & training for now in due]
-            _run_if(tf.reduce_any(due), lambda: self._update(due, sparsities), self._zero)
+                orders = [self._order(group, before, training) for group in self._groups]
+            _run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
+
+    def _order(self, group: Sequence[Weight], before: dict[Any, tf.Tensor], training: Any) -> Order:
+        """Counts the step of weights that share a rhythm, and says what their schedule asks of them now."""
+        wrappers = list(dict.fromkeys(weight.wrapper for weight in group))
+        # One clock: of the wrapper that is furthest behind, having joined the others later. Those that are ahead lose
+        # nothing, since what is pruned stays pruned. The callback sets those at -1 to 0 that it finds; it looks into no
+        # custom layer, nor behind the first.
+        step = tf.reduce_min([tf.maximum(before[wrapper], 0) for wrapper in wrappers]) + tf.cast(training, tf.int64)
+        for wrapper in wrappers:
+            wrapper.pruning_step.assign(step)
+        due, sparsity = _asked(wrappers[0].pruning_schedule, step)
+        if wrappers[0].sparsity_m_by_n:  # tfmot chooses m zeros of n once, at the first step
+            due, sparsity = tf.equal(step, 1), 0.0
+        by_path = per_kernel(sparsity, [weight.path for weight in self._weights])
+        named = [weight for weight in group if weight.path in by_path]
+        keep = [1 - tf.cast(by_path[weight.path], tf.float64) for weight in named]
+        return Order(due & training, named, keep)
+
+    def _update(self, orders: Sequence[Order]) -> None:
+        """Prunes the weights that are due."""
+        self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
+        energies, checks = self._energies()
+        with tf.control_dependencies(checks):
+            for order in orders:
+                _run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
 
     def _zero(self) -> None:
         for weight in self._weights:
             weight.zero()
-
-    def _orders(self, steps: dict[Any, tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """For each weight whether its mask is due, and the sparsity that it is due for."""
-        orders = []
-        for weight in self._weights:
-            wrapper, step = weight.wrapper, steps[weight.wrapper]
-            due, sparsity = _asked(wrapper.pruning_schedule, step)
-            named = per_kernel(sparsity, [each.path for each in self._weights]).get(weight.path)
-            if named is None:
-                orders.append((tf.constant(False), tf.zeros([], tf.float64)))
-            else:
-                # tfmot chooses m zeros of n once, at the first step.
-                orders.append((tf.equal(step, 1) if wrapper.sparsity_m_by_n else due, tf.cast(named, tf.float64)))
-        return tuple(map(list, zip(*orders, strict=True))) if orders else ([], [])
 
     def _energies(self) -> tuple[Any, list[tf.Operation]]:
         if self._recipe is None:
@@ -183,14 +231,30 @@ class Joint:
         kernels = zip(self._recipe.kernels, tf.unstack(fine), strict=True)
         return [tf.debugging.Assert(ok, [what.format(kernel.path)]) for kernel, ok in kernels]
 
-    def _prune(self, weight: Weight, energies: Any, sparsity: tf.Tensor) -> None:
+    def _prune(self, order: Order, energies: Any) -> None:
+        sizes = [weight.variable.shape.num_elements() for weight in order.weights]
+        for batch in batches(sizes):
+            weights = [order.weights[i] for i in batch]
+            scores = [self._scores(weight, energies) for weight in weights]
+            if weights[0].wrapper.sparsity_m_by_n:
+                for weight, each in zip(weights, scores, strict=True):
+                    weight.keep_m_of_n(each)
+                continue
+            ranked = [weight.ranked(each) for weight, each in zip(weights, scores, strict=True)]
+            # As allocation.keep_count: tf.round too goes half to even.
+            counts = tf.round(
+                [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
+            )
+            masks, lowest = keep_largest(*zip(*ranked, strict=True), tf.maximum(tf.cast(counts, tf.int32), 1))
+            for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
+                weight.keep(mask, score)
+
+    def _scores(self, weight: Weight, energies: Any) -> tf.Tensor:
         values = compat.value(weight.variable)
         if weight.kernel is None:
-            scores = tf.abs(values)
-        else:
-            kernel = self._recipe.kernels[weight.kernel]
-            scores = Lookahead().score(kernel, values, energies[0][weight.kernel], energies[1][weight.kernel])
-        weight.prune(scores, sparsity)
+            return tf.abs(values)
+        kernel = self._recipe.kernels[weight.kernel]
+        return Lookahead().score(kernel, values, energies[0][weight.kernel], energies[1][weight.kernel])
 
     def _is_first_call(self) -> bool:
         """Whether this is the leader's first call in a pass: it may be shared, and be called several times."""
@@ -243,7 +307,7 @@ def _warn(wrappers: Sequence[Any], why: str) -> None:
 
 def zero(variable: Any, mask: Any) -> None:
     """Zeroes in a variable what a mask of ones and zeros drops."""
-    compat.assign(variable, masked(variable, tf.not_equal(mask, 0)))
+    compat.assign(variable, masked(variable, mask))
 
 
 def in_all_replicas(function: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ class HeldMask:
         weights = weights if self.inner is None else self.inner(weights)
         if legacy.symbolic_calls(self.wrapper.layer) > self._calls:
             return weights
-        return masked(weights, tf.not_equal(self.mask, 0))
+        return masked(weights, self.mask)
 
 
 class Hooks(pruning_impl.Pruning):

@@ -1,0 +1,1 @@
+"""What pruning costs, always as a ratio of two things timed in one run: `python -m benchmarks`."""

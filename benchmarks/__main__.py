@@ -1,0 +1,48 @@
+"""`python -m benchmarks [name ...]`: runs the benchmarks, prints their tables and writes them to benchmarks/results."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+NAMES = ("wrapped_steps",)
+RESULTS = Path(__file__).parent / "results"
+
+
+def versions() -> dict[str, Any]:
+    """What the figures were measured with."""
+    packages = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "tf_lap")
+    found = {name: importlib.import_module(name).__version__ for name in packages}
+    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), **found}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each ratio."""
+    width = max(map(len, result["ratios"]))
+    rows = [f"{'':{width}}  median  least   most"]
+    rows += [
+        f"{name:{width}}  {each['median']:6.2f} {each['least']:6.2f} {each['most']:6.2f}"
+        for name, each in result["ratios"].items()
+    ]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Runs what the command line names; everything if it names nothing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[], help=f"some of: {', '.join(NAMES)}")
+    for name in parser.parse_args().names or NAMES:
+        result = importlib.import_module(f"benchmarks.{name}").run()
+        result |= {"command": f"python -m benchmarks {name}", "versions": versions()}
+        print(f"{name}: {result['what']}\n\n{table(result)}\n")
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
