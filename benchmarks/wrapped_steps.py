@@ -76,7 +76,7 @@ def run() -> dict[str, Any]:
         )
     ratios = {name: sorted(each[name] / each["unpruned"] for each in rounds) for name in models}
     return {
-        "what": f"a training step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {BATCH}, Adam, tf_keras, sparsity "
+        "what": f"a step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {BATCH}, Adam, tf_keras; sparsity "
         f"0 to {FINAL} over {STEPS * ROUNDS} steps; ratio to the unpruned step of the same round, {ROUNDS} rounds",
         "unpruned_milliseconds": round(1e3 * statistics.median(each["unpruned"] for each in rounds), 2),
         "ratios": {

@@ -8,6 +8,8 @@ Without --data, the file comes from tf_keras.datasets.
 """
 
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +60,7 @@ def compiled(model: tf_keras.Model) -> tf_keras.Model:
     return model
 
 
-def pruned(prune, trained: tf_keras.Model, train: tuple[np.ndarray, np.ndarray]) -> tf_keras.Model:
+def pruned(prune: Callable[..., Any], trained: tf_keras.Model, train: tuple[np.ndarray, np.ndarray]) -> tf_keras.Model:
     """tfmot's pipeline, whose one name is given."""
     tf_keras.utils.set_random_seed(1)
     model = tf_keras.models.clone_model(trained)

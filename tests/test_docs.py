@@ -16,25 +16,29 @@ import pytest
 import tf_lap
 
 ROOT = Path(__file__).parent.parent
-MODULES = [f"tf_lap.{module.name}" for module in pkgutil.iter_modules(tf_lap.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(tf_lap.__path__, "tf_lap.")]
 
 
-def names():
-    """What the examples in docstrings speak of."""
+def names(module):
+    """What the examples in docstrings speak of; in tf_lap.tfmot a model of tf_keras."""
+    legacy = {}
+    if module.startswith("tf_lap.tfmot"):
+        legacy = {"tf_keras": importlib.import_module("tf_keras")}
+    flavour = legacy.get("tf_keras", keras)
     rng = np.random.default_rng(0)
-    layers = [keras.Input((64,)), keras.layers.Dense(32, activation="relu", name="dense")]
-    layers += [keras.layers.Dense(16, activation="relu", name="dense_1"), keras.layers.Dense(10, name="dense_2")]
-    model = keras.Sequential(layers)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    layers = [flavour.Input((64,)), flavour.layers.Dense(32, activation="relu", name="dense")]
+    layers += [flavour.layers.Dense(16, activation="relu", name="dense_1"), flavour.layers.Dense(10, name="dense_2")]
+    model = flavour.Sequential(layers)
+    model.compile("adam", flavour.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     x, y = rng.standard_normal((64, 64)).astype(np.float32), rng.integers(0, 10, 64)
-    return {"tf_lap": tf_lap, "keras": keras, "model": model, "x": x, "y": y}
+    return {"tf_lap": tf_lap, "keras": keras, "model": model, "x": x, "y": y, **legacy}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_run(module):
     for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module)):
         if test.examples:
-            test.globs.update(names())
+            test.globs.update(names(module))
             output = io.StringIO()
             result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=output.write)
             assert result.failed == 0, output.getvalue()
@@ -55,8 +59,7 @@ def code_blocks(path):
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, *others = code_blocks(ROOT / "README.md")
-    assert not others
+    example, _ = code_blocks(ROOT / "README.md")
     assert len([line for line in example.splitlines() if line.strip()]) == 10
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(example, "README.md", "exec"), {})
@@ -72,3 +75,13 @@ def test_the_readme_names_every_argument_of_prune_and_the_callback():
 
 def test_the_changelog_speaks_of_this_version():
     assert f"## {tf_lap.__version__}" in (ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_tfmot_example_runs():
+    pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
+    importlib.import_module("tf_lap.tfmot")  # it puts back the environment variable that tfmot sets
+    _, example = code_blocks(ROOT / "README.md")
+    names = {}
+    exec(example, names)
+    kernels = [layer.kernel.numpy() for layer in names["model"].layers if hasattr(layer, "kernel")]
+    assert [np.count_nonzero(kernel) for kernel in kernels] == [128, 26]

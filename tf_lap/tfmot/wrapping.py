@@ -32,8 +32,8 @@ def prune_lookahead(
     Example:
 
     >>> pruned = tf_lap.prune_lookahead(model, tf_lap.LookaheadPruningSchedule(0.9, end_step=1000))
-    >>> [layer.name for layer in pruned.layers]
-    ['prunable_layer_dense', 'prunable_layer_dense_1']
+    >>> pruned.layers[0].name
+    'prunable_layer_dense'
 
     Args:
         to_prune: a Sequential or functional tf_keras model, nested ones included, a list of layers, or a layer.
