@@ -13,7 +13,7 @@ SCORES = st.one_of(
 
 
 def reference(scores, weights, live, keep):
-    """The mask of a stable sort: zeros last, before them zero scores by magnitude; ties by flat index; none that is dead."""
+    """The mask of a stable sort: by score, then by magnitude, zeros last; ties by flat index; none that is dead."""
 
     def rank(i):
         if not live[i]:

@@ -225,3 +225,39 @@ def test_a_stripped_model_may_be_pruned_on_by_a_callback():
     callback = tf_lap.LAPCallback(schedule)
     stripped.fit(np.zeros((96, 16)), np.zeros(96), batch_size=16, callbacks=[callback], verbose=0)
     assert [np.count_nonzero(layer.kernel) for layer in stripped.layers] == exactly(0.9)
+
+
+def test_a_wrapper_that_the_graph_does_not_show_prunes_alone():
+    hidden = tf_lap.PrunableLayer(layers.Dense(24, name="hidden"), at_once())
+    hidden.build((None, 16))
+    hidden.pruning_step.assign(0)
+    inputs = tf_keras.Input((16,))
+    x = layers.Lambda(lambda t: hidden(t, training=True))(inputs)
+    model = compiled(tf_keras.Model(inputs, tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())(x)))
+    with pytest.warns(UserWarning, match="it is called outside a model with a graph"):
+        fit(model)
+    assert [np.count_nonzero(kernel) for kernel in (hidden.layer.kernel, model.layers[-1].layer.kernel)] == [38, 24]
+
+
+def test_wrappers_of_layers_without_weights_count_steps_too():
+    relu = tf_lap.PrunableLayer(layers.ReLU(), at_once())
+    fit(compiled(tf_keras.Sequential([layers.Input((16,)), layers.Dense(10), relu])))
+    assert relu.pruning_step == 12
+
+
+def test_a_plain_function_serves_as_a_schedule():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), lambda step: (step == 3, tf.constant(0.9))))
+    fit(model)
+    assert [int(mask.sum()) for mask in masks(model).values()] == exactly(0.9)
+
+
+def test_a_wrapper_that_is_gone_leaves_nothing_behind():
+    wrapper = tf_lap.PrunableLayer(layers.Dense(3), at_once())
+    wrapper.build((None, 4))
+    wrapper.pruning_step.assign(0)
+    with pytest.warns(UserWarning, match="by magnitude"):
+        wrapper(np.ones((1, 4), np.float32), training=True)
+    gone = weakref.ref(wrapper)
+    del wrapper
+    gc.collect()
+    assert gone() is None

@@ -7,7 +7,6 @@ step does it for all of them, so that each kernel is ranked by its neighbours as
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import threading
 import warnings
@@ -20,12 +19,11 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.enforce import masked
 from tf_lap.graph import resolve
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
-from tf_lap.tfmot.choosing import Ranked, blocks, expanded, m_zeros_of_n, single_weights
+from tf_lap.tfmot.weight import Weight
 from tf_lap.update import Updater
 
 _NO_STEP = (
@@ -44,77 +42,12 @@ _AROUND = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Weight:
-    """A weight that a wrapper prunes.
-
-    Attributes:
-        path: the path of the layer inside the wrapper.
-        wrapper: the wrapper.
-        variable: the weight.
-        mask: a variable of its shape and dtype: 1 where a weight stays, 0 where it is pruned.
-        threshold: a scalar variable: the lowest score that the mask kept.
-        kernel: its number in the model's recipe; None where it is ranked by magnitude.
-    """
-
-    path: str
-    wrapper: Any
-    variable: Any
-    mask: Any
-    threshold: Any
-    kernel: int | None
-
-    @property
-    def rhythm(self) -> Any:
-        """What is equal for weights that are due at the same steps."""
-        if self.wrapper.sparsity_m_by_n:
-            return self.wrapper
-        schedule = self.wrapper.pruning_schedule
-        return type(schedule), repr(schedule.get_config())
-
-    def zero(self) -> None:
-        """Zeroes what the mask drops."""
-        zero(self.variable, self.mask)
-
-    def ranked(self, scores: tf.Tensor) -> Ranked:
-        """What of the weight is kept or dropped whole, in the wrapper's blocks.
-
-        Args:
-            scores: of the weight's shape, non-negative float32, 0 where it is pruned already.
-        """
-        values, live = compat.value(self.variable), compat.value(self.mask)
-        size = tuple(self.wrapper.block_size)
-        if size == (1, 1):
-            return single_weights(scores, values, live)
-        return blocks(scores, values, live, size, self.wrapper.block_pooling_type)
-
-    def keep(self, kept: tf.Tensor, lowest: tf.Tensor) -> None:
-        """Takes over a mask, and zeroes what it drops.
-
-        Args:
-            kept: which of the things ranked stay.
-            lowest: the lowest score of them.
-        """
-        size = tuple(self.wrapper.block_size)
-        self._take(kept if size == (1, 1) else expanded(kept, size, tuple(self.variable.shape)), lowest)
-
-    def keep_m_of_n(self, scores: tf.Tensor) -> None:
-        """Chooses and takes over the mask that drops m of n inputs, as the wrapper asks."""
-        mask = m_zeros_of_n(scores, self.wrapper.sparsity_m_by_n) * compat.value(self.mask)
-        self._take(mask, tf.constant(999.0))  # as tfmot
-
-    def _take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
-        compat.assign(self.mask, mask)
-        compat.assign(self.threshold, lowest)
-        self.zero()
-
-
 class Order(NamedTuple):
-    """What is asked of weights that share a rhythm.
+    """What is asked of wrappers that share a rhythm.
 
     Attributes:
         due: a bool scalar, whether their masks are chosen now.
-        weights: those that the schedule speaks of.
+        weights: those of their weights that the schedule speaks of.
         keep: for each the fraction to keep, float64.
     """
 
@@ -150,9 +83,9 @@ class Joint:
             for each in wrapper.pruning_vars
         ]
         # A condition for each weight would cost as much as a third of its update.
-        groups: dict[Any, list[Weight]] = collections.defaultdict(list)
-        for weight in self._weights:
-            groups[weight.rhythm].append(weight)
+        groups: dict[Any, list[Any]] = collections.defaultdict(list)
+        for wrapper in self.wrappers:
+            groups[_rhythm(wrapper)].append(wrapper)
         self._groups = list(groups.values())
 
     @property
@@ -188,9 +121,8 @@ class Joint:
                 orders = [self._order(group, before, training) for group in self._groups]
             _run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
 
-    def _order(self, group: Sequence[Weight], before: dict[Any, tf.Tensor], training: Any) -> Order:
-        """Counts the step of weights that share a rhythm, and says what their schedule asks of them now."""
-        wrappers = list(dict.fromkeys(weight.wrapper for weight in group))
+    def _order(self, wrappers: Sequence[Any], before: dict[Any, tf.Tensor], training: Any) -> Order:
+        """Counts the step of wrappers that share a rhythm, and says what their schedule asks of them now."""
         # One clock: of the wrapper that is furthest behind, having joined the others later. Those that are ahead lose
         # nothing, since what is pruned stays pruned. The callback sets those at -1 to 0 that it finds; it looks into no
         # custom layer, nor behind the first.
@@ -201,7 +133,7 @@ class Joint:
         if wrappers[0].sparsity_m_by_n:  # tfmot chooses m zeros of n once, at the first step
             due, sparsity = tf.equal(step, 1), 0.0
         by_path = per_kernel(sparsity, [weight.path for weight in self._weights])
-        named = [weight for weight in group if weight.path in by_path]
+        named = [weight for weight in self._weights if weight.wrapper in wrappers and weight.path in by_path]
         keep = [1 - tf.cast(by_path[weight.path], tf.float64) for weight in named]
         return Order(due & training, named, keep)
 
@@ -211,7 +143,9 @@ class Joint:
         energies, checks = self._energies()
         with tf.control_dependencies(checks):
             for order in orders:
-                _run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
+                prune = functools.partial(self._prune, order, energies)
+                # With one order alone, it is due.
+                prune() if len(orders) == 1 else _run_if(order.due, prune, lambda: None)
 
     def _zero(self) -> None:
         for weight in self._weights:
@@ -267,10 +201,8 @@ class Joint:
         return turns[threading.get_ident()] % self._calls == 1
 
 
-_JOINTS: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
-
 _GRAPHLESS: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Subclassed models, and wrappers in no model, that were warned of."""
+"""Models whose wrappers are not in a graph, and wrappers in no model, that were warned of."""
 
 
 def joint_of(wrapper: Any) -> Joint:
@@ -278,19 +210,22 @@ def joint_of(wrapper: Any) -> Joint:
     model = legacy.model_being_called()
     graph = None if model is None else legacy.graph_of(model)
     key = wrapper if graph is None else model
-    known = _JOINTS.get(key)
+    # Each wrapper keeps its own: kept here, a wrapper would never be forgotten.
+    known = wrapper.pruning_obj.joints.get(key)
     if known is not None and known[0] is graph:
         return known[1]
-    if graph is not None:
-        joint = Joint(legacy.wrappers(model), model)
+    calls = [] if graph is None else legacy.wrappers(model)
+    if wrapper in calls:
+        joint = Joint(calls, model)
         _warn(joint.ranked_by_magnitude, "the model's graph has no place for them")
     else:
         joint = Joint([wrapper], None)
         owner = wrapper if model is None else model
         if owner not in _GRAPHLESS:
             _GRAPHLESS.add(owner)
-            _warn([wrapper] if model is None else legacy.wrappers(model), "it is called outside a model with a graph")
-    _JOINTS[key] = (graph, joint)
+            _warn((model and legacy.wrappers(model)) or [wrapper], "it is called outside a model with a graph")
+    for each in joint.wrappers:
+        each.pruning_obj.joints[key] = (graph, joint)
     return joint
 
 
@@ -303,11 +238,6 @@ def _warn(wrappers: Sequence[Any], why: str) -> None:
         "them and what reads them",
         stacklevel=2,
     )
-
-
-def zero(variable: Any, mask: Any) -> None:
-    """Zeroes in a variable what a mask of ones and zeros drops."""
-    compat.assign(variable, masked(variable, mask))
 
 
 def in_all_replicas(function: Callable[[], None]) -> None:
@@ -331,3 +261,11 @@ def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[
         return tf.constant(True)
 
     tf.cond(condition, functools.partial(done, then), functools.partial(done, otherwise))
+
+
+def _rhythm(wrapper: Any) -> Any:
+    """What is equal for wrappers that are due at the same steps."""
+    schedule = wrapper.pruning_schedule
+    if wrapper.sparsity_m_by_n or not hasattr(schedule, "get_config"):
+        return wrapper
+    return type(schedule), repr(schedule.get_config())

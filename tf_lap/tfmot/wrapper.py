@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,9 @@ from tf_lap import compat
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.enforce import masked
-from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of, zero
-from tf_lap.tfmot.weights import make_prunable
+from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
+from tf_lap.tfmot.weight import zero
+from tf_lap.tfmot.prunable import make_prunable
 
 HALF = pruning_schedule.ConstantSparsity(0.5, 0)
 """tfmot's default schedule."""
@@ -53,6 +55,7 @@ class Hooks(pruning_impl.Pruning):
         )
         self._wrapper = wrapper
         self.joint: Joint | None = None
+        self.joints: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
 
     def weight_mask_op(self) -> None:
         """Zeroes what the masks drop, and the moving averages of it, which an optimizer writes back after `fit`."""
@@ -63,7 +66,9 @@ class Hooks(pruning_impl.Pruning):
 
     def _zero(self) -> None:
         variables = [variable for variable, _, _ in self._pruning_vars]
-        averages = compat.moving_averages(self.joint and self.joint.model, variables)
+        # Averages are written back outside the compiled step, and zeroed there too.
+        model = self.joint.model if self.joint and tf.executing_eagerly() else None
+        averages = compat.moving_averages(model, variables)
         with legacy.uncast():
             for (variable, mask, _), average in zip(self._pruning_vars, averages, strict=True):
                 zero(variable, mask)
@@ -194,7 +199,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     def _prune(self, training: Any) -> None:
         if legacy.is_rehearsal():
             return
-        static = training if isinstance(training, (bool, int)) else tf.get_static_value(training)
+        static = tf.get_static_value(training) if tf.is_tensor(training) else bool(training)
         if static is not None and not static:
             self.pruning_obj.weight_mask_op()
             return

@@ -10,7 +10,7 @@ import keras
 import tf_keras
 
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.tfmot.weights import has_kernel, is_known
+from tf_lap.tfmot.prunable import has_kernel, is_known
 from tf_lap.tfmot.wrapper import HALF, PrunableLayer
 
 
