@@ -142,10 +142,11 @@ class Joint:
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
         energies, checks = self._energies()
         with tf.control_dependencies(checks):
+            if len(orders) == 1:  # it is what is due
+                self._prune(orders[0], energies)
+                return
             for order in orders:
-                prune = functools.partial(self._prune, order, energies)
-                # With one order alone, it is due.
-                prune() if len(orders) == 1 else _run_if(order.due, prune, lambda: None)
+                _run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
 
     def _zero(self) -> None:
         for weight in self._weights:

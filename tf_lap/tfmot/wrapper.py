@@ -15,8 +15,8 @@ from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.enforce import masked
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
-from tf_lap.tfmot.weight import zero
 from tf_lap.tfmot.prunable import make_prunable
+from tf_lap.tfmot.weight import zero
 
 HALF = pruning_schedule.ConstantSparsity(0.5, 0)
 """tfmot's default schedule."""
