@@ -261,3 +261,122 @@ def test_a_wrapper_that_is_gone_leaves_nothing_behind():
     del wrapper
     gc.collect()
     assert gone() is None
+
+
+def backbone(**arguments):
+    inputs = tf_keras.Input((16,))
+    body = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="hidden")], name="body")
+    return tf_keras.Model(inputs, layers.Dense(10, name="head")(body(inputs, **arguments)))
+
+
+@pytest.mark.parametrize("wrap", [sparsity.prune_low_magnitude, tf_lap.prune_lookahead])
+def test_a_part_that_is_never_trained_is_left_alone_and_the_rest_is_pruned(wrap):
+    model = compiled(wrap(backbone(training=False), at_once()))
+    fit(model)
+    assert {name: int(mask.sum()) for name, mask in all_masks(model).items()} == {"head": 24, "body/hidden": 384}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_layer_that_is_called_both_ways_counts_one_step_a_pass(eager):
+    body = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="hidden")], name="body")
+    inputs = tf_keras.Input((16,))
+    x = layers.Concatenate()([body(inputs, training=False), body(inputs * 2.0)])
+    model = tf_keras.Model(inputs, layers.Dense(10, name="head")(x))
+    model = compiled(tf_lap.prune_lookahead(model, decay()), run_eagerly=eager)
+    fit(model)
+    assert {int(layer.pruning_step) for layer in wrappers(model)} == {12}
+    assert {name: int(mask.sum()) for name, mask in all_masks(model).items()} == {"head": 48, "body/hidden": 38}
+
+
+class Idle(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.idle = tf_lap.PrunableLayer(layers.Dense(4), at_once())
+        self.idle.build((None, 16))
+        self.twice = tf_lap.PrunableLayer(layers.Dense(16, name="twice"), at_once())
+
+    def call(self, x):
+        return self.twice(self.twice(x))
+
+
+def test_wrappers_that_are_not_called_or_called_twice_in_a_custom_layer():
+    inputs = tf_keras.Input((16,))
+    head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
+    custom = Idle()
+    fit(compiled(tf_keras.Model(inputs, head(custom(inputs)))))
+    assert [np.count_nonzero(each.layer.kernel) for each in (custom.twice, head)] == [26, 16]
+    assert head.pruning_step == custom.twice.pruning_step == 12
+
+
+@pytest.mark.parametrize("first", [sparsity.prune_low_magnitude, tf_lap.PrunableLayer])
+def test_wrappers_of_tfmot_beside_ours_prune_by_themselves(first):
+    second = tf_lap.PrunableLayer if first is sparsity.prune_low_magnitude else sparsity.prune_low_magnitude
+    stack = [first(layers.Dense(24), pruning_schedule=at_once(), input_shape=(16,))]
+    model = compiled(tf_keras.Sequential([*stack, second(layers.Dense(10), pruning_schedule=at_once())]))
+    fit(model)
+    assert [np.count_nonzero(layer.layer.kernel) for layer in model.layers] == [38, 24]
+
+
+@pytest.mark.parametrize("frequency", [1, 5])
+@pytest.mark.parametrize("decay_name", ["one_shot", "constant"])
+def test_an_update_that_is_due_at_step_0_takes_place_in_the_first_step(decay_name, frequency):
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, decay=decay_name, frequency=frequency)
+    model = compiled(tf_lap.prune_lookahead(perceptron(), schedule))
+    model.fit(np.zeros((4, 16)), np.zeros(4), callbacks=[sparsity.UpdatePruningStep()], verbose=0)
+    assert [int(mask.sum()) for mask in masks(model).values()] == exactly(0.9)
+
+
+class Distiller(tf_keras.Model):
+    def __init__(self, student):
+        super().__init__()
+        self.student = student
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compiled_loss(y, self.student(x, training=True))
+        variables = self.student.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss}
+
+    def call(self, x):
+        return self.student(x)
+
+
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
+@pytest.mark.parametrize("make", [lambda: Distiller(tf_lap.prune_lookahead(perceptron(), decay())), Subclassed])
+def test_averages_hold_no_pruned_weights_whoever_has_the_optimizer(make):
+    model = make()
+    model(np.zeros((1, 16), np.float32))
+    compiled(model, tf_keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.5))
+    steps = sparsity.UpdatePruningStep()
+    model.fit(np.ones((96, 16)), np.zeros(96), batch_size=16, epochs=2, callbacks=[steps], verbose=0)
+    kernels = [w for w in model.trainable_variables if len(w.shape) == 2]
+    assert [np.count_nonzero(kernel) for kernel in kernels] in (exactly(0.9), [38, 24])
+
+
+def test_sparsities_of_tfmot_count_as_what_they_stand_for():
+    # 25 weights at 0.9: float32's 0.9 is a little less, and 2.5 of them would round to 3.
+    wrapped = compiled(
+        tf_lap.prune_lookahead(tf_keras.Sequential([layers.Input((16,)), layers.Dense(5), layers.Dense(5)]), at_once())
+    )
+    wrapped.compile("sgd", "mse")
+    wrapped.fit(np.zeros((4, 16)), np.zeros((4, 5)), callbacks=[sparsity.UpdatePruningStep()], verbose=0)
+    assert [int(layer.pruning_vars[0][1].numpy().sum()) for layer in wrapped.layers] == [8, 2]
+
+
+class Penalty(layers.Layer):
+    def call(self, x):
+        self.add_loss(tf.reduce_mean(x**2))
+        return x
+
+
+def test_losses_that_layers_and_models_add_are_kept():
+    inputs = tf_keras.Input((16,))
+    x = layers.Dense(24, name="hidden")(inputs)
+    model = tf_keras.Model(inputs, layers.Dense(10, name="head")(Penalty()(x)))
+    model.add_loss(layers.Lambda(lambda t: tf.reduce_mean(t**2))(x))
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()))
+    fit(wrapped)
+    assert [int(mask.sum()) for mask in masks(wrapped).values()] == [38, 24]
+    assert len(wrapped.losses) == 2

@@ -54,6 +54,26 @@ def test_jit_chooses_the_masks_of_an_eager_step():
         np.testing.assert_array_equal(mask, found[1][name])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", tf_keras.optimizers.legacy.Adam(0.01)])
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of 'table'")
+def test_embeddings_with_new_and_legacy_optimizers(optimizer):
+    stack = [tf_keras.layers.Embedding(50, 8, input_length=4, name="table"), tf_keras.layers.Flatten()]
+    model = tf_keras.Sequential([*stack, tf_keras.layers.Dense(10)])
+    model = compiled(tf_lap.prune_lookahead(model, at_once()), optimizer)
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 50, (96, 4)), rng.integers(0, 10, 96)
+    model.fit(tokens, labels, batch_size=16, epochs=2, callbacks=[sparsity.UpdatePruningStep()], verbose=0)
+    table, *_, dense = sparsity.strip_pruning(model).layers
+    assert [np.count_nonzero(table.embeddings), np.count_nonzero(dense.kernel)] == [40, 32]
+
+
+def test_jit_changes_no_mask_where_a_kernel_is_not_finite():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), at_once()), jit_compile=True)
+    model.layers[1].layer.kernel.assign(tf.fill((24, 24), np.nan))
+    fit(model)
+    assert all(mask.all() for mask in masks(model).values())
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("jit", [False, True])
 def test_mixed_precision_ranks_the_full_precision(policy, jit):

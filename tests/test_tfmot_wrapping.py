@@ -158,6 +158,14 @@ def test_one_unknown_layer_does_not_refuse_the_model_and_is_named_once():
     assert names(wrapped) == ["odd", "prunable_layer_head"]
 
 
+@both
+def test_a_method_on_the_layer_itself_says_what_to_prune(wrap):
+    odd = Unknown(name="odd")
+    odd.get_prunable_weights = lambda: [odd.matrix]
+    model = wrap(tf_keras.Sequential([layers.Input((16,)), odd, layers.Dense(10, name="head")]), at_once())
+    assert [layer.layer.name for layer in wrappers(model)] == ["odd", "head"]
+
+
 class OnlyHead(sparsity.PruningPolicy):
     def allow_pruning(self, layer):
         return layer.name == "head"
@@ -265,6 +273,13 @@ assert {{"tf_keras", "tensorflow_model_optimization"}} <= set(sys.modules)
 assert "TF_USE_LEGACY_KERAS" not in os.environ
 print(tf.keras.layers.Dense.__module__, tf.keras.layers.Dense is keras.layers.Dense)
 """
+
+
+def test_loading_the_wrappers_keeps_what_the_variable_was_set_to():
+    code = "import os, tf_lap; tf_lap.prune_lookahead; print(os.environ['TF_USE_LEGACY_KERAS'])"
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "0"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.splitlines()[-1] == "0"
 
 
 @pytest.mark.parametrize("use", ["tf.keras.layers.Dense", ""], ids=["tf.keras used", "tf.keras not used"])

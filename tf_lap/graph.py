@@ -162,6 +162,8 @@ class _Resolver:
         for node in network.nodes:
             if all(id(t) in known for t in node.outputs):
                 continue  # an inner tensor that serves as the network's input
+            if not all(id(t) in known for t in node.inputs):
+                continue  # a call in another model that shares the layer: tf_keras lists those that add a loss
             sources = [known[id(t)] for t in node.inputs]
             known.update(zip((id(t) for t in node.outputs), self._node(node, sources, prefix), strict=True))
         return [known[id(t)] for t in network.outputs]

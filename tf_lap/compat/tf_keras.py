@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
 from tf_keras.src import backend
-from tf_keras.src.engine import base_layer_utils
+from tf_keras.src.engine import base_layer, base_layer_utils
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.mixed_precision import autocast_variable
 
@@ -82,12 +83,17 @@ def trace_model(model: Any) -> Network:
 
 @contextlib.contextmanager
 def _graph_untouched(layer: Any) -> Iterator[None]:
-    """Takes back what symbolic calls leave behind: nodes on the layers, and moved name counters."""
+    """Takes back what symbolic calls leave behind: nodes and losses on the layers, and moved name counters."""
     layers = [layer, *layer._flatten_layers(include_self=False)]
     nodes = [
         (recorded, len(recorded))
         for each in layers
         for recorded in (private(each, "_inbound_nodes"), private(each, "_outbound_nodes"))
+    ]
+    nodes += [
+        (losses, len(losses))
+        for each in layers
+        for losses in (private(each, name) for name in ("_losses", "_eager_losses", "_callable_losses"))
     ]
     by_graph = private(backend, "PER_GRAPH_OBJECT_NAME_UIDS")
     counters = {graph: collections.defaultdict(int, counts) for graph, counts in by_graph.items()}
@@ -158,12 +164,13 @@ def is_wrapper(layer: Any) -> bool:
 
 
 def wrappers(model: Any) -> list[Any]:
-    """The pruning wrappers of a model in the order of their calls, one for each call in the model's graph."""
+    """The pruning wrappers of a model in the order of their calls, without those only called with `training=False`."""
     if not isinstance(model, tf_keras.Model) or not private(model, "_is_graph_network"):
         return [layer for layer in model._flatten_layers(include_self=False) if is_wrapper(layer)]
     by_depth = private(model, "_nodes_by_depth")
-    calls = [node.layer for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-    return [each for layer in calls for each in ([layer] if is_wrapper(layer) else wrappers(layer))]
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    called = [node.layer for node in nodes if node.call_kwargs.get("training") is not False]
+    return list(dict.fromkeys(w for layer in called for w in ([layer] if is_wrapper(layer) else wrappers(layer))))
 
 
 def graph_of(model: Any) -> Any | None:
@@ -171,20 +178,54 @@ def graph_of(model: Any) -> Any | None:
     return private(model, "_nodes_by_depth") if private(model, "_is_graph_network") else None
 
 
-def model_being_called() -> Any | None:
-    """The outermost model whose `__call__` runs now, one with a graph before one without; None where none runs.
+class Pass(NamedTuple):
+    """A pass through a model, seen from a layer that is called in it.
+
+    Attributes:
+        model: the outermost model that is called, one with a graph before one without; None where none is.
+        trainer: the model whose optimizer trains it, as far as that shows: the outermost with a `train_step` that runs
+            now, else the outermost that is called; None where none has an optimizer.
+        token: an object that is this pass's alone and ends with it; None where no model is called.
+    """
+
+    model: Any | None
+    trainer: Any | None
+    token: Any | None
+
+
+_LAYER_CALL = inspect.unwrap(base_layer.Layer.__call__).__code__
+_TRAIN_STEPS = ("train_step", "tf__train_step")  # the second is what AutoGraph makes of the first
+
+
+def current_pass() -> Pass:
+    """The pass that is running now.
 
     Keras tells a layer neither in which model it is nor who calls it, and a layer of a model that was loaded from a
     file has met nobody but Keras. So this looks at the call stack.
+
+    Raises:
+        RuntimeError: this release of tf_keras calls layers in another way.
     """
-    around = []
+    if "namescope_stack" not in _LAYER_CALL.co_varnames:
+        raise RuntimeError(
+            "tf_lap knows a pass through a model by the local variable `namescope_stack` of Layer.__call__, and "
+            f"tf_keras {tf_keras.__version__} does not have it. Install the release that tf_lap was tested with "
+            "(tf_keras 2.21), and report this."
+        )
+    calls, trainers = [], []
     frame = sys._getframe()
     while frame is not None:
-        if frame.f_code.co_name == "__call__" and isinstance(caller := frame.f_locals.get("self"), tf_keras.Model):
-            around.append(caller)
+        # Of no other frame: to read the variables of a user's function would keep them alive as long as it runs.
+        if frame.f_code is _LAYER_CALL or frame.f_code.co_name in _TRAIN_STEPS:
+            known = frame.f_locals
+            if isinstance(known.get("self"), tf_keras.Model):
+                here = calls if frame.f_code is _LAYER_CALL else trainers
+                here.append((known["self"], known.get("namescope_stack")))
         frame = frame.f_back
-    with_graph = [model for model in around if private(model, "_is_graph_network")]
-    return next(reversed(with_graph or around), None)
+    with_graph = [call for call in calls if private(call[0], "_is_graph_network")]
+    model, token = (with_graph or calls or [(None, None)])[-1]
+    with_optimizer = [each for each, _ in [*calls, *trainers] if getattr(each, "optimizer", None) is not None]
+    return Pass(model, with_optimizer[-1] if with_optimizer else None, token)
 
 
 def is_rehearsal() -> bool:
@@ -205,3 +246,14 @@ def uncast() -> AbstractContextManager[None]:
 def symbolic_calls(layer: Any) -> int:
     """How often a layer itself was called to build a model's graph."""
     return len(private(layer, "_inbound_nodes"))
+
+
+def autocasts(layer: Any) -> bool:
+    """Whether a layer casts what it is called with to its own precision."""
+    return private(layer, "_autocast")
+
+
+def takes_constraint(layer: Any, trainer: Any | None) -> bool:
+    """Whether the optimizer applies constraints to this layer's weights: legacy ones refuse it for embeddings."""
+    legacy = isinstance(getattr(trainer, "optimizer", None), tf_keras.optimizers.legacy.Optimizer)
+    return not (legacy and isinstance(layer, layers.Embedding))

@@ -22,5 +22,10 @@ try:
         pruning_wrapper,
     )
 finally:
-    if _before is None:
-        os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    if _before is not None:
+        os.environ["TF_USE_LEGACY_KERAS"] = _before
+
+LAYER_WEIGHTS: dict[type, list[str]] = prune_registry.PruneRegistry._LAYERS_WEIGHTS_MAP
+CELL_WEIGHTS: dict[type, list[str]] = prune_registry.PruneRegistry._RNN_CELLS_WEIGHTS_MAP
+RECURRENT: frozenset[type] = prune_registry.PruneRegistry._RNN_LAYERS

@@ -29,7 +29,8 @@ from tf_lap.update import Updater
 _NO_STEP = (
     "a layer is pruned by tf_lap.PrunableLayer, and nothing counts its steps: pass "
     "tfmot.sparsity.keras.UpdatePruningStep() among the callbacks of fit, or call its on_train_begin before a loop of "
-    "your own"
+    "your own. It looks for wrappers in models and not in custom layers: where all are in such, assign 0 to their "
+    "pruning_step"
 )
 # Without quotes around the path: TensorFlow escapes them.
 _KERNEL = (
@@ -60,16 +61,13 @@ class Joint:
     """The wrappers of one model, or one wrapper alone.
 
     Args:
-        calls: the wrappers in the order of their calls, a shared one as often as it is called.
+        wrappers: the wrappers.
         model: the Sequential or functional model that they are in, or None where nothing is known of one.
     """
 
-    def __init__(self, calls: Sequence[Any], model: Any | None) -> None:
-        self.wrappers = list(dict.fromkeys(calls))
-        self._leader = calls[0]
-        self._calls = list(calls).count(self._leader)
-        self._turns: weakref.WeakKeyDictionary[Any, collections.Counter[int]] = weakref.WeakKeyDictionary()
-        self._model = None if model is None else weakref.ref(model)
+    def __init__(self, wrappers: Sequence[Any], model: Any | None) -> None:
+        self.wrappers = list(wrappers)
+        self._seen = threading.local()  # replicas run in threads of their own
         self._recipe = None
         numbers, paths = {}, {}
         if model is not None:
@@ -94,23 +92,20 @@ class Joint:
         apart = [w for w in self._weights if w.kernel is None or not self._recipe.kernels[w.kernel].uses]
         return list(dict.fromkeys(weight.wrapper for weight in apart))
 
-    @property
-    def model(self) -> Any | None:
-        """The model, while it is there."""
-        return self._model and self._model()
-
     @tf.autograph.experimental.do_not_convert
-    def called(self, wrapper: Any, training: Any) -> None:
+    def called(self, now: legacy.Pass, training: Any) -> None:
         """Does for all wrappers what a call of one of them asks for: once in each pass through the model.
 
         Args:
-            wrapper: who is called.
+            now: the pass in which a wrapper is called.
             training: True, or a bool scalar tensor.
         """
-        if wrapper is not self._leader or not self._is_first_call():
+        seen = getattr(self._seen, "token", None)
+        if now.token is not None and seen is not None and seen() is now.token:
             return
+        self._seen.token = None if now.token is None else weakref.ref(now.token)
         for each in self.wrappers:
-            each.hold_masks()
+            each.hold_masks(now.trainer)
         in_all_replicas(functools.partial(self._step, training))
 
     def _step(self, training: Any) -> None:
@@ -126,9 +121,9 @@ class Joint:
         # One clock: of the wrapper that is furthest behind, having joined the others later. Those that are ahead lose
         # nothing, since what is pruned stays pruned. The callback sets those at -1 to 0 that it finds; it looks into no
         # custom layer, nor behind the first.
-        step = tf.reduce_min([tf.maximum(before[wrapper], 0) for wrapper in wrappers]) + tf.cast(training, tf.int64)
+        step = tf.reduce_min([tf.maximum(before[wrapper], 0) for wrapper in wrappers]) + 1
         for wrapper in wrappers:
-            wrapper.pruning_step.assign(step)
+            wrapper.pruning_step.assign(tf.where(training, step, before[wrapper]))
         due, sparsity = _asked(wrappers[0].pruning_schedule, step)
         if wrappers[0].sparsity_m_by_n:  # tfmot chooses m zeros of n once, at the first step
             due, sparsity = tf.equal(step, 1), 0.0
@@ -140,8 +135,11 @@ class Joint:
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
-        energies, checks = self._energies()
-        with tf.control_dependencies(checks):
+        energies, flags = self._energies()
+        # XLA raises nothing: there the masks stay as they are.
+        sound = tf.reduce_all([fine for _, fine in flags])
+        orders = [order._replace(keep=[tf.where(sound, keep, 1.0) for keep in order.keep]) for order in orders]
+        with tf.control_dependencies([tf.debugging.Assert(fine, [what]) for what, fine in flags]):
             if len(orders) == 1:  # it is what is due
                 self._prune(orders[0], energies)
                 return
@@ -152,19 +150,26 @@ class Joint:
         for weight in self._weights:
             weight.zero()
 
-    def _energies(self) -> tuple[Any, list[tf.Operation]]:
+    def _energies(self) -> tuple[Any, list[tf.Tensor]]:
+        """The energies around the kernels, and for each thing that must be finite whether it is, with what to say."""
+        flags = [
+            (_KERNEL.format(weight.path), tf.math.is_finite(tf.reduce_sum(tf.abs(compat.value(weight.variable)))))
+            for weight in self._weights
+            if weight.kernel is None
+        ]
         if self._recipe is None:
-            return None, []
+            return None, flags
         updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), {})
         norms, finite = updater.measure()
         energies, around = updater.all_energies(norms)
+        paths = [kernel.path for kernel in self._recipe.kernels]
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
-        with tf.control_dependencies(self._checks(finite, _KERNEL)):
-            return energies, self._checks(around, _AROUND)
-
-    def _checks(self, fine: tf.Tensor, what: str) -> list[tf.Operation]:
-        kernels = zip(self._recipe.kernels, tf.unstack(fine), strict=True)
-        return [tf.debugging.Assert(ok, [what.format(kernel.path)]) for kernel, ok in kernels]
+        flags += [(_KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
+        flags += [
+            (_AROUND.format(path), fine | ~tf.reduce_all(finite))
+            for path, fine in zip(paths, tf.unstack(around), strict=True)
+        ]
+        return energies, flags
 
     def _prune(self, order: Order, energies: Any) -> None:
         sizes = [weight.variable.shape.num_elements() for weight in order.weights]
@@ -191,40 +196,34 @@ class Joint:
         kernel = self._recipe.kernels[weight.kernel]
         return Lookahead().score(kernel, values, energies[0][weight.kernel], energies[1][weight.kernel])
 
-    def _is_first_call(self) -> bool:
-        """Whether this is the leader's first call in a pass: it may be shared, and be called several times."""
-        if self._calls == 1:
-            return True
-        # Replicas run in threads of their own.
-        graph = self if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        turns = self._turns.setdefault(graph, collections.Counter())
-        turns[threading.get_ident()] += 1
-        return turns[threading.get_ident()] % self._calls == 1
-
 
 _GRAPHLESS: weakref.WeakSet[Any] = weakref.WeakSet()
 """Models whose wrappers are not in a graph, and wrappers in no model, that were warned of."""
 
 
-def joint_of(wrapper: Any) -> Joint:
-    """The wrappers that prune together with one that is being called."""
-    model = legacy.model_being_called()
-    graph = None if model is None else legacy.graph_of(model)
-    key = wrapper if graph is None else model
+def joint_of(wrapper: Any, now: legacy.Pass) -> Joint:
+    """The wrappers that prune together with one that is being called.
+
+    Args:
+        wrapper: a built `PrunableLayer`.
+        now: the pass in which it is called.
+    """
+    graph = None if now.model is None else legacy.graph_of(now.model)
+    key = wrapper if graph is None else now.model
     # Each wrapper keeps its own: kept here, a wrapper would never be forgotten.
     known = wrapper.pruning_obj.joints.get(key)
     if known is not None and known[0] is graph:
         return known[1]
-    calls = [] if graph is None else legacy.wrappers(model)
-    if wrapper in calls:
-        joint = Joint(calls, model)
+    around = [] if now.model is None else [each for each in legacy.wrappers(now.model) if hasattr(each, "hold_masks")]
+    if graph is not None and wrapper in around:
+        joint = Joint(around, now.model)
         _warn(joint.ranked_by_magnitude, "the model's graph has no place for them")
     else:
         joint = Joint([wrapper], None)
-        owner = wrapper if model is None else model
+        owner = wrapper if now.model is None else now.model
         if owner not in _GRAPHLESS:
             _GRAPHLESS.add(owner)
-            _warn((model and legacy.wrappers(model)) or [wrapper], "it is called outside a model with a graph")
+            _warn(around or [wrapper], "it is called outside a model with a graph")
     for each in joint.wrappers:
         each.pruning_obj.joints[key] = (graph, joint)
     return joint
@@ -251,9 +250,13 @@ def in_all_replicas(function: Callable[[], None]) -> None:
 
 
 def _asked(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Whether a schedule is due at a step of tfmot, whose first is 1, and the sparsity in float64."""
     if isinstance(schedule, LookaheadPruningSchedule):
-        return schedule.precisely(step)
-    return schedule(step)
+        due, sparsity = schedule.precisely(step)
+        return due | (tf.equal(step, 1) & schedule.is_due(0)), sparsity
+    due, sparsity = schedule(step)
+    # What a float32 stands for: 0.9 is a little less in float32, and would keep one weight too many now and then.
+    return due, tf.round(tf.cast(sparsity, tf.float64) * 1e7) / 1e7
 
 
 def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
@@ -269,4 +272,4 @@ def _rhythm(wrapper: Any) -> Any:
     schedule = wrapper.pruning_schedule
     if wrapper.sparsity_m_by_n or not hasattr(schedule, "get_config"):
         return wrapper
-    return type(schedule), repr(schedule.get_config())
+    return type(schedule), repr(vars(schedule))

@@ -6,9 +6,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from tf_lap.compat.tfmot import prunable_layer, prune_registry
+import tf_keras
 
-_REGISTRY = prune_registry.PruneRegistry
+from tf_lap.compat.tfmot import CELL_WEIGHTS, LAYER_WEIGHTS, RECURRENT, prunable_layer, prune_registry
 
 
 def make_prunable(layer: Any) -> bool:
@@ -18,8 +18,8 @@ def make_prunable(layer: Any) -> bool:
         Whether the layer has the method now.
     """
     if not hasattr(layer, "get_prunable_weights"):
-        if _REGISTRY.supports(layer):
-            _REGISTRY.make_prunable(layer)
+        if prune_registry.PruneRegistry.supports(layer):
+            prune_registry.PruneRegistry.make_prunable(layer)
         elif getter := _inherited(layer):
             layer.get_prunable_weights = getter
     return hasattr(layer, "get_prunable_weights")
@@ -27,7 +27,12 @@ def make_prunable(layer: Any) -> bool:
 
 def has_kernel(layer: Any) -> bool:
     """Whether there is anything to prune in a layer: not in a ReLU, nor in a layer that tfmot does not know."""
-    return hasattr(type(layer), "get_prunable_weights") or bool(_names(type(layer)) or _cells(layer))
+    if hasattr(type(layer), "get_prunable_weights"):
+        return True
+    names, cells = _names(type(layer)), _cells(layer)
+    if names is None and cells is None:
+        return hasattr(layer, "get_prunable_weights")
+    return bool(names or cells)  # on a layer that it knows, tfmot may have set the method, for no weights
 
 
 def is_known(layer: Any) -> bool:
@@ -47,15 +52,14 @@ def _inherited(layer: Any) -> Callable[[], list[Any]] | None:
 
 def _names(layer_class: type) -> list[str] | None:
     """The attributes that hold the weights to prune; None for a class that tfmot does not know."""
-    table = _REGISTRY._LAYERS_WEIGHTS_MAP
-    return next((table[cls] for cls in layer_class.__mro__ if cls in table), None)
+    return next((LAYER_WEIGHTS[cls] for cls in layer_class.__mro__ if cls in LAYER_WEIGHTS), None)
 
 
 def _cells(layer: Any) -> list[Any] | None:
     """The cells of a recurrent layer whose cells are all known; None for any other layer."""
-    if not any(cls in _REGISTRY._RNN_LAYERS for cls in type(layer).__mro__):
+    if not any(cls in RECURRENT for cls in type(layer).__mro__):
         return None
-    cells = _REGISTRY._get_rnn_cells(layer)
+    cells = layer.cell.cells if isinstance(layer.cell, tf_keras.layers.StackedRNNCells) else [layer.cell]
     known = all(isinstance(cell, prunable_layer.PrunableLayer) or _cell_names(type(cell)) for cell in cells)
     return cells if known else None
 
@@ -67,5 +71,4 @@ def _of_cell(cell: Any) -> list[Any]:
 
 
 def _cell_names(cell_class: type) -> list[str] | None:
-    table = _REGISTRY._RNN_CELLS_WEIGHTS_MAP
-    return next((table[cls] for cls in cell_class.__mro__ if cls in table), None)
+    return next((CELL_WEIGHTS[cls] for cls in cell_class.__mro__ if cls in CELL_WEIGHTS), None)

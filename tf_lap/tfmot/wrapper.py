@@ -27,18 +27,24 @@ class HeldMask:
 
     `strip_pruning` puts the layer itself into a new model, weight and constraint with it. From then on the constraint
     does nothing, unless the wrapper is trained again.
+
+    Attributes:
+        wrapper: a weak reference to the wrapper.
+        number: which of the wrapper's weights it is.
+        inner: the user's own constraint.
     """
 
-    def __init__(self, wrapper: PrunableLayer, mask: tf.Variable, inner: Any) -> None:
-        self.wrapper, self.mask, self.inner = wrapper, mask, inner
+    def __init__(self, wrapper: PrunableLayer, number: int, inner: Any) -> None:
+        self.wrapper, self.number, self.inner = weakref.ref(wrapper), number, inner
         self._calls = legacy.symbolic_calls(wrapper.layer)
 
     def __call__(self, weights: Any) -> tf.Tensor:
         """The weights with zeros where the mask is zero."""
         weights = weights if self.inner is None else self.inner(weights)
-        if legacy.symbolic_calls(self.wrapper.layer) > self._calls:
+        wrapper = self.wrapper()
+        if wrapper is None or legacy.symbolic_calls(wrapper.layer) > self._calls:
             return weights
-        return masked(weights, self.mask)
+        return masked(weights, wrapper.pruning_vars[self.number][1])
 
 
 class Hooks(pruning_impl.Pruning):
@@ -54,7 +60,7 @@ class Hooks(pruning_impl.Pruning):
             wrapper.sparsity_m_by_n,
         )
         self._wrapper = wrapper
-        self.joint: Joint | None = None
+        self.trainer: weakref.ref[Any] | None = None
         self.joints: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
 
     def weight_mask_op(self) -> None:
@@ -67,8 +73,8 @@ class Hooks(pruning_impl.Pruning):
     def _zero(self) -> None:
         variables = [variable for variable, _, _ in self._pruning_vars]
         # Averages are written back outside the compiled step, and zeroed there too.
-        model = self.joint.model if self.joint and tf.executing_eagerly() else None
-        averages = compat.moving_averages(model, variables)
+        trainer = self.trainer() if self.trainer and tf.executing_eagerly() else None
+        averages = compat.moving_averages(trainer, variables)
         with legacy.uncast():
             for (variable, mask, _), average in zip(self._pruning_vars, averages, strict=True):
                 zero(variable, mask)
@@ -124,7 +130,10 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
                 f"layer {layer.name!r} is a {type(layer).__name__}, in which there is nothing that tfmot prunes: give "
                 "it a method get_prunable_weights() that returns its weights to prune, or leave it unwrapped"
             )
+        if not callable(pruning_schedule):
+            raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")
         kwargs.setdefault("dtype", layer.dtype_policy)
+        kwargs.setdefault("autocast", legacy.autocasts(layer))
         super().__init__(layer, pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n, **kwargs)
         self.supports_masking = layer.supports_masking
 
@@ -159,12 +168,18 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         """What the layer makes of a mask of time steps."""
         return self.layer.compute_mask(inputs, mask)
 
-    def hold_masks(self) -> None:
-        """Lets the optimizer keep pruned weights at zero, from the training step on that is traced next."""
-        for variable, mask, _ in self.pruning_vars:
+    def hold_masks(self, trainer: Any | None) -> None:
+        """Lets the optimizer keep pruned weights at zero, from the training step on that is traced next.
+
+        Args:
+            trainer: the model whose optimizer that is, where one is known.
+        """
+        self.pruning_obj.trainer = None if trainer is None else weakref.ref(trainer)
+        for number, (variable, _, _) in enumerate(self.pruning_vars):
             constraint = compat.get_constraint(variable)
             inner = constraint.inner if isinstance(constraint, HeldMask) else constraint
-            compat.set_constraint(variable, HeldMask(self, mask, inner))
+            held = HeldMask(self, number, inner) if legacy.takes_constraint(self.layer, trainer) else inner
+            compat.set_constraint(variable, held)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments; the schedule as the name that its class is registered by, and its own configuration."""
@@ -203,5 +218,5 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         if static is not None and not static:
             self.pruning_obj.weight_mask_op()
             return
-        self.pruning_obj.joint = joint = joint_of(self)
-        joint.called(self, True if static else training)
+        now = legacy.current_pass()
+        joint_of(self, now).called(now, True if static else training)
