@@ -299,6 +299,7 @@ class Idle(layers.Layer):
         return self.twice(self.twice(x))
 
 
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
 def test_wrappers_that_are_not_called_or_called_twice_in_a_custom_layer():
     inputs = tf_keras.Input((16,))
     head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
