@@ -32,10 +32,12 @@ if sys.argv[1] == "wrapper":
 else:
     callback = tf_lap.LAPCallback(schedule)
 model.fit(data, epochs=2, steps_per_epoch=5, callbacks=[callback], verbose=0)
+masks = []
 if sys.argv[1] == "wrapper":
+    masks = [layer.pruning_vars[0][1].numpy() for layer in model.layers]
     model = tfmot.sparsity.keras.strip_pruning(model)
 kernels = [layer.kernel.numpy() for layer in model.layers]
-digest = hashlib.sha256(b"".join(kernel.tobytes() for kernel in kernels)).hexdigest()
+digest = hashlib.sha256(b"".join(kernel.tobytes() for kernel in kernels + masks)).hexdigest()
 print(json.dumps({"kept": [int(np.count_nonzero(kernel)) for kernel in kernels], "digest": digest}))
 """
 

@@ -1,6 +1,7 @@
 """Which wrappers prune together, and over which graph."""
 
 import gc
+import warnings
 import weakref
 
 import numpy as np
@@ -178,15 +179,19 @@ def test_outside_a_model_with_a_graph_magnitude_ranks_and_a_warning_says_so_once
     assert np.count_nonzero(kernel) == 38
 
 
-def test_a_wrapper_alone_is_ranked_by_magnitude():
+def test_a_wrapper_alone_is_ranked_by_magnitude_and_says_so_once():
     wrapper = tf_lap.PrunableLayer(layers.Dense(10, name="alone"), at_once())
     wrapper.build((None, 16))
     wrapper.pruning_step.assign(0)
     kernel = np.abs(wrapper.layer.kernel)
-    with pytest.warns(UserWarning, match=r"'alone' \(Dense\) by magnitude: it is called outside"):
-        wrapper(np.ones((2, 16), np.float32), training=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            wrapper(np.ones((2, 16), np.float32), training=True)
+    assert [str(w.message)[:74] for w in caught] == [
+        "tf_lap.PrunableLayer ranks the weights of 'alone' (Dense) by magnitude: it"
+    ]
     np.testing.assert_array_equal(wrapper.pruning_vars[0][1] != 0, kernel >= np.sort(kernel.ravel())[-16])
-    wrapper(np.ones((2, 16), np.float32), training=True)
 
 
 def test_a_model_that_is_gone_leaves_nothing_behind():
@@ -381,3 +386,15 @@ def test_losses_that_layers_and_models_add_are_kept():
     fit(wrapped)
     assert [int(mask.sum()) for mask in masks(wrapped).values()] == [38, 24]
     assert len(wrapped.losses) == 2
+
+
+@pytest.mark.slow
+def test_masks_of_a_large_network_are_those_of_prune():
+    model = tf_keras.applications.MobileNetV2((32, 32, 3), weights=None, classes=10)
+    expected = reference(model)
+    wrapped = tf_lap.prune_lookahead(model, at_once())
+    for wrapper in wrappers(wrapped):
+        wrapper.pruning_step.assign(0)
+    wrapped(np.zeros((2, 32, 32, 3), np.float32), training=True)
+    assert len(expected) == 36
+    assert_masks(wrapped, expected)

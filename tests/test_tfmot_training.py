@@ -1,9 +1,13 @@
 """Wrapped models in every training setting; what holds for two workers is in test_multi_worker."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from wrapped import at_once, compiled, decay, exactly, fit, kept, masks, perceptron, sparsity, tf_keras, wrappers
+from wrapped import at_once, both, compiled, decay, exactly, fit, kept, masks, perceptron, sparsity, tf_keras, wrappers
 
 import tf_lap
 
@@ -41,6 +45,19 @@ def test_counts_are_exact_and_zeros_stay_zero(setting):
     assert {int(layer.pruning_step) for layer in wrappers(model)} == {12}
     for before, after in zip(watch.kernels, watch.kernels[1:], strict=False):
         assert not any(np.any(b[a == 0]) for a, b in zip(before, after, strict=True))
+
+
+TFMOT_TOO = ["plain", "jit", "eager", "steps per execution", "momentum", "legacy optimizer"]
+
+
+@both
+@pytest.mark.parametrize("setting", TFMOT_TOO)
+def test_both_wrappers_keep_as_many_and_count_the_same_steps(wrap, setting):
+    arguments = dict(SETTINGS[setting])
+    model = compiled(wrap(perceptron(), decay()), arguments.pop("optimizer", lambda: "adam")(), **arguments)
+    fit(model)
+    assert [int(mask.sum()) for mask in masks(model).values()] == exactly(0.9)
+    assert {int(layer.pruning_step) for layer in wrappers(model)} == {12}
 
 
 def test_jit_chooses_the_masks_of_an_eager_step():
@@ -90,6 +107,30 @@ def test_mixed_precision_ranks_the_full_precision(policy, jit):
     fit(wrapped, epochs=1)
     for name, mask in pruner.masks.items():
         np.testing.assert_array_equal(masks(wrapped)[name], mask)
+
+
+REPLICAS = """
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from wrapped import WRAPPINGS, compiled, decay, fit, masks, perceptron, wrappers
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = compiled(WRAPPINGS[sys.argv[1]](perceptron(), decay()))
+fit(model)
+print([int(mask.sum()) for mask in masks(model).values()], {int(layer.pruning_step.numpy()) for layer in model.layers})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapping", ["tfmot", "tf_lap"])
+def test_both_wrappers_train_on_two_replicas(wrapping):
+    # In processes of their own: the collectives of tfmot's wrapper upset those of any strategy after it in the process.
+    command = [sys.executable, "-c", REPLICAS, wrapping]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == f"{exactly(0.9)} {{12}}"
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
