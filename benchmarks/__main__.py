@@ -35,8 +35,11 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Runs what the command line names; everything if it names nothing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[], help=f"some of: {', '.join(NAMES)}")
-    for name in parser.parse_args().names or NAMES:
+    parser.add_argument("names", nargs="*", metavar="name", help=f"some of: {', '.join(NAMES)}")
+    names = parser.parse_args().names
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"not known: {', '.join(sorted(unknown))}")
+    for name in names or NAMES:
         result = importlib.import_module(f"benchmarks.{name}").run()
         result |= {"command": f"python -m benchmarks {name}", "versions": versions()}
         print(f"{name}: {result['what']}\n\n{table(result)}\n")

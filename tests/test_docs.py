@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import io
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -85,3 +86,10 @@ def test_the_readmes_tfmot_example_runs():
     exec(example, names)
     kernels = [layer.kernel.numpy() for layer in names["model"].layers if hasattr(layer, "kernel")]
     assert [np.count_nonzero(kernel) for kernel in kernels] == [128, 26]
+
+
+def test_the_readmes_figures_of_steps_are_those_of_the_committed_run():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    result = json.loads((ROOT / "benchmarks" / "results" / "wrapped_steps.json").read_text(encoding="utf-8"))
+    for name, ratio in result["ratios"].items():
+        assert f"| {name} | {ratio['median']:.2f} | {ratio['least']:.2f} to {ratio['most']:.2f} |" in readme

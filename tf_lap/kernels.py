@@ -47,7 +47,8 @@ class Layout:
         """
         squares = tf.square(kernel)
         # Taps first: the pass over all weights then leaves a small matrix, and is the only one.
-        matrix = tf.reduce_sum(squares, axis=list(range(len(self.shape) - 2)))
+        taps = list(range(len(self.shape) - 2))
+        matrix = tf.reduce_sum(squares, axis=taps) if taps else squares
         if self.swapped:
             matrix = tf.transpose(matrix)
         put = tf.reduce_sum(matrix, axis=0)

@@ -95,12 +95,18 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
 
     A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself holds it, by
     the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
+    Wrappers of a model that have equal schedules share one clock, that of the one furthest behind. Layers that are
+    called with `training=False` only are left alone, as by tfmot.
+
+    Training raises InvalidArgumentError where no `UpdatePruningStep` was called, or where a kernel is not finite; under
+    `jit_compile=True`, where nothing can be raised, it goes on, and masks that a NaN would decide stay as they are.
 
     Example:
 
-    >>> layer = tf_lap.PrunableLayer(tf_keras.layers.Dense(10), tf_lap.LookaheadPruningSchedule(0.9, end_step=1000))
+    >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
+    >>> layer = tf_lap.PrunableLayer(tf_keras.layers.Dense(10, name="head"), schedule)
     >>> layer.name
-    'prunable_layer_dense'
+    'prunable_layer_head'
 
     Args:
         layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`.
@@ -111,7 +117,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         **kwargs: arguments of the wrapper as a layer; its dtype policy is that of the layer.
 
     Raises:
-        ValueError: a layer that there is no way to prune, or options that tfmot does not take.
+        ValueError: a layer that there is no way to prune, a schedule that cannot be called, or options that tfmot does
+            not take; when it is built, blocks for weights that are no matrix.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def prune_lookahead(
         pruning_schedule: a schedule of tfmot, or a `LookaheadPruningSchedule`.
         block_size: rows and columns of the blocks in which a matrix is pruned.
         block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
-        pruning_policy: a `tfmot.sparsity.keras.PruningPolicy`: which layers of a model are wrapped.
+        pruning_policy: a `tfmot.sparsity.keras.PruningPolicy`: which layers of a model or list are wrapped.
         sparsity_m_by_n: (m, n): m of every n consecutive inputs of an output are pruned, once.
         **kwargs: arguments of the wrapper, where `to_prune` is a layer.
 
