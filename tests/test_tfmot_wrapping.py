@@ -86,6 +86,12 @@ def test_wrapped_layers_are_not_wrapped_again(wrap):
     assert names(wrap(once, at_once())) == names(once)
 
 
+def test_wrappers_of_tfmot_stay_and_are_named():
+    with pytest.warns(UserWarning, match=r"leaves 'prune_low_magnitude_first', .* in tfmot's own wrapper") as caught:
+        tf_lap.prune_lookahead(sparsity.prune_low_magnitude(perceptron(), at_once()))
+    assert len(caught) == 1
+
+
 class Gated(layers.Dense):
     pass
 

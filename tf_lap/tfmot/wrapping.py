@@ -60,6 +60,7 @@ def prune_lookahead(
         sparsity_m_by_n=sparsity_m_by_n,
     )
     unknown: list[Any] = []
+    others: list[Any] = []
 
     def wrapped(layer: Any) -> Any:
         if isinstance(layer, tf_keras.Model):
@@ -67,6 +68,8 @@ def prune_lookahead(
             return tf_keras.models.clone_model(layer, clone_function=wrapped)
         if isinstance(layer, tf_keras.layers.InputLayer):
             return type(layer).from_config(layer.get_config())
+        if legacy.is_wrapper(layer) and not isinstance(layer, PrunableLayer):
+            others.append(layer)
         if legacy.is_wrapper(layer) or (pruning_policy and not pruning_policy.allow_pruning(layer)):
             return layer
         if not is_known(layer):
@@ -82,7 +85,7 @@ def prune_lookahead(
         result = wrapped(to_prune)
     else:
         return wrap(to_prune, **kwargs)
-    _warn_of(unknown)
+    _warn_of(unknown, others)
     return result
 
 
@@ -109,7 +112,13 @@ def _check_graph(model: Any) -> None:
         )
 
 
-def _warn_of(unknown: list[Any]) -> None:
+def _warn_of(unknown: list[Any], others: list[Any]) -> None:
+    if others:
+        warnings.warn(
+            f"tf_lap.prune_lookahead leaves {', '.join(repr(layer.name) for layer in others)} as they are, in tfmot's own "
+            "wrapper, which goes on to prune by magnitude: take it off first with strip_pruning(model)",
+            stacklevel=3,
+        )
     left = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown if _holds_matrices(layer)}
     if left:
         warnings.warn(
