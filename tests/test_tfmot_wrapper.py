@@ -1,5 +1,6 @@
 """What tfmot's wrapper does, done by both side by side; and what ours does beside."""
 
+import copy
 import json
 
 import numpy as np
@@ -355,3 +356,11 @@ def test_it_is_a_wrapper_of_tfmot():
     wrapper = sparsity.prune_low_magnitude(layers.Dense(2))
     assert issubclass(tf_lap.PrunableLayer, type(wrapper))
     assert tfmot.__version__
+
+
+def test_a_trained_wrapper_can_be_copied():
+    model = compiled(tf_lap.prune_lookahead(perceptron(), at_once()))
+    fit(model)
+    twin = copy.deepcopy(model.layers[0])
+    assert twin.pruning_step == 12
+    np.testing.assert_array_equal(twin.layer.kernel, model.layers[0].layer.kernel)

@@ -63,6 +63,10 @@ class Hooks(pruning_impl.Pruning):
         self.trainer: weakref.ref[Any] | None = None
         self.joints: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was found out about the models around is neither copied nor pickled: a copy is in none of them.
+        return {**self.__dict__, "joints": weakref.WeakKeyDictionary(), "trainer": None}
+
     def weight_mask_op(self) -> None:
         """Zeroes what the masks drop, and the moving averages of it, which an optimizer writes back after `fit`."""
         in_all_replicas(self._zero)

@@ -114,9 +114,10 @@ def _check_graph(model: Any) -> None:
 
 def _warn_of(unknown: list[Any], others: list[Any]) -> None:
     if others:
+        names = ", ".join(repr(layer.name) for layer in others)
         warnings.warn(
-            f"tf_lap.prune_lookahead leaves {', '.join(repr(layer.name) for layer in others)} as they are, in tfmot's own "
-            "wrapper, which goes on to prune by magnitude: take it off first with strip_pruning(model)",
+            f"tf_lap.prune_lookahead leaves {names} as they are, in tfmot's own wrapper, which goes on to prune by "
+            "magnitude: take it off first with strip_pruning(model)",
             stacklevel=3,
         )
     left = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown if _holds_matrices(layer)}
