@@ -7,18 +7,22 @@ import weakref
 import numpy as np
 import pytest
 import tensorflow as tf
-from wrapped import at_once, compiled, decay, exactly, fit, layers, masks, perceptron, sparsity, tf_keras, wrappers
+from wrapped import (
+    at_once,
+    compiled,
+    decay,
+    exactly,
+    fit,
+    layers,
+    masks,
+    perceptron,
+    reference,
+    sparsity,
+    tf_keras,
+    wrappers,
+)
 
 import tf_lap
-
-
-def reference(model, fraction=0.9):
-    """The masks that tf_lap.prune would choose, by path."""
-    clone = tf_keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    pruner = tf_lap.Pruner(clone)
-    pruner.update(fraction)
-    return {path: mask.numpy() for path, mask in pruner.masks.items()}
 
 
 def still():
@@ -40,6 +44,14 @@ def assert_masks(model, expected):
         np.testing.assert_array_equal(found[path], mask, err_msg=path)
 
 
+def assert_pruned_as_by_prune(model, eager):
+    expected = reference(model)
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
+    fit(wrapped)
+    assert_masks(wrapped, expected)
+    return wrapped
+
+
 def nested():
     inner = tf_keras.Sequential(
         [layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")], name="in"
@@ -52,11 +64,7 @@ def nested():
 @pytest.mark.parametrize("make", [perceptron, nested])
 @pytest.mark.parametrize("eager", [False, True])
 def test_the_graph_is_that_of_the_outermost_model(make, eager):
-    model = make()
-    expected = reference(model)
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
-    fit(wrapped, epochs=1)
-    assert_masks(wrapped, expected)
+    assert_pruned_as_by_prune(make(), eager)
 
 
 def shared():
@@ -78,11 +86,7 @@ def siamese():
 @pytest.mark.parametrize("make", [shared, siamese])
 @pytest.mark.parametrize("eager", [False, True])
 def test_a_pass_through_a_model_is_one_step_however_often_a_layer_is_called(make, eager):
-    model = make()
-    expected = reference(model)
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
-    fit(wrapped, epochs=2)
-    assert_masks(wrapped, expected)
+    wrapped = assert_pruned_as_by_prune(make(), eager)
     assert {int(layer.pruning_step) for layer in wrappers(wrapped)} == {12}
     theirs = compiled(sparsity.prune_low_magnitude(shared(), at_once()))
     fit(theirs, epochs=2)

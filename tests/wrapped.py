@@ -69,3 +69,12 @@ def kept(model):
 
 def exactly(fraction):
     return [max(1, round(size * (1 - fraction))) for size in SIZES]
+
+
+def reference(model, fraction=0.9):
+    """The masks that tf_lap.prune would choose, by path."""
+    clone = tf_keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    pruner = tf_lap.Pruner(clone)
+    pruner.update(fraction)
+    return {path: mask.numpy() for path, mask in pruner.masks.items()}

@@ -18,7 +18,7 @@ from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
-from tf_lap.update import Traced, Updater
+from tf_lap.update import AROUND, Traced, Updater
 
 # Tracing takes much longer than a plain update: it pays for those who prune often.
 _PLAIN_UPDATES = 10
@@ -276,10 +276,7 @@ class Pruner:
         energies, finite = self._functions.all_energies(norms)
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
-                raise ValueError(
-                    f"the energies around layer {kernel.path!r} are not finite: a normalization layer beside it "
-                    "holds NaN, infinity or a negative variance, or weights beside it are too large for float32"
-                )
+                raise ValueError(AROUND.format(repr(kernel.path)))
         return norms, energies
 
 

@@ -24,6 +24,11 @@ from tf_lap.selection import batches, keep_largest
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
 
+AROUND = (
+    "the energies around layer {} are not finite: a normalization layer beside it holds NaN, infinity or a negative "
+    "variance, or weights beside it are too large for float32"
+)
+
 
 class Traced(NamedTuple):
     """The functions of an `Updater` as traced ones."""

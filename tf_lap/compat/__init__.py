@@ -113,7 +113,7 @@ def is_operation(layer: Any) -> bool:
 
 def wears_wrappers(model: Any) -> bool:
     """Whether pruning wrappers of tfmot are around layers of the model."""
-    return is_tf_keras(model) and bool(tf_keras_module().wrappers(model))
+    return is_tf_keras(model) and any(map(tf_keras_module().is_wrapper, model._flatten_layers()))
 
 
 def sublayers(layer: Any) -> list[Any]:

@@ -24,7 +24,7 @@ from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
 from tf_lap.tfmot.weight import Weight
-from tf_lap.update import Updater
+from tf_lap.update import AROUND, Updater
 
 _NO_STEP = (
     "a layer is pruned by tf_lap.PrunableLayer, and nothing counts its steps: pass "
@@ -36,10 +36,6 @@ _NO_STEP = (
 _KERNEL = (
     "the kernel of layer {} holds NaN, infinity, or weights whose squares do not add up in float32: restore sound "
     "weights before pruning"
-)
-_AROUND = (
-    "the energies around layer {} are not finite: a normalization layer beside it holds NaN, infinity or a negative "
-    "variance, or weights beside it are too large for float32"
 )
 
 
@@ -80,7 +76,7 @@ class Joint:
             for wrapper in self.wrappers
             for each in wrapper.pruning_vars
         ]
-        # A condition for each weight would cost as much as a third of its update.
+        # One condition for all that are due together: each costs time of its own.
         groups: dict[Any, list[Any]] = collections.defaultdict(list)
         for wrapper in self.wrappers:
             groups[_rhythm(wrapper)].append(wrapper)
@@ -166,7 +162,7 @@ class Joint:
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
         flags += [(_KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
         flags += [
-            (_AROUND.format(path), fine | ~tf.reduce_all(finite))
+            (AROUND.format(path), fine | ~tf.reduce_all(finite))
             for path, fine in zip(paths, tf.unstack(around), strict=True)
         ]
         return energies, flags

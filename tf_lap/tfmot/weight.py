@@ -26,11 +26,6 @@ class Ranked(NamedTuple):
     live: tf.Tensor
 
 
-def single_weights(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> Ranked:
-    """Each weight by itself."""
-    return Ranked(scores, weights, live)
-
-
 def blocks(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor, size: tuple[int, int], pooling: str) -> Ranked:
     """Blocks of a matrix.
 
@@ -100,7 +95,7 @@ class Weight:
         values, live = compat.value(self.variable), compat.value(self.mask)
         size = tuple(self.wrapper.block_size)
         if size == (1, 1):
-            return single_weights(scores, values, live)
+            return Ranked(scores, values, live)
         return blocks(scores, values, live, size, self.wrapper.block_pooling_type)
 
     def keep(self, kept: tf.Tensor, lowest: tf.Tensor) -> None:

@@ -59,7 +59,6 @@ class Hooks(pruning_impl.Pruning):
             wrapper.block_pooling_type,
             wrapper.sparsity_m_by_n,
         )
-        self._wrapper = wrapper
         self.trainer: weakref.ref[Any] | None = None
         self.joints: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
 
