@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tf_lap import allocation as allocation
+    from tf_lap import patterns as patterns
     from tf_lap import scores as scores
     from tf_lap.callbacks import LAPCallback as LAPCallback
     from tf_lap.energy import ChannelEnergies as ChannelEnergies
@@ -42,7 +43,7 @@ _HOMES = {
     "PrunableLayer": "tfmot",
     "prune_lookahead": "tfmot",
 }
-_MODULES = ("allocation", "scores")
+_MODULES = ("allocation", "patterns", "scores")
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -3,40 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_lap import allocation as allocations
-from tf_lap import compat
+from tf_lap import compat, patterns
 from tf_lap import scores as score_choices
 from tf_lap.allocation import Allocation
 from tf_lap.graph import Kernel, Recipe
 from tf_lap.matching import Filters, filtered, lookup
+from tf_lap.patterns import Pattern
 from tf_lap.scores import Score
 from tf_lap.update import Override
 
 ORDERS = ("simultaneous", "forward", "backward")
-PATTERNS = ("unstructured",)
 
 
-def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> tuple[Score, Allocation, str]:
-    """The score and allocation objects, and the order, that the arguments stand for.
+class Choices(NamedTuple):
+    """What the arguments of the same names stand for."""
+
+    score: Score
+    allocation: Allocation
+    pattern: Pattern
+    order: str
+
+
+def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choices:
+    """The objects that the arguments stand for.
 
     Raises:
         TypeError, ValueError: a choice that is not known, or two that do not go together.
     """
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r} is not known in this release: use one of {list(PATTERNS)}")
     if order not in ORDERS:
         raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
-    score, allocation = score_choices.get(score), allocations.get(allocation)
-    if order != "simultaneous" and allocation.pooled:
+    choices = Choices(score_choices.get(score), allocations.get(allocation), patterns.get(pattern), order)
+    if order != "simultaneous" and choices.allocation.pooled:
         raise ValueError(
             f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
             "together chooses all at once: use order='simultaneous' or allocation='uniform'"
         )
-    return score, allocation, order
+    return choices
+
+
+# How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.
+_CLOSE = 1e-6
+
+
+def fitting(pattern: Pattern, fraction: float) -> float:
+    """A sparsity that masks of this pattern can have.
+
+    Raises:
+        ValueError: the pattern ends before it.
+    """
+    most = pattern.sparsity
+    if most is None or fraction < most - _CLOSE:
+        return fraction
+    if fraction > most + _CLOSE:
+        raise ValueError(f"sparsity={fraction}: pattern {pattern} ends at {most:.6g}; pass that, or another pattern")
+    return most
+
+
+def check_final(pattern: Pattern, fraction: float) -> None:
+    """Raises ValueError unless masks of this sparsity have the pattern."""
+    if fraction and fitting(pattern, fraction) != (pattern.sparsity or fraction):
+        raise ValueError(
+            f"sparsity={fraction} ends before the pattern is reached: {pattern} is reached at {pattern.sparsity:.6g}; "
+            "pass that, or another pattern"
+        )
 
 
 def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:

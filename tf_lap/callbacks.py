@@ -15,6 +15,7 @@ from tf_lap.allocation import Allocation
 from tf_lap.arguments import check_choices
 from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
 from tf_lap.matching import Filters
+from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.schedule import LookaheadPruningSchedule
@@ -68,7 +69,7 @@ class LAPCallback(compat.Callback):
         *,
         score: str | Score = "lookahead",
         allocation: str | Allocation = "uniform",
-        pattern: str = "unstructured",
+        pattern: str | Pattern = "unstructured",
         order: str = "simultaneous",
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
@@ -138,6 +139,8 @@ class LAPCallback(compat.Callback):
             fresh.adopt(pruner)
             pruner = fresh
         pruner.check(self._sparsity_at(step))
+        if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
+            pruner.check_final(self.pruning_schedule.final_sparsity)
         pruner.enforcement.check()
         self._pruner, self.step = pruner, step
         claim(self)

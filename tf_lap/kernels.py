@@ -30,14 +30,24 @@ class Layout:
         return math.prod(self.shape)
 
     @property
+    def input_axis(self) -> int:
+        """The axis of the inputs (of one group), counted from the end."""
+        return -1 if self.swapped else -2
+
+    @property
+    def output_axis(self) -> int:
+        """The axis of the outputs, counted from the end."""
+        return -2 if self.swapped else -1
+
+    @property
     def inputs(self) -> int:
         """The number of input channels, over all groups."""
-        return self.shape[-1 if self.swapped else -2] * self.groups
+        return self.shape[self.input_axis] * self.groups
 
     @property
     def outputs(self) -> int:
         """The number of output channels."""
-        return self.shape[-2 if self.swapped else -1]
+        return self.shape[self.output_axis]
 
     def norms(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The energies of a kernel of this shape: `(inputs,)` that it reads, `(outputs,)` that it puts out.

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
-from tf_lap.arguments import check_choices, given_neighbors, not_finite, skipped_kernels
+from tf_lap.arguments import check_choices, check_final, fitting, given_neighbors, not_finite, skipped_kernels
 from tf_lap.enforce import Enforcement
 from tf_lap.graph import resolve
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
+from tf_lap.patterns import Pattern
 from tf_lap.report import LayerReport, PruningReport
 from tf_lap.scores import Score
 from tf_lap.update import AROUND, Traced, Updater
@@ -43,7 +44,8 @@ class Pruner:
         model: a built Keras model; its kernels are changed in place.
         score: how much a weight matters: "lookahead", "magnitude", "random", or an object of `tf_lap.scores`.
         allocation: how many weights each kernel keeps: "uniform", "global", or an object of `tf_lap.allocation`.
-        pattern: "unstructured".
+        pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
+            stay), "block:1x4" (blocks of 1 output by 4 consecutive inputs go whole), or an object of `tf_lap.patterns`.
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
             so that each sees what was already pruned of its neighbours.
         filters: which layers to prune: a regular expression searched in the layer's path, a list of them, or a
@@ -62,12 +64,12 @@ class Pruner:
         *,
         score: str | Score = "lookahead",
         allocation: str | Allocation = "uniform",
-        pattern: str = "unstructured",
+        pattern: str | Pattern = "unstructured",
         order: str = "simultaneous",
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
     ) -> None:
-        self.score, self.allocation, self.order = check_choices(score, allocation, pattern, order)
+        self.score, self.allocation, self.pattern, self.order = check_choices(score, allocation, pattern, order)
         self.model = model
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
@@ -86,7 +88,9 @@ class Pruner:
             self._neighbors[path] = type(self._neighbors[path])(
                 tuple(previous), tuple(following), ("given by the user",)
             )
-        self._updater = Updater(self._recipe, self._targets, self._masks, self.score, self.allocation, override)
+        self._updater = Updater(
+            self._recipe, self._targets, self._masks, self.score, self.allocation, self.pattern, override
+        )
         self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
@@ -117,6 +121,17 @@ class Pruner:
         self._keep(self._fractions(sparsity))
         self._energies()
 
+    def check_final(self, sparsity: Any) -> None:
+        """Raises what `update` would raise for this sparsity, or if masks at it do not have the pattern yet.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        fractions = self._fractions(sparsity)
+        for fraction in fractions.values():
+            check_final(self.pattern, fraction)
+        self._keep(fractions)
+
     def update(self, sparsity: Sparsity) -> None:
         """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
 
@@ -125,8 +140,8 @@ class Pruner:
                 fractions; kernels that a mapping does not name stay as they are.
 
         Raises:
-            ValueError: a sparsity outside [0, 1), a mapping key that matches nothing, or a kernel, or a normalization
-                layer beside one, that holds NaN or infinity. Nothing is changed then.
+            ValueError: a sparsity outside [0, 1) or beyond the pattern's, a mapping key that matches nothing, or a
+                kernel, or a normalization layer beside one, that holds NaN or infinity. Nothing is changed then.
             TypeError: a sparsity that is neither a number nor a mapping.
         """
         fractions = self._fractions(sparsity)
@@ -256,7 +271,11 @@ class Pruner:
                 "allocation='global' ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
-        return self.allocation.keep(self._sizes, [fractions.get(path, 0.0) for path in self._paths])
+        layouts = [self._recipe.kernels[target].layout for target in self._targets]
+        given = [fitting(self.pattern, fractions.get(path, 0.0)) for path in self._paths]
+        keep = self.allocation.keep([self.pattern.units(layout) for layout in layouts], given)
+        least = [self.pattern.least(layout) for layout in layouts]
+        return [max(each) for each in zip(keep, [sum(least)] if self.allocation.pooled else least, strict=True)]
 
     def _fractions(self, sparsity: Any) -> dict[str, float]:
         """The sparsities of the kernels to prune; a mapping may name skipped ones too, but not only such."""
@@ -286,7 +305,7 @@ def prune(
     *,
     score: str | Score = "lookahead",
     allocation: str | Allocation = "uniform",
-    pattern: str = "unstructured",
+    pattern: str | Pattern = "unstructured",
     order: str = "simultaneous",
     filters: Filters = None,
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
@@ -320,6 +339,7 @@ def prune(
     pruner = Pruner(
         model, score=score, allocation=allocation, pattern=pattern, order=order, filters=filters, neighbors=neighbors
     )
+    pruner.check_final(sparsity)
     pruner.update(sparsity)
     report = pruner.report()
     if verbose:

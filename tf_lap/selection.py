@@ -89,9 +89,9 @@ def _keep(
     cut = _cut(bits, keep)
 
     def ranked(g: int) -> list[tf.Tensor]:
-        keys = [_rank(k, *other) for k, other in zip(bits[g], others[g], strict=True)]
-        (masks,) = _masks([keys], _cut([keys], keep[g : g + 1]))
-        return [mask & (key > 0) for mask, key in zip(masks, keys, strict=True)]
+        ranks = [keys(k, *other) for k, other in zip(bits[g], others[g], strict=True)]
+        (masks,) = _masks([ranks], _cut([ranks], keep[g : g + 1]))
+        return [mask & (rank > 0) for mask, rank in zip(masks, ranks, strict=True)]
 
     def by_group() -> list[list[tf.Tensor]]:
         alone = [_Cut(*(each[g : g + 1] for each in cut)) for g in range(len(bits))]
@@ -104,20 +104,27 @@ def _keep(
     return tf.cond(tf.reduce_all(cut.threshold > 0), lambda: _masks(bits, cut), by_group), cut.threshold
 
 
-def _rank(bits: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+def keys(bits: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """Non-negative int32 numbers in the order of the ranks that `keep_largest` goes by.
+
+    Args:
+        bits: those of the scores, int32.
+        weights: as `keep_largest` takes them, for one kernel.
+        live: likewise.
+    """
     # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
     magnitude = tf.bitwise.right_shift(tf.bitcast(tf.abs(weights), tf.int32), 9)
-    keys = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
-    return tf.where(tf.cast(live, tf.bool), keys, 0)
+    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
+    return tf.where(tf.cast(live, tf.bool), rank, 0)
 
 
-def _cut(keys: list[list[tf.Tensor]], keep: tf.Tensor) -> _Cut:
+def _cut(ranks: list[list[tf.Tensor]], keep: tf.Tensor) -> _Cut:
     """For each group the `keep`-th largest key."""
-    upper = [[tf.bitwise.right_shift(k, _LOW) for k in group] for group in keys]
+    upper = [[tf.bitwise.right_shift(k, _LOW) for k in group] for group in ranks]
     bucket, above, _ = _kth_largest(_histograms(upper, 1 << (31 - _LOW)), keep)
     base = tf.bitwise.left_shift(bucket, _LOW)
     # Without the bucket's bits what lies in it is below the histogram's size, and all else beyond, uncounted.
-    lower = [[tf.bitwise.bitwise_xor(k, base[g]) for k in group] for g, group in enumerate(keys)]
+    lower = [[tf.bitwise.bitwise_xor(k, base[g]) for k in group] for g, group in enumerate(ranks)]
     low, above_low, tied = _kth_largest(_histograms(lower, 1 << _LOW), keep - above)
     return _Cut(base + low, tied, keep - above - above_low)
 
@@ -161,17 +168,17 @@ def _entries(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(table, (groups * length, *table.shape[2:])), index + tf.range(groups) * length)
 
 
-def _masks(keys: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
+def _masks(ranks: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
     def plain() -> list[list[tf.Tensor]]:
-        return [[k >= cut.threshold[g] for k in group] for g, group in enumerate(keys)]
+        return [[k >= cut.threshold[g] for k in group] for g, group in enumerate(ranks)]
 
     # Numbering the ties costs another pass or two; it is rare that a threshold cuts through them.
-    return tf.cond(tf.reduce_all(tf.equal(cut.tied, cut.quota)), plain, lambda: _cut_ties(keys, cut))
+    return tf.cond(tf.reduce_all(tf.equal(cut.tied, cut.quota)), plain, lambda: _cut_ties(ranks, cut))
 
 
-def _cut_ties(keys: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
+def _cut_ties(ranks: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
     masks = []
-    for g, group in enumerate(keys):
+    for g, group in enumerate(ranks):
         threshold, quota = cut.threshold[g], cut.quota[g]
         masks.append([])
         for k in group:

@@ -18,6 +18,7 @@ from tf_lap.allocation import Allocation
 from tf_lap.energy import Energies, Norms, kernel_norms, sweep
 from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
+from tf_lap.patterns import Pattern, Ranked
 from tf_lap.scores import Score
 from tf_lap.selection import batches, keep_largest
 
@@ -49,6 +50,7 @@ class Updater:
         masks: a bool variable for each target, True where the weight stays.
         score: how much a weight matters.
         allocation: whether kernels are ranked apart or together.
+        pattern: in what shape weights go.
         override: neighbours given by the user.
     """
 
@@ -57,6 +59,7 @@ class Updater:
     masks: Sequence[tf.Variable]
     score: Score
     allocation: Allocation
+    pattern: Pattern
     override: Override
 
     @functools.cached_property
@@ -104,7 +107,7 @@ class Updater:
 
         Args:
             energies: as `all_energies` gives them.
-            keep: int32, a count for each target, or one for all of them where they are pooled.
+            keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
         """
         everything = list(range(len(self.targets)))
         if self.allocation.pooled:
@@ -134,11 +137,15 @@ class Updater:
         groups: Sequence[Sequence[int]] | None = None,
     ) -> tf.Tensor:
         """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
-        weights = [compat.value(self.recipe.kernels[self.targets[target]].variable) for target in targets]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
-        scores = [self._scores(*each, energies) for each in zip(targets, weights, live, strict=True)]
-        chosen, _ = keep_largest(scores, weights, live, keep, groups)
-        return tf.stack([self._apply(target, mask) for target, mask in zip(targets, chosen, strict=True)])
+        ranked = [self._ranked(*each, energies) for each in zip(targets, live, strict=True)]
+        chosen, _ = keep_largest(*zip(*ranked, strict=True), keep, groups)
+        return tf.stack([self._apply(*each) for each in zip(targets, chosen, live, strict=True)])
+
+    def _ranked(self, target: int, live: tf.Tensor, energies: Energies) -> Ranked:
+        kernel = self.recipe.kernels[self.targets[target]]
+        weights = compat.value(kernel.variable)
+        return self.pattern.rank(Ranked(self._scores(target, weights, live, energies), weights, live), kernel.layout)
 
     def _scores(self, target: int, weights: tf.Tensor, live: tf.Tensor, energies: Energies) -> tf.Tensor:
         number = self.targets[target]
@@ -153,10 +160,10 @@ class Updater:
         # abs also turns -0.0, whose sign bit would read as a negative number, into 0.0.
         return masked(tf.abs(ranked), live)
 
-    def _apply(self, target: int, chosen: tf.Tensor) -> tf.Tensor:
-        mask, variable = self.masks[target], self.recipe.kernels[self.targets[target]].variable
-        mask.assign(chosen)
-        compat.assign(variable, masked(variable, mask))
+    def _apply(self, target: int, chosen: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+        mask, kernel = self.masks[target], self.recipe.kernels[self.targets[target]]
+        mask.assign(self.pattern.expand(chosen, live, kernel.layout))
+        compat.assign(kernel.variable, masked(kernel.variable, mask))
         return tf.math.count_nonzero(mask, dtype=tf.int32)
 
 

@@ -20,6 +20,7 @@ from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.graph import resolve
+from tf_lap.patterns import Unstructured
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
@@ -155,7 +156,7 @@ class Joint:
         ]
         if self._recipe is None:
             return None, flags
-        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), {})
+        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {})
         norms, finite = updater.measure()
         energies, around = updater.all_energies(norms)
         paths = [kernel.path for kernel in self._recipe.kernels]

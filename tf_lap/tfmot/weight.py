@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.compat.tfmot import pruning_utils
 from tf_lap.enforce import masked
-
-
-class Ranked(NamedTuple):
-    """Things of one weight that are kept or dropped whole.
-
-    Attributes:
-        scores: a non-negative float32 for each; 0 where it is pruned already.
-        magnitudes: what tells those of score 0 apart.
-        live: bool, or zeros and ones: False or 0 where it is pruned already.
-    """
-
-    scores: tf.Tensor
-    magnitudes: tf.Tensor
-    live: tf.Tensor
+from tf_lap.patterns import Ranked
 
 
 def blocks(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor, size: tuple[int, int], pooling: str) -> Ranked:

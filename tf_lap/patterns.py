@@ -1,0 +1,285 @@
+"""In what shape weights go: one by one, in blocks that go whole, or so many of every few inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from tf_lap.choices import Configurable, choose
+from tf_lap.kernels import Layout
+from tf_lap.selection import keys
+
+_EXPONENT = 0x7F800000  # the bits of a float32 that hold it
+_SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal
+_BY_PAIRS = 16
+
+
+class Ranked(NamedTuple):
+    """Things of one kernel that are kept or dropped whole.
+
+    Attributes:
+        scores: a non-negative float32 for each; 0 where it is pruned already.
+        magnitudes: what tells those of score 0 apart.
+        live: bool, or zeros and ones: False or 0 where it is pruned already.
+    """
+
+    scores: tf.Tensor
+    magnitudes: tf.Tensor
+    live: tf.Tensor
+
+
+class Pattern(Protocol):
+    """What a pattern object must offer."""
+
+    @property
+    def sparsity(self) -> float | None:
+        """The one fraction of zeros that the pattern ends at; None where it can end at any."""
+        ...
+
+    def units(self, layout: Layout) -> int:
+        """How many things a kernel has that are kept or dropped whole."""
+        ...
+
+    def least(self, layout: Layout) -> int:
+        """The fewest of them that stay."""
+        ...
+
+    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+        """What is ranked in place of a kernel's weights."""
+        ...
+
+    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """The kernel's mask, bool, when these things are kept and these weights are live."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Unstructured(Configurable):
+    """Weights go one by one."""
+
+    sparsity: ClassVar[None] = None
+
+    def units(self, layout: Layout) -> int:
+        """The number of weights."""
+        return layout.size
+
+    def least(self, layout: Layout) -> int:
+        """One."""
+        return 1
+
+    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+        """The weights as they are."""
+        return weights
+
+    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """The mask as it is."""
+        return kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks(Configurable):
+    """Blocks of some outputs by some consecutive inputs go whole; "block:1x4" is `Blocks(1, 4)`.
+
+    A block's score is the L2 norm of its weights' scores. In a convolution the inputs are the input channels at one
+    tap. Where `outputs` or `inputs` does not divide those of a kernel, its last blocks are smaller. A kernel of b
+    blocks at sparsity s keeps exactly `max(1, round(b * (1 - s)))` of them.
+
+    TFLite multiplies by blocks of 1 output and 4 inputs fast, in Dense layers in float32.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.9, pattern=tf_lap.patterns.Blocks(outputs=1, inputs=4))
+
+    Args:
+        outputs: how many outputs a block spans.
+        inputs: how many inputs.
+
+    Raises:
+        TypeError, ValueError: not whole numbers of at least 1, or 1 by 1.
+    """
+
+    outputs: int
+    inputs: int
+
+    sparsity: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        _check_whole("outputs", self.outputs)
+        _check_whole("inputs", self.inputs)
+        if self.outputs == self.inputs == 1:
+            raise ValueError("a block of 1 output by 1 input is a weight: use pattern='unstructured'")
+
+    def units(self, layout: Layout) -> int:
+        """The number of blocks."""
+        rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._sizes(layout).items())
+        return rows * columns * (layout.size // (layout.shape[-1] * layout.shape[-2]))
+
+    def least(self, layout: Layout) -> int:
+        """One."""
+        return 1
+
+    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+        """The blocks, in the order of the kernel."""
+        split, within = self._split(weights.live, layout)
+        return Ranked(
+            self._norms(weights.scores, layout),
+            self._norms(weights.magnitudes, layout),
+            tf.reduce_any(split, axis=within),
+        )
+
+    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """Each block's flag for all its weights."""
+        for axis, size in self._sizes(layout).items():
+            kept = tf.repeat(kept, size, axis=axis) if size > 1 else kept
+        return kept[..., : layout.shape[-2], : layout.shape[-1]] & live
+
+    def _sizes(self, layout: Layout) -> dict[int, int]:
+        return {layout.input_axis: self.inputs, layout.output_axis: self.outputs}
+
+    def _split(self, tensor: tf.Tensor, layout: Layout) -> tuple[tf.Tensor, list[int]]:
+        """A kernel's tensor with an axis within blocks behind each of the last two, and these axes."""
+        rows, columns = (self._sizes(layout)[axis] for axis in (-2, -1))
+        padded = _padded(_padded(tensor, -2, rows), -1, columns)
+        height, width = padded.shape[-2:]
+        shape = (*layout.shape[:-2], height // rows, rows, width // columns, columns)
+        return tf.reshape(padded, shape), [len(shape) - 3, len(shape) - 1]
+
+    def _norms(self, values: tf.Tensor, layout: Layout) -> tf.Tensor:
+        split, within = self._split(tf.abs(values), layout)
+        largest = tf.reduce_max(split, axis=within, keepdims=True)
+        # Over a power of two near the largest, which is exact: squares would leave float32's range.
+        bits = tf.maximum(tf.bitwise.bitwise_and(tf.bitcast(largest, tf.int32), _EXPONENT), _SMALLEST)
+        unit = tf.bitcast(bits, tf.float32)
+        norms = unit * tf.sqrt(tf.reduce_sum(tf.square(split / unit), axis=within, keepdims=True))
+        return tf.squeeze(tf.where(tf.math.is_inf(largest), largest, norms), axis=within)
+
+
+@dataclasses.dataclass(frozen=True)
+class NOfM(Configurable):
+    """n of every m consecutive inputs of one output stay; "2:4" is `NOfM(2, 4)`.
+
+    In a convolution the inputs of an output are the input channels at one tap. Where m does not divide them, the last
+    group of each output has fewer, of which n stay too, or all where it has no more.
+
+    The pattern ends at the sparsity 1 - n / m. On the way there a kernel keeps exactly `round(size * (1 - sparsity))`
+    weights, and never fewer than n of a group, the highest scores of it.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.5, pattern="2:4")
+
+    Args:
+        n: how many stay.
+        m: of how many.
+
+    Raises:
+        TypeError, ValueError: not whole numbers, or not 1 <= n < m.
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        _check_whole("n", self.n)
+        _check_whole("m", self.m)
+        if self.n >= self.m:
+            raise ValueError(f"the pattern {self} drops nothing: n must be less than m, as in '2:4'")
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of zeros that the pattern ends at."""
+        return 1 - self.n / self.m
+
+    def units(self, layout: Layout) -> int:
+        """The number of weights."""
+        return layout.size
+
+    def least(self, layout: Layout) -> int:
+        """How many weights stay when no group has more than n."""
+        inputs = layout.shape[layout.input_axis]
+        whole, rest = divmod(inputs, self.m)
+        return (whole * self.n + min(rest, self.n)) * (layout.size // inputs)
+
+    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+        """The weights, the n highest of each group above all others."""
+        # Those pruned already count as the lowest of their group, and take their place among the n where there are no
+        # others, so that no group gets a weight more than n.
+        order = keys(tf.bitcast(weights.scores, tf.int32), weights.magnitudes, weights.live)
+        axis = len(layout.shape) + layout.input_axis
+        padded = _padded(order, axis, self.m, -1)
+        shape = (*padded.shape[:axis], padded.shape[axis] // self.m, self.m, *padded.shape[axis + 1 :])
+        best = tf.reshape(_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
+        best = best[..., : layout.shape[-2], : layout.shape[-1]]
+        return Ranked(
+            tf.where(best, float("inf"), weights.scores), weights.magnitudes, tf.cast(weights.live, tf.bool) | best
+        )
+
+    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
+        """The mask, without those pruned already that took a place."""
+        return kept & live
+
+
+NAMED: dict[str, type] = {"unstructured": Unstructured}
+_FORMS = (
+    (re.compile(r"(\d+):(\d+)"), NOfM),
+    (re.compile(r"block:(\d+)x(\d+)"), Blocks),
+)
+
+
+def get(pattern: Any) -> Pattern:
+    """The pattern object that a name or an object stands for.
+
+    Raises:
+        ValueError: an unknown name, or one that makes no sense. TypeError: not a name, nor a pattern object.
+    """
+    if isinstance(pattern, str) and pattern not in NAMED:
+        for form, made in _FORMS:
+            if match := form.fullmatch(pattern):
+                return made(*map(int, match.groups()))
+        raise ValueError(
+            f"pattern={pattern!r} is not known: use 'unstructured', 'N:M' such as '2:4' (2 of every 4 inputs stay), "
+            "'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs go whole), or an object of "
+            "tf_lap.patterns"
+        )
+    return choose("pattern", pattern, NAMED, ("units", "least", "rank", "expand"))
+
+
+def _check_whole(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{what}={value!r}: expected a whole number of at least 1")
+    if value < 1:
+        raise ValueError(f"{what}={value!r}: expected a whole number of at least 1")
+
+
+def _padded(tensor: tf.Tensor, axis: int, multiple: int, value: int = 0) -> tf.Tensor:
+    """A tensor lengthened along an axis to a multiple."""
+    missing = -tensor.shape[axis] % multiple
+    if not missing:
+        return tensor
+    ends = [[0, 0] for _ in tensor.shape]
+    ends[axis][1] = missing
+    return tf.pad(tensor, ends, constant_values=tf.cast(value, tensor.dtype))
+
+
+def _highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
+    """Which are the n highest along an axis; of equal ones the first."""
+    m = order.shape[axis]
+    if m > _BY_PAIRS:  # comparisons grow with the square
+        last = tf.experimental.numpy.moveaxis(order, axis, -1)
+        places = tf.math.top_k(last, n).indices
+        found = tf.reduce_any(places[..., tf.newaxis] == tf.range(m), axis=-2)
+        return tf.experimental.numpy.moveaxis(found, -1, axis)
+    each = tf.unstack(order, axis=axis)
+    above = [tf.zeros_like(one) for one in each]
+    for first, second in itertools.combinations(range(m), 2):
+        ahead = tf.cast(each[first] >= each[second], tf.int32)
+        above[second] += ahead
+        above[first] += 1 - ahead
+    return tf.stack([count < n for count in above], axis=axis)
