@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tf_lap.callbacks import LAPCallback as LAPCallback
     from tf_lap.energy import ChannelEnergies as ChannelEnergies
     from tf_lap.energy import channel_energies as channel_energies
+    from tf_lap.export import ExportError as ExportError
+    from tf_lap.export import export_tflite as export_tflite
+    from tf_lap.export.report import ExportReport as ExportReport
     from tf_lap.neighborhood import Neighbors as Neighbors
     from tf_lap.neighborhood import neighbors as neighbors
     from tf_lap.preserve import PreserveSparsity as PreserveSparsity
@@ -33,6 +36,9 @@ _HOMES = {
     "PreserveSparsity": "preserve",
     "ChannelEnergies": "energy",
     "channel_energies": "energy",
+    "ExportError": "export",
+    "ExportReport": "export.report",
+    "export_tflite": "export",
     "Neighbors": "neighborhood",
     "neighbors": "neighborhood",
     "Pruner": "pruner",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tf_lap import tabular
+
 Curves = Mapping[str, Mapping[float, Sequence[float]]]
 """For each method and sparsity the errors of the single seeds; sparsities and errors are fractions."""
 
@@ -70,10 +72,10 @@ def table(dense: Sequence[float], curves: Curves) -> str:
     for sparsity in next(iter(curves.values())):
         errors = [_spread(points[sparsity]) for points in curves.values()]
         rows.append((f"{sparsity:.2%}", f"{1 - sparsity:.2%}", *errors))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     above = f"Test error, mean over seeds (lowest to highest); seeds: {len(dense)}"
-    return "\n".join([above, f"dense, before pruning: {_spread(dense)}", "", lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join(
+        [above, f"dense, before pruning: {_spread(dense)}", "", *tabular.table(rows, right=range(len(rows[0])))]
+    )
 
 
 def _spread(errors: Sequence[float]) -> str:

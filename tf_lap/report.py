@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from tf_lap.tabular import table
+
+_NUMBERS = (3, 4, 5)
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
@@ -107,26 +111,11 @@ class PruningReport:
         rows.append(("total", "", "", f"{self.weights:,}", f"{self.kept:,}", f"{self.sparsity:.2%}", "", ""))
         ends = dict.fromkeys(reason for layer in self.layers for reason in layer.boundaries)
         notes += [f"boundary: {reason}" for reason in ends]
-        return "\n".join([*_table(rows), *notes])
+        *lines, total = table(rows, right=_NUMBERS)
+        return "\n".join([*lines, lines[1], total, *notes])
 
 
 def _names(paths: Sequence[str]) -> str:
     if not paths:
         return "-"
     return ", ".join(paths[:2]) + (f" +{len(paths) - 2}" if len(paths) > 2 else "")
-
-
-_NUMBERS = (3, 4, 5)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in _NUMBERS else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    rule = "-" * max(map(len, lines))
-    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]

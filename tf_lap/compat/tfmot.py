@@ -15,6 +15,7 @@ _settled = tf.keras.layers
 try:
     from tensorflow_model_optimization.python.core.sparsity.keras import (  # noqa: F401
         prunable_layer,
+        prune,
         prune_registry,
         pruning_impl,
         pruning_schedule,

@@ -1,0 +1,60 @@
+"""Models to export, and TFLite files run by hand: apart from the package, so that both can be compared."""
+
+import sys
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+try:
+    from ai_edge_litert.interpreter import Interpreter as LiteRT
+except ImportError:
+    LiteRT = None
+
+INTERPRETERS = {"tensorflow": tf.lite.Interpreter, **({"litert": LiteRT} if LiteRT else {})}
+
+
+def perceptron(flavour=keras):
+    dense = flavour.layers.Dense
+    layers = [
+        flavour.Input((64,)),
+        dense(64, activation="relu", name="first"),
+        dense(64, activation="relu", name="second"),
+    ]
+    return flavour.Sequential([*layers, dense(8, name="head")])
+
+
+def convolutions(flavour=keras):
+    layers = flavour.layers
+    inputs = flavour.Input((8, 8, 8))
+    x = layers.Conv2D(32, 3, padding="same", use_bias=False, name="conv")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = layers.Conv2D(32, 1, activation="relu", name="pointwise")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return flavour.Model(inputs, layers.Dense(32, name="head")(x))
+
+
+def inputs_of(model, samples=32):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((samples, *model.input_shape[1:])).astype(np.float32)
+
+
+def answers(file, x, interpreter):
+    """What a file answers to inputs of a model with one input and one output."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        loaded = interpreter(model_content=file)
+    loaded.allocate_tensors()
+    (source,), (target,) = loaded.get_input_details(), loaded.get_output_details()
+    found = []
+    for row in x:
+        loaded.set_tensor(source["index"], row[np.newaxis])
+        loaded.invoke()
+        found.append(loaded.get_tensor(target["index"])[0])
+    return np.array(found)
+
+
+def without_litert(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)

@@ -1,0 +1,139 @@
+"""What exporting asks of either Keras: a model's inputs and outputs by name, its call in float32, its converter."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_lap.compat import is_tf_keras, wears_wrappers
+
+
+class Input(NamedTuple):
+    """One input of a model.
+
+    Attributes:
+        name: its name in the exported file.
+        key: what the model's own mapping of inputs calls it; its name where it has no such mapping.
+        shape: its shape, with None where it is open; the batch comes first.
+        dtype: its dtype.
+    """
+
+    name: str
+    key: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+
+def inputs(model: Any) -> list[Input] | None:
+    """The inputs of a Sequential or Functional model, in their order; None for a subclassed model."""
+    tensors = getattr(model, "inputs", None)
+    if not tensors:
+        return None
+    names = model.input_names if is_tf_keras(model) else [tensor.name for tensor in tensors]
+    # Both Keras flatten a mapping in the order of its sorted keys.
+    keys = sorted(model.input) if _takes_mapping(model) else names
+    return [
+        Input(name, key, tuple(tensor.shape), np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype))
+        for name, key, tensor in zip(names, keys, tensors, strict=True)
+    ]
+
+
+def _takes_mapping(model: Any) -> bool:
+    return isinstance(getattr(model, "input", None), Mapping)
+
+
+def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """What the model answers at inference, by the names that its outputs have in the exported file.
+
+    Args:
+        model: the model.
+        arrays: its inputs, in their order, with a batch.
+    """
+    packed: Any = arrays[0]
+    if len(arrays) > 1 or _takes_mapping(model):
+        pack = tf.nest.pack_sequence_as if is_tf_keras(model) else keras.tree.pack_sequence_as
+        packed = pack(model.input, list(arrays))
+    answer = model(packed, training=False)
+    if is_tf_keras(model):
+        flat = tf.nest.flatten(answer)
+        names = getattr(model, "output_names", None) or [f"output_{i + 1}" for i in range(len(flat))]
+    else:
+        flat = keras.tree.flatten(answer)
+        names = sorted(answer) if isinstance(answer, Mapping) else [f"output_{i}" for i in range(len(flat))]
+    return {name: np.asarray(tf.convert_to_tensor(value)) for name, value in zip(names, flat, strict=True)}
+
+
+def without_wrappers(model: Any) -> Any:
+    """The model without tfmot's pruning wrappers, which no file can hold."""
+    if not wears_wrappers(model):
+        return model
+    from tf_lap.compat.tfmot import prune
+
+    return prune.strip_pruning(model)
+
+
+@contextlib.contextmanager
+def in_float32(model: Any) -> Iterator[None]:
+    """Lets a model of mixed precision compute in float32, for which alone TFLite has operations.
+
+    Raises:
+        ValueError: its weights themselves are of half precision.
+    """
+    mixed = [layer for layer in model._flatten_layers() if getattr(layer, "compute_dtype", None) in _HALVES]
+    for layer in mixed:
+        if layer.variable_dtype in _HALVES and layer.weights:
+            raise ValueError(
+                f"layer {layer.name!r} has weights in {layer.variable_dtype}, and TFLite computes in float32: build "
+                "the model anew under the policy 'float32' and give it these weights with set_weights"
+            )
+    before = [layer.dtype_policy for layer in mixed]
+    for layer in mixed:
+        _set_policy(layer, "float32")
+    try:
+        yield
+    finally:
+        for layer, policy in zip(mixed, before, strict=True):
+            _set_policy(layer, policy)
+
+
+_HALVES = ("float16", "bfloat16")
+
+
+def _set_policy(layer: Any, policy: Any) -> None:
+    if is_tf_keras(layer):
+        layer._set_dtype_policy(policy)
+    else:
+        layer.dtype_policy = policy
+
+
+def convert(model: Any, path: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the model as a TFLite file.
+
+    Args:
+        model: the model.
+        path: where to; its name ends in ".tflite".
+        settings: attributes of `tf.lite.TFLiteConverter`; `target_spec` is a mapping of its own attributes.
+
+    Raises:
+        Exception: whatever the converter raises.
+    """
+    with warnings.catch_warnings():
+        # The converter says this of every model that it calibrates.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
+        if not is_tf_keras(model):
+            model.export(str(path), format="litert", verbose=False, **settings)
+            return
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        for name, value in settings.items():
+            if name != "target_spec":
+                setattr(converter, name, value)
+        for name, value in settings.get("target_spec", {}).items():
+            setattr(converter.target_spec, name, value)
+        path.write_bytes(converter.convert())

@@ -1,0 +1,106 @@
+"""Reading a TFLite file: its weight tensors, how they are encoded, and what of it a runtime needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+_DTYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT8: np.int8,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightTensor:
+    """A constant of two dimensions or more.
+
+    Attributes:
+        name: its name in the file.
+        values: what it holds, zeros written out, in TFLite's order: outputs first, inputs last.
+        encoding: "dense", "sparse", or "sparse blocks 1x4".
+        densified: whether the runtime writes its zeros out again when it loads the file.
+    """
+
+    name: str
+    values: np.ndarray
+    encoding: str
+    densified: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        weights: its weight tensors, in the order of the file.
+        flex: names of TensorFlow operations that it needs beside TFLite's own.
+    """
+
+    weights: tuple[WeightTensor, ...]
+    flex: tuple[str, ...]
+
+    @property
+    def sparse(self) -> tuple[WeightTensor, ...]:
+        """Those weights that are stored without their zeros."""
+        return tuple(weight for weight in self.weights if weight.encoding != "dense")
+
+
+def read(file: bytes) -> Contents:
+    """Reads a TFLite file.
+
+    Raises:
+        ValueError: it holds a sparse tensor of a form that is not known here.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
+    graphs, codes = model.subgraphs or [], model.operatorCodes or []
+    densify = {i for i, code in enumerate(codes) if code.builtinCode == schema.BuiltinOperator.DENSIFY}
+    weights = []
+    for graph in graphs:
+        densified = {op.inputs[0] for op in graph.operators or [] if op.opcodeIndex in densify}
+        for number, tensor in enumerate(graph.tensors or []):
+            data = model.buffers[tensor.buffer].data
+            shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
+            if data is None or not len(data) or len(shape) < 2 or tensor.type not in _DTYPES:
+                continue
+            stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
+            values, encoding = _decoded(tensor.name.decode(), stored, shape, tensor.sparsity)
+            weights.append(WeightTensor(tensor.name.decode(), values, encoding, number in densified))
+    custom = (code.customCode.decode() for code in codes if code.customCode)
+    return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
+
+
+def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, str]:
+    """A tensor with its zeros, and its encoding.
+
+    TensorFlow's converter stores all dimensions dense but the last, and of that either single columns or blocks of
+    them; any other form is not read.
+    """
+    if sparsity is None:
+        return stored.reshape(shape), "dense"
+    rank, levels = len(shape), sparsity.dimMetadata
+    blocks = [] if sparsity.blockMap is None else list(sparsity.blockMap)
+    sparse = [level.format == schema.DimensionType.SPARSE_CSR for level in levels]
+    in_order = list(sparsity.traversalOrder) == list(range(len(levels)))
+    if (
+        not in_order
+        or sparse != [False] * (rank - 1) + [True] + [False] * len(blocks)
+        or blocks not in ([], [rank - 1])
+    ):
+        raise ValueError(f"tensor {name!r} has a sparse encoding that is not known: {sparsity.__dict__}")
+    width = levels[-1].denseSize if blocks else 1
+    starts, columns = (
+        np.asarray(part.values) for part in (levels[rank - 1].arraySegments, levels[rank - 1].arrayIndices)
+    )
+    dense = np.zeros((math.prod(shape[:-1]), shape[-1] // width, width), stored.dtype)
+    rows = np.repeat(np.arange(len(dense)), np.diff(starts.astype(np.int64)))
+    # Buffers are padded to whole words.
+    dense[rows, columns] = stored[: len(columns) * width].reshape(-1, width)
+    return dense.reshape(shape), f"sparse blocks 1x{width}" if blocks else "sparse"

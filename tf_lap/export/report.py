@@ -1,0 +1,169 @@
+"""What an exported file holds, and what its user gained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_lap.export import runtime as runtimes
+from tf_lap.export.file import WeightTensor
+from tf_lap.tabular import table
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorReport:
+    """One weight tensor of the file, of two dimensions or more.
+
+    Attributes:
+        name: its name in the file.
+        shape: its shape, in TFLite's order: outputs first, inputs last.
+        dtype: its dtype.
+        sparsity: the fraction of zeros.
+        encoding: "dense" (zeros written out), "sparse", or "sparse blocks 1x4".
+        densified: whether the runtime writes the zeros out again when it loads the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sparsity: float
+    encoding: str
+    densified: bool
+
+    @classmethod
+    def of(cls, weight: WeightTensor) -> TensorReport:
+        """What is to say of a tensor."""
+        values = weight.values
+        zeros = 1 - np.count_nonzero(values) / values.size
+        # The names of layers that were fused into one operation are joined by semicolons.
+        name = weight.name.partition(";")[0]
+        return cls(name, values.shape, str(values.dtype), float(zeros), weight.encoding, weight.densified)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """How long one call takes, measured by turns in one process.
+
+    Attributes:
+        threads: how many threads the runtime had.
+        rounds: how often each was measured.
+        dense: the same model with every zero written out, in milliseconds.
+        file: the file, in milliseconds.
+    """
+
+    threads: int
+    rounds: int
+    dense: runtimes.Timing
+    file: runtimes.Timing
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the file is than the dense one, by the medians."""
+        return self.dense.median / self.file.median
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """A TFLite file that was written and checked. `str()` is a table, with the gain in its last line.
+
+    Attributes:
+        path: where it lies.
+        quantization: as it was asked for.
+        sparse: whether any tensor in it is stored without its zeros.
+        reason: why none is; None where one is, or where nobody asked.
+        dense_bytes: the size of the file with the same quantization and every zero written out.
+        file_bytes: the size of this file.
+        gzip_bytes: its size after gzip.
+        tensors: its weight tensors.
+        difference: the largest difference of an output to the Keras model's, over the inputs it was checked with.
+        relative_difference: the same, over the largest output; of several outputs the one where it is largest.
+        tolerance: what that may be.
+        runtime: what it was run in.
+        latency: how long a call takes, once `timed` measured it.
+    """
+
+    path: Path
+    quantization: str | None
+    sparse: bool
+    reason: str | None
+    dense_bytes: int
+    file_bytes: int
+    gzip_bytes: int
+    tensors: tuple[TensorReport, ...]
+    difference: float
+    relative_difference: float
+    tolerance: float
+    runtime: str
+    latency: Latency | None = None
+    _dense: bytes = dataclasses.field(default=b"", repr=False, compare=False)
+    _sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def gain(self) -> str:
+        """In a line, what was gained against the dense file of the same quantization."""
+        if not self.sparse:
+            packed = f"gzip makes it {self.dense_bytes / self.gzip_bytes:.1f} times smaller"
+            return f"as large as a dense file ({self.reason}); {packed}" if self.reason else f"dense; {packed}"
+        smaller = f"{self.dense_bytes / self.file_bytes:.1f} times smaller on disk"
+        if all(tensor.densified for tensor in self.tensors if tensor.encoding != "dense"):
+            return f"{smaller}, not faster: TFLite writes these zeros out again when it loads the file"
+        if self.latency is None:
+            return f"{smaller}; blocks run without their zeros: timed() measures how much faster"
+        return f"{smaller}, {self.latency.speedup:.2f} times as fast on {self.latency.threads} thread(s)"
+
+    def timed(self, *, threads: int = 1, rounds: int = 20) -> ExportReport:
+        """This report with its `latency`: the dense file and this one, run by turns.
+
+        Example:
+
+        >>> report = tf_lap.export_tflite(model, "model.tflite")
+        >>> report.timed(rounds=3).latency.threads
+        1
+
+        Args:
+            threads: how many threads the runtime gets.
+            rounds: how often each is measured.
+
+        Raises:
+            ValueError: fewer than one thread or round. OSError: the file is not there any more.
+        """
+        if threads < 1 or rounds < 1:
+            raise ValueError(f"threads={threads}, rounds={rounds}: expected at least one of each")
+        tool = runtimes.installed()
+        files = [self._dense, self.path.read_bytes()] if self.sparse else [self._dense]
+        found = runtimes.in_turn([tool.load(file, threads) for file in files], self._sample, rounds)
+        return dataclasses.replace(self, latency=Latency(threads, rounds, found[0], found[-1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for `json.dumps`."""
+        kept = [field.name for field in dataclasses.fields(self) if not field.name.startswith("_")]
+        plain = {name: getattr(self, name) for name in kept} | {"path": str(self.path)}
+        plain["tensors"] = [dataclasses.asdict(tensor) | {"shape": list(tensor.shape)} for tensor in self.tensors]
+        if self.latency is not None:
+            times = {name: getattr(self.latency, name)._asdict() for name in ("dense", "file")}
+            plain["latency"] = {"threads": self.latency.threads, "rounds": self.latency.rounds, **times}
+        return plain | {"gain": self.gain}
+
+    def __str__(self) -> str:
+        rows = [("tensor", "shape", "dtype", "zeros", "encoding")]
+        for tensor in self.tensors:
+            encoding = tensor.encoding + (", densified at load" if tensor.densified else "")
+            shape = "x".join(map(str, tensor.shape))
+            rows.append((tensor.name, shape, tensor.dtype, f"{tensor.sparsity:.2%}", encoding))
+        lines = table(rows, right=(3,))
+        lines.append(
+            f"{self.path}: {self.file_bytes:,} bytes, gzipped {self.gzip_bytes:,}; "
+            f"dense {self.dense_bytes:,}; quantization {self.quantization or 'none'}"
+        )
+        lines.append(
+            f"checked in {self.runtime}: differs from Keras by {self.difference:.2g}, "
+            f"{self.relative_difference:.2g} of the largest output (at most {self.tolerance:g})"
+        )
+        if self.latency is not None:
+            each = {"dense": self.latency.dense, **({"file": self.latency.file} if self.sparse else {})}
+            times = "; ".join(f"{name} {t.median:.3g} ms ({t.least:.3g} to {t.most:.3g})" for name, t in each.items())
+            lines.append(f"latency on {self.latency.threads} thread(s), {self.latency.rounds} rounds: {times}")
+        return "\n".join([*lines, self.gain])
