@@ -9,7 +9,8 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-DEMO = ["scikit-learn>=1.3", "matplotlib>=3.8"]
+LITERT = ["ai-edge-litert>=2.0"]
+DEMO = [*LITERT, "scikit-learn>=1.3", "matplotlib>=3.8"]
 
 setup(
     name="tf_lap",
@@ -28,6 +29,7 @@ setup(
         "absl-py>=1.2",
     ],
     extras_require={
+        "litert": LITERT,
         "demo": DEMO,
         "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.18"],
     },

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import importlib.metadata
 import json
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
-NAMES = ("wrapped_steps",)
+NAMES = ("tflite", "wrapped_steps")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -18,6 +20,8 @@ def versions() -> dict[str, Any]:
     """What the figures were measured with."""
     packages = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "tf_lap")
     found = {name: importlib.import_module(name).__version__ for name in packages}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found["ai_edge_litert"] = importlib.metadata.version("ai-edge-litert")
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), **found}
 
 
@@ -26,7 +30,7 @@ def table(result: dict[str, Any]) -> str:
     width = max(map(len, result["ratios"]))
     rows = [f"{'':{width}}  median  least   most"]
     rows += [
-        f"{name:{width}}  {each['median']:6.2f} {each['least']:6.2f} {each['most']:6.2f}"
+        f"{name:{width}}  {each['median']:6.3f} {each['least']:6.3f} {each['most']:6.3f}"
         for name, each in result["ratios"].items()
     ]
     return "\n".join(rows)

@@ -5,12 +5,8 @@
 Needs scikit-learn for its handwritten digits: pip install "tf_lap[demo]".
 """
 
-import gzip
-from pathlib import Path
-
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 from sklearn.datasets import load_digits
 
@@ -47,9 +43,7 @@ def main(argv: list[str]) -> None:
     model.fit(images[500:], labels[500:], batch_size=32, epochs=EPOCHS.value, callbacks=[pruning], verbose=2)
     print(pruning.report)
     print(f"test accuracy: {model.evaluate(images[:500], labels[:500], verbose=0)[1]:.3f}")
-    converted = tf.lite.TFLiteConverter.from_keras_model(model).convert()
-    Path(OUTPUT.value).write_bytes(converted)
-    print(f"{OUTPUT.value}: {len(converted):,} bytes, gzipped {len(gzip.compress(converted)):,}")
+    print(tf_lap.export_tflite(model, OUTPUT.value, representative_dataset=images))
 
 
 if __name__ == "__main__":

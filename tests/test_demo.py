@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lap import charts, demo
+from tf_lap import charts, demo, tasks
 
 MNIST = Path(os.environ.get("TF_LAP_MNIST", "mnist.npz"))
 SIZES = (64 * 300, 300 * 300, 300 * 300, 300 * 300, 300 * 10)
@@ -91,7 +91,7 @@ def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_ke
     for array, expected in zip(model.get_weights(), run.trainings[-1][2], strict=True):
         np.testing.assert_array_equal(array, expected)
     assert [np.count_nonzero(kernel) for kernel in kernels(model.get_weights())] == kept(8)
-    assert demo.error_of(model, demo.digits()) == run.results["retrained"][-1]["error"]
+    assert demo.error_of(model, tasks.digits()) == run.results["retrained"][-1]["error"]
 
 
 def test_results_hold_every_single_error_and_the_settings(run):
@@ -118,9 +118,14 @@ def test_the_printed_text_holds_progress_table_report_and_files(run):
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{shown}  "))
         assert line.split()[2::4] == errors[2 * row : 2 * row + 2]
     assert "total                    292,200  1,431    99.51%" in text
-    for name in ("sparse.keras", "errors.png", "results.json"):
+    names = {"sparse.keras", "sparse.tflite", "errors.png", "results.json"}
+    assert {path.name for path in run.output.iterdir()} == names
+    for name in names:
         assert str(run.output / name) in text
-    assert {path.name for path in run.output.iterdir()} == {"sparse.keras", "errors.png", "results.json"}
+    exported = text[text.index("Exported to TFLite:") :]
+    assert "checked in " in exported
+    assert "latency on 1 thread, 20 rounds" in exported
+    assert " times smaller on disk" in exported
     assert (run.output / "errors.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -141,7 +146,7 @@ def small_npz(path):
 
 
 def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "MNIST_ROUNDS", (9,))
+    monkeypatch.setattr(tasks, "MNIST_ROUNDS", (9,))
     demo.run(small_npz(tmp_path / "small.npz"), tmp_path, 1, 2)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["data"] == {"name": "small", "train": 30, "test": 30}
@@ -159,34 +164,16 @@ def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not MNIST.exists(), reason="the environment variable TF_LAP_MNIST names no file")
 def test_mnist_itself():
-    task = demo.from_npz(MNIST)
+    task = tasks.from_npz(MNIST)
     assert (len(task.arrays["x_train"]), len(task.arrays["x_test"])) == (60000, 10000)
     outcome = demo.measure(dataclasses.replace(task, rounds=(3,)), 1, 60)
     assert outcome.dense[0] < 0.5
     assert all(entry.error < 0.5 for entry in outcome.retrained)
 
 
-def test_inputs_are_scaled_by_the_training_images_alone(tmp_path):
-    images = np.arange(784, dtype=np.uint8).reshape(1, 28, 28)
-    labels = np.zeros(1, np.uint8)
-    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images // 2, y_test=labels)
-    arrays = demo.from_npz(tmp_path / "data.npz").arrays
-    expected = (images // 2 - images.mean()) / images.std()
-    np.testing.assert_allclose(arrays["x_test"], expected.reshape(1, 784), rtol=1e-4, atol=1e-5)
-
-
-def test_the_split_of_digits_is_fixed_and_shares_no_image():
-    first, second = demo.digits().arrays, demo.digits().arrays
-    for name in demo.ARRAYS:
-        np.testing.assert_array_equal(first[name], second[name])
-    assert first["x_train"].mean() == pytest.approx(0, abs=1e-5)
-    assert first["x_train"].std() == pytest.approx(1, abs=1e-5)
-    assert len(first["x_train"]) + len(first["x_test"]) == 1797
-
-
 def test_batches_go_through_the_training_set_in_the_seeds_order():
     arrays = {"x_train": np.arange(7.0).reshape(7, 1), "y_train": np.arange(7)}
-    task = demo.Task("tiny", arrays, 3, (1,))
+    task = tasks.Task("tiny", arrays, 3, (1,))
     labels = [
         np.concatenate([y for _, y in demo.batches(task, 3, seed).as_numpy_iterator()])
         for seed in ((0, 1), (0, 1), (1, 1))
@@ -225,7 +212,7 @@ def test_the_table_is_aligned_and_gives_mean_and_spread():
     curves = {"magnitude": {0.9: [0.1, 0.3], 0.995: [0.5, 0.9]}, "lookahead": {0.9: [0.1, 0.1], 0.995: [0.2, 0.4]}}
     lines = charts.table([0.01, 0.03], curves).splitlines()
     assert "dense, before pruning: 2.0% (1.0% to 3.0%)" in lines
-    assert lines[-1].split("   ")[-2:] == ["70.0% (50.0% to 90.0%)", "30.0% (20.0% to 40.0%)"]
+    assert lines[-1].split("  ")[-2:] == ["70.0% (50.0% to 90.0%)", "30.0% (20.0% to 40.0%)"]
     assert lines[-1].split()[:2] == ["99.50%", "0.50%"]
     assert len({len(line) for line in lines[-4:]}) == 1
 

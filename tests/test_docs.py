@@ -36,7 +36,8 @@ def names(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_examples_in_docstrings_run(module):
+def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(module)):
         if test.examples:
             test.globs.update(names(module))
@@ -45,9 +46,16 @@ def test_examples_in_docstrings_run(module):
             assert result.failed == 0, output.getvalue()
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in tf_lap.__all__ if n not in ("ChannelEnergies", "Neighbors", "PruningReport")]
-)
+RESULTS = (
+    "ChannelEnergies",
+    "Neighbors",
+    "PruningReport",
+    "ExportReport",
+    "ExportError",
+)  # of functions that show them
+
+
+@pytest.mark.parametrize("name", [name for name in tf_lap.__all__ if name not in RESULTS])
 def test_public_functions_and_classes_show_an_example(name):
     public = getattr(tf_lap, name)
     if callable(public):
@@ -60,18 +68,27 @@ def code_blocks(path):
 
 def test_the_readmes_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, _ = code_blocks(ROOT / "README.md")
+    example, *_ = code_blocks(ROOT / "README.md")
     assert len([line for line in example.splitlines() if line.strip()]) == 10
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(compile(example, "README.md", "exec"), {})
     assert "sparsity" in output.getvalue()
 
 
-def test_the_readme_names_every_argument_of_prune_and_the_callback():
+def test_the_readmes_export_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, example, _ = code_blocks(ROOT / "README.md")
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(compile(example, "README.md", "exec"), {})
+    assert " times smaller on disk, " in output.getvalue().splitlines()[-1]
+    assert (tmp_path / "model.tflite").exists()
+
+
+def test_the_readme_names_every_argument():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for function in (tf_lap.prune, tf_lap.LAPCallback):
+    for function in (tf_lap.prune, tf_lap.LAPCallback, tf_lap.export_tflite):
         for argument in inspect.signature(function).parameters:
-            assert f"`{argument}`" in readme or argument == "model", argument
+            assert f"`{argument}`" in readme or argument in ("model", "path"), argument
 
 
 def test_the_changelog_speaks_of_this_version():
@@ -81,7 +98,7 @@ def test_the_changelog_speaks_of_this_version():
 def test_the_readmes_tfmot_example_runs():
     pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
     importlib.import_module("tf_lap.tfmot")  # it puts back the environment variable that tfmot sets
-    _, example = code_blocks(ROOT / "README.md")
+    _, _, example = code_blocks(ROOT / "README.md")
     names = {}
     exec(example, names)
     kernels = [layer.kernel.numpy() for layer in names["model"].layers if hasattr(layer, "kernel")]
@@ -93,3 +110,13 @@ def test_the_readmes_figures_of_steps_are_those_of_the_committed_run():
     result = json.loads((ROOT / "benchmarks" / "results" / "wrapped_steps.json").read_text(encoding="utf-8"))
     for name, ratio in result["ratios"].items():
         assert f"| {name} | {ratio['median']:.2f} | {ratio['least']:.2f} to {ratio['most']:.2f} |" in readme
+
+
+def test_the_readmes_figures_of_files_are_those_of_the_committed_run():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ratios = json.loads((ROOT / "benchmarks" / "results" / "tflite.json").read_text(encoding="utf-8"))["ratios"]
+    names = list(dict.fromkeys(name.partition(",")[0] for name in ratios))
+    for name in names:
+        latency, size, packed = (ratios[f"{name}, {what}"] for what in ("latency", "bytes", "gzipped bytes"))
+        spread = f"{latency['median']:.2f} ({latency['least']:.2f} to {latency['most']:.2f})"
+        assert f"| {name} | {size['median']:.3f} | {packed['median']:.3f} | {spread} |" in readme

@@ -37,3 +37,22 @@ def test_tfmot_migration_runs_both_ways(tmp_path):
         assert zeros == "80.00%"
         assert int(gzipped.replace(",", "")) < int(rows["dense"][2].replace(",", ""))
         assert file == rows["dense"][1]
+
+
+@pytest.mark.slow
+def test_export_tflite_prints_every_quantization(tmp_path):
+    pytest.importorskip("sklearn", reason="the example trains on scikit-learn's digits")
+    pytest.importorskip("ai_edge_litert", reason="the example measures accuracy with LiteRT")
+    command = [sys.executable, str(EXAMPLES / "export_tflite.py"), "--epochs=3", "--width=64", "--output=files"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()[1:9]}
+    assert set(rows) == {path.name for path in (tmp_path / "files").iterdir()}
+    assert len(rows) == 8
+    for name, (size, _, milliseconds, accuracy) in rows.items():
+        assert int(size.replace(",", "")) == (tmp_path / "files" / name).stat().st_size
+        assert float(milliseconds) > 0
+        assert float(accuracy.rstrip("%")) > 50
+    last = run.stdout.splitlines()[9:]
+    assert [line.partition(":")[0] for line in last] == list(rows)
+    assert "times smaller on disk" in last[list(rows).index("sparse_float32.tflite")]

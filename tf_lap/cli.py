@@ -83,10 +83,10 @@ def _demo(args: argparse.Namespace) -> int:
     # Whatever backend the user's own models run on, this command needs TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
-        from tf_lap import demo
+        from tf_lap import demo, tasks
     try:
         demo.run(getattr(args, "data", None), args.output, args.seeds, args.steps)
-    except demo.DemoError as error:
+    except tasks.CommandError as error:
         print(f"tf-lap demo: {error}", file=sys.stderr)
         return 2
     return 0

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib
 import itertools
 import json
 import platform
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +22,13 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap.charts import Progress, error_chart, table
+from tf_lap.tasks import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
 
 METHODS = ("magnitude", "lookahead")
 BATCH_SIZE = 60
 LEARNING_RATE = 0.0012
-CLASSES = 10
-HIDDEN_LAYERS = 4
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-# How far to prune, as `Task.rounds`; less far the two methods hardly differ, with the authors' code as well.
-DIGITS_ROUNDS = (6, 7, 8)
-MNIST_ROUNDS = (7, 8, 9)
 # How many steps Keras runs in one call of the compiled loop; more gain no more speed.
 _STEPS_PER_EXECUTION = 50
-
-
-class DemoError(Exception):
-    """A mistake of the user's, or a thing missing on the machine, with what to do about it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What to train, and how far to prune it.
-
-    Attributes:
-        name: the data's name.
-        arrays: `x_train` and `x_test`, float32 `(images, pixels)`, and `y_train` and `y_test`, integers `(images,)`.
-        width: neurons in a hidden layer.
-        rounds: the sparsities: after t rounds, layers keep 0.5^t of their weights, and the last one 0.75^t.
-    """
-
-    name: str
-    arrays: Mapping[str, np.ndarray]
-    width: int
-    rounds: tuple[int, ...]
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """The network's layers: pixels, hidden neurons, classes."""
-        return (self.arrays["x_train"].shape[1], *[self.width] * HIDDEN_LAYERS, CLASSES)
-
-    @property
-    def title(self) -> str:
-        """The data's name and the network's shape."""
-        return f"{self.name}, perceptron {'-'.join(map(str, self.widths))}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +77,11 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
         steps: training steps before pruning, and again after it.
 
     Raises:
-        DemoError: a package or file is missing, the file is not of that layout, or the folder cannot be written.
+        CommandError: a package or file is missing, the file is not of that layout, or the folder cannot be written.
     """
-    _require("matplotlib")
+    require("matplotlib")
     task = digits() if data is None else from_npz(data)
-    _check_writable(output)
+    check_writable(output)
     train, test = len(task.arrays["y_train"]), len(task.arrays["y_test"])
     print(f"{task.title}; {train:,} images to train and {test:,} to test; {steps:,} steps before and after pruning")
     outcome = measure(task, seeds, steps)
@@ -130,73 +90,8 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
     try:
         paths = write(task, outcome, output, steps)
     except OSError as error:
-        raise DemoError(f"--output {output}: writing failed ({error.strerror or error})") from error
+        raise CommandError(f"--output {output}: writing failed ({error.strerror or error})") from error
     print("\n".join(paths))
-
-
-def digits() -> Task:
-    """scikit-learn's handwritten digits: 1,297 images to train and 500 to test, a split that is always the same.
-
-    Raises:
-        DemoError: scikit-learn is missing.
-    """
-    _require("sklearn")
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    train, test = order[500:], order[:500]
-    arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    return Task("digits", _standardized(arrays), 300, DIGITS_ROUNDS)
-
-
-def from_npz(path: Path) -> Task:
-    """The data of an npz file in the layout of `keras.datasets.mnist`.
-
-    Raises:
-        DemoError: no such file, or not of that layout.
-    """
-    wanted = f"expected the npz layout of keras.datasets.mnist, with the arrays {', '.join(ARRAYS)}"
-    try:
-        with path.open("rb") as file, np.load(file) as archive:
-            missing = [name for name in ARRAYS if name not in archive]
-            if missing:
-                raise DemoError(f"--data {path}: has no {', '.join(missing)}; {wanted}")
-            arrays = {name: archive[name] for name in ARRAYS}
-    except FileNotFoundError as error:
-        raise DemoError(f"--data {path}: no such file") from error
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # TypeError and AttributeError: an npy file loads as an array, which is no archive.
-        raise DemoError(f"--data {path}: cannot be read ({error}); {wanted}") from error
-    for part in ("train", "test"):
-        _check_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"])
-    return Task(path.stem, _standardized(arrays), 500, MNIST_ROUNDS)
-
-
-def _check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
-    if x.ndim != 3 or x.shape[1:] != (28, 28) or x.dtype.kind not in "uif" or not len(x):
-        raise DemoError(
-            f"--data {path}: x_{part} has shape {x.shape} and dtype {x.dtype}; expected numbers, (images, 28, 28)"
-        )
-    if not np.isfinite(x).all():
-        raise DemoError(f"--data {path}: x_{part} holds NaN or infinity")
-    if y.shape != (len(x),) or y.dtype.kind not in "ui":
-        raise DemoError(
-            f"--data {path}: y_{part} has shape {y.shape} and dtype {y.dtype}; expected integers of shape ({len(x)},), "
-            f"one for each image of x_{part}"
-        )
-    if y.min() < 0 or y.max() >= CLASSES:
-        raise DemoError(
-            f"--data {path}: y_{part} holds labels from {y.min()} to {y.max()}; expected 0 to {CLASSES - 1}"
-        )
-
-
-def _standardized(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Images as rows of pixels, over one mean and one standard deviation, those of the training images."""
-    labels = {name: array.astype(np.int32) for name, array in arrays.items() if name.startswith("y")}
-    pixels = {name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float32) for name in ("x_train", "x_test")}
-    mean, deviation = pixels["x_train"].mean(), pixels["x_train"].std() or np.float32(1)
-    return {**labels, **{name: (images - mean) / deviation for name, images in pixels.items()}}
 
 
 def measure(task: Task, seeds: int, steps: int) -> Outcome:
@@ -288,17 +183,21 @@ def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:
     Raises:
         OSError: a file cannot be written.
     """
-    model_path, chart_path, results_path = (output / name for name in ("sparse.keras", "errors.png", "results.json"))
+    names = ("sparse.keras", "sparse.tflite", "errors.png", "results.json")
+    model_path, file_path, chart_path, results_path = (output / name for name in names)
     # A fresh network: the trained one would take its optimizer's state into the file.
     sparse = perceptron(task.widths)
     sparse.set_weights(outcome.weights)
     sparse.save(model_path)
     packed = len(gzip.compress(model_path.read_bytes()))
+    exported = tf_lap.export_tflite(sparse, file_path, representative_dataset=task.arrays["x_test"])
+    print(f"Exported to TFLite:\n{exported.timed()}\n")
     title = f"{task.title}, mean and range of {len(outcome.dense)} seeds"
     error_chart(chart_path, title, outcome.dense, outcome.curves())
     results_path.write_text(json.dumps(_results(task, outcome, steps), indent=2) + "\n", encoding="utf-8")
     return [
         f"sparse model  {model_path} ({model_path.stat().st_size:,} bytes, gzipped {packed:,})",
+        f"TFLite file   {file_path}",
         f"chart         {chart_path}",
         f"results       {results_path}",
     ]
@@ -329,20 +228,3 @@ def _results(task: Task, outcome: Outcome, steps: int) -> dict[str, Any]:
         "retrained": [dataclasses.asdict(entry) for entry in outcome.retrained],
         "report": outcome.report.to_dict(),
     }
-
-
-def _require(package: str) -> None:
-    try:
-        importlib.import_module(package)
-    except ImportError as error:
-        remedy = 'pip install "tf_lap[demo]"'
-        raise DemoError(f"{package} is needed and cannot be imported ({error}): {remedy}") from error
-
-
-def _check_writable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise DemoError(f"--output {output}: cannot be written ({error.strerror or error})") from error

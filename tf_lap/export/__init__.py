@@ -22,9 +22,12 @@ from tf_lap.export.check import TOLERANCES, Check, Difference, ExportError, Quan
 from tf_lap.export.report import ExportReport, TensorReport
 
 # What runtimes are known to do wrong, so that it is not found out on a device.
-_NO_SPARSE_INTEGERS = "LiteRT cannot load sparse tensors of int8 under its default delegate"
-_NO_SPARSE: dict[Quantization, str] = {"dynamic_range": _NO_SPARSE_INTEGERS, "int8": _NO_SPARSE_INTEGERS}
-_NO_HALF_BLOCKS = "LiteRT computes NaN from sparse blocks of float16"
+_NO_INTEGERS = "LiteRT cannot load sparse tensors of int8 under its default delegate; float32 can be stored sparse"
+_NO_SPARSE: dict[Quantization, str] = {"dynamic_range": _NO_INTEGERS, "int8": _NO_INTEGERS}
+_NO_HALF_BLOCKS = "LiteRT computes NaN from sparse blocks of float16; float32 can be stored sparse"
+_TOO_FEW = "no tensor has zeros enough to be stored without them"
+# The fraction of zeros below which the converter stores a tensor dense.
+_LEAST = 0.3
 
 
 def export_tflite(
@@ -97,6 +100,8 @@ def export_tflite(
             )
         check = Check(model, inputs, given, dense, quantization)
         reason = _NO_SPARSE.get(quantization)
+        if not any(TensorReport.of(weight).sparsity >= _LEAST for weight in contents.weights):
+            reason = _TOO_FEW
         written, difference = dense, None
         if sparse and reason is None:
             reason, candidate = _sparse_file(model, quantization, dense, check, sparse is True)
@@ -134,7 +139,7 @@ def _sparse_file(
     file = _convert(model, _settings(quantization, None, None, sparse=True))
     stored = tflite.read(file).sparse
     if not stored:
-        return "no tensor has zeros enough to be stored without them", None
+        return _TOO_FEW, None
     if quantization == "float16" and any(weight.encoding != "sparse" for weight in stored):
         return _NO_HALF_BLOCKS, None
     if len(file) >= len(dense) and not wanted:

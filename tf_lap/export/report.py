@@ -60,6 +60,11 @@ class Latency:
     file: runtimes.Timing
 
     @property
+    def on(self) -> str:
+        """The threads in words."""
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
+
+    @property
     def speedup(self) -> float:
         """How many times faster the file is than the dense one, by the medians."""
         return self.dense.median / self.file.median
@@ -112,7 +117,7 @@ class ExportReport:
             return f"{smaller}, not faster: TFLite writes these zeros out again when it loads the file"
         if self.latency is None:
             return f"{smaller}; blocks run without their zeros: timed() measures how much faster"
-        return f"{smaller}, {self.latency.speedup:.2f} times as fast on {self.latency.threads} thread(s)"
+        return f"{smaller}, {self.latency.speedup:.2f} times as fast on {self.latency.on}"
 
     def timed(self, *, threads: int = 1, rounds: int = 20) -> ExportReport:
         """This report with its `latency`: the dense file and this one, run by turns.
@@ -165,5 +170,5 @@ class ExportReport:
         if self.latency is not None:
             each = {"dense": self.latency.dense, **({"file": self.latency.file} if self.sparse else {})}
             times = "; ".join(f"{name} {t.median:.3g} ms ({t.least:.3g} to {t.most:.3g})" for name, t in each.items())
-            lines.append(f"latency on {self.latency.threads} thread(s), {self.latency.rounds} rounds: {times}")
+            lines.append(f"latency on {self.latency.on}, {self.latency.rounds} rounds: {times}")
         return "\n".join([*lines, self.gain])

@@ -1,0 +1,52 @@
+"""How small and how fast sparse TFLite files are, against the dense file of the same network."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import tf_lap
+from tf_lap.export import runtime
+
+WIDTH, LAYERS = 1024, 3
+PRUNED = (("block:1x4", 0.8), ("block:1x4", 0.9), ("block:1x4", 0.95), ("unstructured", 0.9), ("2:4", 0.5))
+THREADS = 1
+REPEATS, ROUNDS = 5, 30
+
+
+def network() -> keras.Model:
+    """Dense layers of one width."""
+    hidden = [keras.layers.Dense(WIDTH, activation="relu") for _ in range(LAYERS)]
+    return keras.Sequential([keras.Input((WIDTH,)), *hidden])
+
+
+def run() -> dict[str, Any]:
+    """Prunes the same weights in each way, exports, and times dense and sparse by turns."""
+    keras.utils.set_random_seed(0)
+    trained = network()
+    ratios = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for pattern, sparsity in PRUNED:
+            model = network()
+            model.set_weights(trained.get_weights())
+            tf_lap.prune(model, sparsity, pattern=pattern)
+            report = tf_lap.export_tflite(model, Path(folder) / "model.tflite")
+            latencies = [report.timed(threads=THREADS, rounds=ROUNDS).latency for _ in range(REPEATS)]
+            name = f"{pattern} at {sparsity:.0%}"
+            ratios[f"{name}, latency"] = _spread([each.file.median / each.dense.median for each in latencies])
+            ratios[f"{name}, bytes"] = _spread([report.file_bytes / report.dense_bytes])
+            ratios[f"{name}, gzipped bytes"] = _spread([report.gzip_bytes / report.dense_bytes])
+    return {
+        "what": f"{LAYERS} Dense layers of width {WIDTH}, float32, {THREADS} thread, {runtime.installed().name}; ratio "
+        f"to the dense file; latency: medians of {ROUNDS} rounds by turns, {REPEATS} times",
+        "ratios": ratios,
+    }
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    found = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+    return {name: round(value, 3) for name, value in found.items()}

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_lap.compat.exporting import Input
+from tf_lap.export import samples
+
+X = np.arange(60, dtype=np.float64).reshape(20, 3)
+ONE = [Input("x", "x", (None, 3), np.dtype("float32"))]
+TWO = [*ONE, Input("n", "number", (None,), np.dtype("int32"))]
+N = np.arange(20)
+
+
+def rows(found, position=0):
+    return np.concatenate([sample[position] for sample in found])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        X,
+        [X],
+        {"x": X},
+        tf.constant(X),
+        lambda: ([row[np.newaxis]] for row in X),
+        lambda: ({"x": row[np.newaxis]} for row in X),
+        lambda: X[:, np.newaxis],
+        tf.data.Dataset.from_tensor_slices(X),
+        tf.data.Dataset.from_tensor_slices(X).batch(7),
+        tf.data.Dataset.from_tensor_slices((X, N)).batch(7),
+        tf.data.Dataset.from_tensor_slices(({"x": X}, N)),
+    ],
+)
+def test_all_forms_give_the_same_single_samples(data):
+    found = samples.given(data, ONE)
+    assert {sample[0].shape for sample in found} == {(1, 3)}
+    assert {sample[0].dtype for sample in found} == {np.dtype("float32")}
+    np.testing.assert_array_equal(rows(found), X)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [X, N],
+        {"n": N, "x": X},
+        {"number": N, "x": X},
+        lambda: ([x[np.newaxis], n[np.newaxis]] for x, n in zip(X, N, strict=True)),
+        tf.data.Dataset.from_tensor_slices(({"n": N, "x": X}, N)).batch(6),
+        tf.data.Dataset.from_tensor_slices(((X, N), N)),
+    ],
+)
+def test_several_inputs_come_in_the_models_order(data):
+    found = samples.given(data, TWO)
+    np.testing.assert_array_equal(rows(found), X)
+    np.testing.assert_array_equal(rows(found, 1), N)
+    assert found[0][1].dtype == np.int32
+
+
+def test_of_many_samples_some_are_taken_that_lie_evenly():
+    many = np.arange(60_000, dtype=np.float32).reshape(-1, 1)
+    wide = [Input("x", "x", (None, 1), np.dtype("float32"))]
+    found = rows(samples.given(many, wide)).ravel()
+    assert len(found) == samples.MOST
+    assert (found[0], found[-1]) == (0, 59_999)
+    assert np.ptp(np.diff(found)) <= 1
+    first = samples.given(tf.data.Dataset.from_tensor_slices(many).batch(64), wide)
+    np.testing.assert_array_equal(rows(first).ravel(), np.arange(samples.MOST))
+
+
+def test_random_samples_are_always_the_same_and_fit():
+    inputs = [
+        Input("image", "image", (None, None, 6, 3), np.dtype("float32")),
+        Input("ids", "ids", (4, 5), np.dtype("int64")),
+        Input("flag", "flag", (None, 1), np.dtype("bool")),
+    ]
+    found, again = samples.drawn(inputs), samples.drawn(inputs)
+    assert len(found) == samples.CHECKED
+    assert [array.shape for array in found[0]] == [(1, 64, 6, 3), (4, 5), (1, 1)]
+    assert [array.dtype for array in found[0]] == [each.dtype for each in inputs]
+    assert set(np.unique([sample[1] for sample in found])) == {0, 1}
+    for sample, other in zip(found, again, strict=True):
+        for array, same in zip(sample, other, strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+@pytest.mark.parametrize(
+    ("data", "inputs", "error", "message"),
+    [
+        (X[:0], ONE, ValueError, "holds no samples"),
+        (lambda: iter(()), ONE, ValueError, "holds no samples"),
+        (X[:, :2], ONE, ValueError, r"input 'x' has shape \(None, 3\), samples have \(1, 2\)"),
+        (X[0], ONE, ValueError, r"samples have \(1,\)"),
+        (np.float32(3), ONE, ValueError, "holds no samples"),
+        (X * np.nan, ONE, ValueError, "samples of input 'x' hold NaN"),
+        ([X, X], ONE, ValueError, r"gives 2 arrays for 1 inputs \('x'\)"),
+        (X, TWO, ValueError, r"gives 1 arrays for 2 inputs \('x', 'n'\)"),
+        ([X, N[:3]], TWO, ValueError, r"different numbers of samples for the inputs: \[3, 20\]"),
+        ({"y": X}, ONE, ValueError, r"has \['y'\]; the model's inputs are \['x'\]"),
+        ({"x": X}, None, ValueError, r"has \['x'\]; the model's inputs are"),
+        ("data.npy", ONE, TypeError, "holds str: expected an array"),
+        (iter([X]), ONE, TypeError, "a function that returns an iterable"),
+        (lambda: 3, ONE, TypeError, r"representative_dataset\(\) returned int"),
+    ],
+)
+def test_what_does_not_fit_is_refused(data, inputs, error, message):
+    with pytest.raises(error, match=message):
+        samples.given(data, inputs)
+
+
+def test_inputs_that_cannot_be_drawn_are_named():
+    with pytest.raises(ValueError, match="input 'text' takes .*: pass representative_dataset"):
+        samples.drawn([Input("text", "text", (None,), np.dtype("O"))])
