@@ -48,12 +48,6 @@ def test_examples_in_docstrings_run(module, tmp_path, monkeypatch):
 
 # What functions return or raise; their own docstrings show it.
 RESULTS = ("ChannelEnergies", "Neighbors", "PruningReport", "ExportReport", "ExportError")
-    "ChannelEnergies",
-    "Neighbors",
-    "PruningReport",
-    "ExportReport",
-    "ExportError",
-)  # of functions that show them
 
 
 @pytest.mark.parametrize("name", [name for name in tf_lap.__all__ if name not in RESULTS])

@@ -108,5 +108,5 @@ def test_what_does_not_fit_is_refused(data, inputs, error, message):
 
 
 def test_inputs_that_cannot_be_drawn_are_named():
-    with pytest.raises(ValueError, match="input 'text' takes .*: pass representative_dataset"):
+    with pytest.raises(ValueError, match=r"input 'text' takes .*: pass representative_dataset"):
         samples.drawn([Input("text", "text", (None,), np.dtype("O"))])
