@@ -16,9 +16,9 @@ from tf_lap import tabular
 Curves = Mapping[str, Mapping[float, Sequence[float]]]
 """For each method and sparsity the errors of the single seeds; sparsities and errors are fractions."""
 
-# Okabe and Ito's vermilion and blue, which colour-blind readers can tell apart; the shapes differ as well.
-# Moved apart by a hundredth, so that neither curve's bars hide the other's.
-_STYLES = (("#D55E00", "s", 1.01), ("#0072B2", "o", 0.99))
+# Okabe and Ito's colours, which colour-blind readers can tell apart; the shapes differ as well.
+_STYLES = (("#D55E00", "s"), ("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
+_APART = 0.02  # so that no curve's bars hide another's
 _DENSE = "#555555"
 
 
@@ -66,11 +66,11 @@ def table(dense: Sequence[float], curves: Curves) -> str:
 
     Args:
         dense: the errors of the single seeds before pruning.
-        curves: those after pruning and retraining; all methods at the same sparsities.
+        curves: those after pruning and retraining.
     """
     rows = [("sparsity", "weights left", *(f"{method} error" for method in curves))]
-    for sparsity in next(iter(curves.values())):
-        errors = [_spread(points[sparsity]) for points in curves.values()]
+    for sparsity in sorted({sparsity for points in curves.values() for sparsity in points}):
+        errors = [_spread(points[sparsity]) if sparsity in points else "-" for points in curves.values()]
         rows.append((f"{sparsity:.2%}", f"{1 - sparsity:.2%}", *errors))
     above = f"Test error, mean over seeds (lowest to highest); seeds: {len(dense)}"
     return "\n".join(
@@ -89,7 +89,7 @@ def error_chart(path: Path, title: str, dense: Sequence[float], curves: Curves) 
         path: the file to write.
         title: what was trained.
         dense: as in `table`.
-        curves: as in `table`, of two methods at most.
+        curves: as in `table`.
 
     Raises:
         OSError: the file cannot be written.
@@ -102,14 +102,18 @@ def error_chart(path: Path, title: str, dense: Sequence[float], curves: Curves) 
     axes = figure.subplots()
     axes.set_xscale("log")
     shown: list[Any] = []
-    for (method, points), (colour, marker, aside) in zip(curves.items(), _STYLES, strict=False):
+    middle = (len(curves) - 1) / 2
+    for i, (method, given) in enumerate(curves.items()):
+        (colour, marker), aside = _STYLES[i % len(_STYLES)], 1 + _APART * (middle - i)
+        points = dict(sorted(given.items()))
         left, errors = [1 - sparsity for sparsity in points], list(points.values())
-        means = np.mean(errors, axis=1)
-        spread = (means - np.min(errors, axis=1), np.max(errors, axis=1) - means)
+        means = np.array([np.mean(each) for each in errors])
+        spread = (means - [min(each) for each in errors], [max(each) for each in errors] - means)
         beside = [fraction * aside for fraction in left]
         style = {"color": colour, "marker": marker, "markersize": 7, "linewidth": 2}
         shown.append(axes.errorbar(beside, means, spread, elinewidth=1.3, capsize=5, label=method, **style))
-        axes.set_xticks(left, [f"{fraction:.2%}" for fraction in left])
+    everything = sorted({1 - sparsity for points in curves.values() for sparsity in points})
+    axes.set_xticks(everything, [f"{fraction:.2%}" for fraction in everything])
     axes.xaxis.set_minor_locator(NullLocator())
     shown.append(axes.axhline(np.mean(dense), color=_DENSE, linestyle="--", label="dense, before pruning"))
     axes.margins(x=0.1)

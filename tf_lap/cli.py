@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tf_lap import __version__
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        return _demo(args)
+        return args.run(args)
     except KeyboardInterrupt:
         print("\ntf-lap: interrupted", file=sys.stderr)
         return 130
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "magnitude and by lookahead, retrains each with the same budget, and compares their test errors.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    demo.set_defaults(run=_demo)
     demo.add_argument(
         "--data",
         type=Path,
@@ -70,13 +72,86 @@ def _parser() -> argparse.ArgumentParser:
         default=1500,
         help="training steps before pruning, and again after it",
     )
+    _add_reproduce(commands)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run an experiment of the paper",
+        description="Trains a network of Park et al. (ICLR 2020), prunes it by several methods, retrains each as long "
+        "as the authors do, and compares. Stopped, it goes on where it was when given again.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    reproduce.set_defaults(run=_reproduce)
+    reproduce.add_argument("experiment", choices=("mnist", "cifar10"), help="the data")
+    reproduce.add_argument(
+        "--network",
+        choices=("conv6", "vgg11", "vgg16", "vgg19", "resnet18"),
+        default="conv6",
+        help="the network for cifar10; mnist has the five-layer perceptron",
+    )
+    reproduce.add_argument("--width", type=_width, default=1.0, help="scales the channels of cifar10's network")
+    reproduce.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="an npz file laid out as that of keras.datasets.mnist or cifar10 (default: downloaded)",
+    )
+    reproduce.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="where to write the cells, results and the chart (default: lap_reproduce_ and the experiment)",
+    )
+    reproduce.add_argument("--seeds", type=_seed, nargs="+", metavar="N", default=[0], help="one network for each")
+    reproduce.add_argument(
+        "--rounds",
+        type=_count,
+        nargs="+",
+        metavar="T",
+        default=argparse.SUPPRESS,
+        help="how far to prune: a layer keeps (1 - rate)^T of its weights (default: 4 to 10; cifar10: 10 to 24 by 2)",
+    )
+    reproduce.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        default=["magnitude", "lookahead"],
+        help="scores by name, or forward or backward: lookahead in that order",
+    )
+    reproduce.add_argument(
+        "--steps",
+        type=_count,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="training steps before pruning, those after it in proportion (default: the paper's)",
+    )
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _width(text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0 < width < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return width
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -88,6 +163,30 @@ def _demo(args: argparse.Namespace) -> int:
         demo.run(getattr(args, "data", None), args.output, args.seeds, args.steps)
     except tasks.CommandError as error:
         print(f"tf-lap demo: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _quiet_tensorflow():
+        from tf_lap import tasks
+        from tf_lap.reproduce import reproduce
+    given = vars(args)
+    try:
+        reproduce(
+            args.experiment,
+            network=args.network,
+            width=args.width,
+            data=given.get("data"),
+            output=given.get("output"),
+            seeds=args.seeds,
+            rounds=given.get("rounds"),
+            methods=args.methods,
+            steps=given.get("steps"),
+        )
+    except tasks.CommandError as error:
+        print(f"tf-lap reproduce: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -8,11 +8,11 @@ of its authors' code; none was searched for.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import itertools
 import json
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,12 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap.charts import Progress, error_chart, table
+from tf_lap.reproduce.networks import perceptron, perceptron_rates
+from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 from tf_lap.tasks import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
 
 METHODS = ("magnitude", "lookahead")
-BATCH_SIZE = 60
 LEARNING_RATE = 0.0012
-# How many steps Keras runs in one call of the compiled loop; more gain no more speed.
-_STEPS_PER_EXECUTION = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,84 +96,32 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
 def measure(task: Task, seeds: int, steps: int) -> Outcome:
     """Trains one network for each seed; prunes its weights by both methods at each sparsity, and retrains."""
     outcome, fractions = Outcome(), {t: layer_sparsities(t) for t in task.rounds}
+    data = functools.partial(batches, task.arrays["x_train"], task.arrays["y_train"])
+    test = task.arrays["x_test"], task.arrays["y_test"]
     progress = Progress(seeds * (1 + len(task.rounds) * len(METHODS)), steps)
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
     model = perceptron(task.widths)
     for seed in range(seeds):
         keras.utils.set_random_seed(seed)
         progress.begin(f"seed {seed}, dense")
-        trained = train(model, perceptron(task.widths).get_weights(), batches(task, steps, (seed, 0)), [watch])
-        outcome.dense.append(error_of(model, task))
+        trained = train(model, perceptron(task.widths).get_weights(), data(steps, (seed, 0)), LEARNING_RATE, [watch])
+        outcome.dense.append(error_of(model, *test))
         for t, method in itertools.product(task.rounds, METHODS):
             progress.begin(f"seed {seed}, {method}, hidden layers at {1 - 0.5**t:.2%}")
             schedule = tf_lap.LookaheadPruningSchedule(fractions[t], decay="one_shot")
             pruning = tf_lap.LAPCallback(schedule, score=method)
-            weights = train(model, trained, batches(task, steps, (seed, 1)), [pruning, watch])
+            weights = train(model, trained, data(steps, (seed, 1)), LEARNING_RATE, [pruning, watch])
             report = pruning.report
-            outcome.retrained.append(Retrained(seed, t, method, report.sparsity, report.kept, error_of(model, task)))
+            outcome.retrained.append(Retrained(seed, t, method, report.sparsity, report.kept, error_of(model, *test)))
             if (seed, t, method) == (0, task.rounds[-1], "lookahead"):
                 outcome.report, outcome.weights = report, weights
     progress.close()
     return outcome
 
 
-def perceptron(widths: Sequence[int]) -> keras.Sequential:
-    """A fresh network with ReLU between its layers, named dense_1, dense_2 and so on.
-
-    Kernels and biases start as the authors' do, by PyTorch's default for linear layers: uniform within
-    1 / sqrt(inputs) on either side of zero.
-    """
-    layers: list[Any] = [keras.Input((widths[0],))]
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
-        bound = inputs**-0.5
-        layers.append(
-            keras.layers.Dense(
-                outputs,
-                activation="relu" if number < len(widths) - 1 else None,
-                kernel_initializer=keras.initializers.RandomUniform(-bound, bound),
-                bias_initializer=keras.initializers.RandomUniform(-bound, bound),
-                name=f"dense_{number}",
-            )
-        )
-    return keras.Sequential(layers)
-
-
 def layer_sparsities(rounds: int) -> dict[str, float]:
     """The fraction of zeros in each layer after some rounds: half of the weights go in each, a quarter in the last."""
-    hidden = {f"dense_{number}": 1 - 0.5**rounds for number in range(1, HIDDEN_LAYERS + 1)}
-    return {**hidden, f"dense_{HIDDEN_LAYERS + 1}": 1 - 0.75**rounds}
-
-
-def batches(task: Task, steps: int, seed: Sequence[int]) -> tf.data.Dataset:
-    """As many batches as steps, the training set shuffled anew each time it is through; the seed settles the order."""
-    x, y = tf.constant(task.arrays["x_train"]), tf.constant(task.arrays["y_train"])
-    generator, wanted = np.random.default_rng(seed), steps * BATCH_SIZE
-    order = np.concatenate([generator.permutation(len(x)) for _ in range(-(-wanted // len(x)))])[:wanted]
-    picks = tf.data.Dataset.from_tensor_slices(order.reshape(steps, BATCH_SIZE))
-    return picks.map(lambda pick: (tf.gather(x, pick), tf.gather(y, pick))).prefetch(8)
-
-
-def train(
-    model: keras.Model, weights: list[np.ndarray], data: tf.data.Dataset, callbacks: Sequence[keras.callbacks.Callback]
-) -> list[np.ndarray]:
-    """Trains the model from these weights on, with a fresh optimizer, and returns the weights it ends with."""
-    model.set_weights(weights)
-    model.compile(
-        optimizer=keras.optimizers.Adam(LEARNING_RATE),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # A few calls for each training at least: TensorFlow warns of a function that it traces nearly every time.
-        steps_per_execution=max(1, min(_STEPS_PER_EXECUTION, len(data) // 4)),
-        # Trainings are many and short: compiling each takes longer than it saves.
-        jit_compile=False,
-    )
-    model.fit(data, shuffle=False, callbacks=list(callbacks), verbose=0)
-    return model.get_weights()
-
-
-def error_of(model: keras.Model, task: Task) -> float:
-    """The fraction of test images that the model gets wrong."""
-    guesses = np.argmax(model(task.arrays["x_test"]), axis=-1)
-    return float(np.mean(guesses != task.arrays["y_test"]))
+    return {path: 1 - (1 - rate) ** rounds for path, rate in perceptron_rates(HIDDEN_LAYERS).items()}
 
 
 def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def digits() -> Task:
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[500:], order[:500]
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    return Task("digits", _standardized(arrays), 300, DIGITS_ROUNDS)
+    return Task("digits", standardized(arrays), 300, DIGITS_ROUNDS)
 
 
 def from_npz(path: Path) -> Task:
@@ -74,26 +75,41 @@ def from_npz(path: Path) -> Task:
         CommandError: no such file, or not of that layout.
     """
     wanted = f"expected the npz layout of keras.datasets.mnist, with the arrays {', '.join(ARRAYS)}"
+    with opened(path, wanted) as archive:
+        missing = [name for name in ARRAYS if name not in archive]
+        if missing:
+            raise CommandError(f"--data {path}: has no {', '.join(missing)}; {wanted}")
+        arrays = {name: archive[name] for name in ARRAYS}
+    for part in ("train", "test"):
+        check_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"], (28, 28))
+    return Task(path.stem, standardized(arrays), 500, MNIST_ROUNDS)
+
+
+@contextlib.contextmanager
+def opened(path: Path, wanted: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """An npz file, open; `wanted` says what it should hold.
+
+    Raises:
+        CommandError: no such file, or it cannot be read, or an array that is asked for is not in it.
+    """
     try:
         with path.open("rb") as file, np.load(file) as archive:
-            missing = [name for name in ARRAYS if name not in archive]
-            if missing:
-                raise CommandError(f"--data {path}: has no {', '.join(missing)}; {wanted}")
-            arrays = {name: archive[name] for name in ARRAYS}
+            yield archive
     except FileNotFoundError as error:
         raise CommandError(f"--data {path}: no such file") from error
+    except KeyError as error:
+        raise CommandError(f"--data {path}: {error.args[0]}; {wanted}") from error
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         # TypeError and AttributeError: an npy file loads as an array, which is no archive.
         raise CommandError(f"--data {path}: cannot be read ({error}); {wanted}") from error
-    for part in ("train", "test"):
-        _check_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"])
-    return Task(path.stem, _standardized(arrays), 500, MNIST_ROUNDS)
 
 
-def _check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
-    if x.ndim != 3 or x.shape[1:] != (28, 28) or x.dtype.kind not in "uif" or not len(x):
+def check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray, image: tuple[int, ...]) -> None:
+    """Raises CommandError unless `x` holds finite images of a shape, and `y` a class for each of them."""
+    if x.ndim != 1 + len(image) or x.shape[1:] != image or x.dtype.kind not in "uif" or not len(x):
         raise CommandError(
-            f"--data {path}: x_{part} has shape {x.shape} and dtype {x.dtype}; expected numbers, (images, 28, 28)"
+            f"--data {path}: x_{part} has shape {x.shape} and dtype {x.dtype}; expected numbers, "
+            f"(images, {', '.join(map(str, image))})"
         )
     if not np.isfinite(x).all():
         raise CommandError(f"--data {path}: x_{part} holds NaN or infinity")
@@ -108,7 +124,7 @@ def _check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
         )
 
 
-def _standardized(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def standardized(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Images as rows of pixels, over one mean and one standard deviation, those of the training images."""
     labels = {name: array.astype(np.int32) for name, array in arrays.items() if name.startswith("y")}
     pixels = {name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float32) for name in ("x_train", "x_test")}

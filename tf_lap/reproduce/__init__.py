@@ -1,0 +1,66 @@
+"""The experiments of Park et al. (ICLR 2020): train, prune by each method, retrain, and compare.
+
+Each finished training is on disk; who stops the command goes on where it was by giving it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tf_lap.reproduce import experiments
+from tf_lap.reproduce.runner import METHODS, Runner
+from tf_lap.tasks import CommandError, check_writable, require
+
+
+def reproduce(
+    name: str,
+    *,
+    network: str,
+    width: float,
+    data: Path | None,
+    output: Path | None,
+    seeds: Sequence[int],
+    rounds: Sequence[int] | None,
+    methods: Sequence[str],
+    steps: int | None,
+) -> None:
+    """Runs an experiment, prints its table and writes results and chart: what `tf-lap reproduce` does.
+
+    Args:
+        name: "mnist" or "cifar10".
+        network: cifar10's network.
+        width: scales its channels.
+        data: an npz file, or None to download.
+        output: the folder, or None for one named after the experiment.
+        seeds: one network for each.
+        rounds: how far to prune, or None for the default of the experiment.
+        methods: scores by name, "forward", "backward".
+        steps: training steps before pruning, or None for the paper's.
+
+    Raises:
+        CommandError: a method that is not known, or whatever is wrong with the data or the folder.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        raise CommandError(f"--methods {' '.join(unknown)}: not known; use some of {', '.join(METHODS)}")
+    require("matplotlib")
+    label = name if name == "mnist" else f"{name}_{network}"
+    folder = Path(f"lap_reproduce_{label}") if output is None else output
+    check_writable(folder)
+    made = experiments.mnist(data) if name == "mnist" else experiments.cifar10(data, network, width)
+    made = made if steps is None else made.shortened(steps)
+    chosen = experiments.ROUNDS[name] if rounds is None else tuple(rounds)
+    command = ["tf-lap reproduce", name]
+    if name != "mnist":
+        command += [f"--network {network}", f"--width {width:g}"]
+    if data is not None:
+        command.append(f"--data {data.name}")
+    for option, values in (("seeds", seeds), ("rounds", chosen), ("methods", methods)):
+        command.append(f"--{option} {' '.join(map(str, values))}")
+    if steps is not None:
+        command.append(f"--steps {steps}")
+    runner = Runner(made, folder, " ".join(command))
+    print(f"{made.name}; {made.steps[0]:,} steps before pruning and {made.steps[1]:,} after it; in {folder}")
+    results = runner.run(seeds, chosen, methods)
+    print(f"\n{runner.show(results)}\n\nresults  {folder / 'results.json'}\nchart    {folder / 'errors.png'}")

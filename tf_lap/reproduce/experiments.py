@@ -1,0 +1,159 @@
+"""The paper's experiments: a network, its data, and the settings of the authors' code."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_lap.reproduce import networks
+from tf_lap.reproduce.training import Prepare
+from tf_lap.tasks import CommandError, check_part, from_npz, opened, standardized
+
+HIDDEN = (500,) * 4
+ROUNDS = {"mnist": tuple(range(4, 11)), "cifar10": tuple(range(10, 25, 2))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What to train, and how.
+
+    Attributes:
+        name: the data's name and the network's.
+        arrays: `x_train`, `y_train`, `x_test`, `y_test`; the test images as the network takes them.
+        build: makes a fresh network.
+        rates: the fraction of its weights that each layer loses in a round; layers that it does not name stay whole.
+        learning_rate: Adam's.
+        steps: of training before pruning, and after it.
+        prepare: what is done to each batch of training images.
+        settings: what else tells the experiment from others.
+    """
+
+    name: str
+    arrays: Mapping[str, np.ndarray]
+    build: Callable[[], keras.Model]
+    rates: networks.Rates
+    learning_rate: float
+    steps: tuple[int, int]
+    prepare: Prepare | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def shortened(self, steps: int) -> Experiment:
+        """With so many steps before pruning, and after it in proportion."""
+        before, after = self.steps
+        return dataclasses.replace(self, steps=(steps, max(1, round(steps * after / before))))
+
+    def sparsities(self, rounds: int) -> dict[str, float]:
+        """The fraction of zeros in each layer after some rounds."""
+        return {path: 1 - (1 - rate) ** rounds for path, rate in self.rates.items()}
+
+
+def mnist(data: Path | None) -> Experiment:
+    """The fully connected network: 784-500-500-500-500-10, Adam 0.0012, 50,000 steps before and after.
+
+    Args:
+        data: an npz file in the layout of `keras.datasets.mnist`; downloaded where it is None.
+
+    Raises:
+        CommandError: the file cannot be read, or is not of that layout.
+    """
+    arrays = standardized(_downloaded(keras.datasets.mnist)) if data is None else from_npz(data).arrays
+    widths = (arrays["x_train"].shape[1], *HIDDEN, networks.CLASSES)
+    return Experiment(
+        f"mnist perceptron {'-'.join(map(str, widths))}",
+        arrays,
+        functools.partial(networks.perceptron, widths),
+        networks.perceptron_rates(len(HIDDEN)),
+        0.0012,
+        (50_000, 50_000),
+    )
+
+
+_NETWORKS: dict[str, tuple[Callable[[float], keras.Model], networks.Rates, tuple[int, int]]] = {
+    "conv6": (networks.conv6, networks.conv6_rates(), (30_000, 20_000)),
+    "vgg11": (functools.partial(networks.vgg, "vgg11"), networks.vgg_rates("vgg11"), (35_000, 25_000)),
+    "vgg16": (functools.partial(networks.vgg, "vgg16"), networks.vgg_rates("vgg16"), (50_000, 35_000)),
+    "vgg19": (functools.partial(networks.vgg, "vgg19"), networks.vgg_rates("vgg19"), (60_000, 40_000)),
+    "resnet18": (networks.resnet18, networks.resnet18_rates(), (35_000, 25_000)),
+}
+# The authors' constants for CIFAR-10.
+_MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
+
+
+def cifar10(data: Path | None, network: str, width: float) -> Experiment:
+    """A convolutional network: Adam 0.0003, crops of padded images and flips.
+
+    Args:
+        data: an npz file with the arrays of `keras.datasets.cifar10`, images as numbers or as JPEG (`jpeg_train` and
+            `offsets_train`, and the same of test); downloaded where it is None.
+        network: "conv6", "vgg11", "vgg16", "vgg19" or "resnet18".
+        width: scales its channels.
+
+    Raises:
+        CommandError: the file cannot be read, or is not of that layout.
+    """
+    arrays = dict(_downloaded(keras.datasets.cifar10) if data is None else _cifar10_from(data))
+    build, rates, steps = _NETWORKS[network]
+    arrays["x_test"] = _normalized(arrays["x_test"]).numpy()
+    return Experiment(
+        f"cifar10 {network}" + (f" width {width:g}" if width != 1 else ""),
+        arrays,
+        functools.partial(build, width),
+        rates,
+        0.0003,
+        steps,
+        _augmented,
+        {"network": network, "width": width},
+    )
+
+
+def _downloaded(dataset: Any) -> dict[str, np.ndarray]:
+    try:
+        (x, y), (x_test, y_test) = dataset.load_data()
+    except Exception as error:  # whatever the download raises; the remedy is the same
+        raise CommandError(f"the data cannot be downloaded ({error}): pass --data FILE") from error
+    return {"x_train": x, "y_train": y.ravel().astype(np.int32), "x_test": x_test, "y_test": y_test.ravel()}
+
+
+def _cifar10_from(path: Path) -> dict[str, np.ndarray]:
+    wanted = "expected x_train, y_train, x_test and y_test as keras.datasets.cifar10 has them, or jpeg_ and offsets_"
+    with opened(path, wanted) as archive:
+        found: dict[str, np.ndarray] = {}
+        for part in ("train", "test"):
+            if f"jpeg_{part}" in archive:
+                found[f"x_{part}"] = _decoded(archive[f"jpeg_{part}"], archive[f"offsets_{part}"])
+            else:
+                found[f"x_{part}"] = archive[f"x_{part}"]
+            found[f"y_{part}"] = np.ravel(archive[f"y_{part}"]).astype(np.int32)
+            check_part(path, part, found[f"x_{part}"], found[f"y_{part}"], (32, 32, 3))
+    return found
+
+
+def _decoded(jpeg: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    stream = jpeg.tobytes()
+    spans = itertools.pairwise(offsets)
+    return np.stack([tf.io.decode_jpeg(stream[start:end]).numpy() for start, end in spans])
+
+
+def _normalized(images: Any) -> tf.Tensor:
+    return (tf.cast(images, tf.float32) / 255.0 - _MEAN) / _DEVIATION
+
+
+def _augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image padded by four pixels, cropped to its size somewhere, and flipped or not."""
+    count, side = tf.shape(images)[0], images.shape[1]
+    padded = _normalized(tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]]))
+    corner = tf.random.stateless_uniform([count, 2], seed, 0, 9, tf.int32)
+    rows = corner[:, :1] + tf.range(side)
+    columns = corner[:, 1:] + tf.range(side)
+    flip = tf.random.stateless_uniform([count, 1], seed + 1) < 0.5
+    columns = tf.where(flip, tf.reverse(columns, [1]), columns)
+    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)

@@ -1,0 +1,185 @@
+"""Runs an experiment cell by cell, each finished one on disk, and gathers all that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tf_lap
+from tf_lap.charts import Progress, error_chart, table
+from tf_lap.reproduce.experiments import Experiment
+from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
+from tf_lap.scores import NAMED
+from tf_lap.tasks import CommandError
+
+ORDERS = ("forward", "backward")
+METHODS = (*NAMED, *ORDERS)
+"""Scores by name, and lookahead in an order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Runs one experiment in one folder.
+
+    Args:
+        experiment: what to run.
+        output: the folder: `cells/` holds a file for each training, `results.json` and `errors.png` what they say.
+        command: the command that asked for it, without the machine's paths.
+
+    Raises:
+        CommandError: the folder holds another experiment.
+    """
+
+    experiment: Experiment
+    output: Path
+    command: str
+
+    def __post_init__(self) -> None:
+        self._cells.mkdir(parents=True, exist_ok=True)
+        path, wanted = self.output / "settings.json", self._settings()
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found != wanted:
+                raise CommandError(
+                    f"--output {self.output}: holds results of {found['experiment']} with other settings ({found}; "
+                    f"these would be {wanted}): use another folder"
+                )
+        else:
+            _write(path, wanted)
+
+    @property
+    def _cells(self) -> Path:
+        return self.output / "cells"
+
+    def _settings(self) -> dict[str, Any]:
+        experiment = self.experiment
+        settings = {
+            "experiment": experiment.name,
+            "train": len(experiment.arrays["y_train"]),
+            "test": len(experiment.arrays["y_test"]),
+            "steps_before_pruning": experiment.steps[0],
+            "steps_after_pruning": experiment.steps[1],
+            "batch_size": BATCH_SIZE,
+            "optimizer": "Adam",
+            "learning_rate": experiment.learning_rate,
+            "rates": dict(experiment.rates),
+        }
+        return settings | dict(experiment.settings)
+
+    def run(self, seeds: Sequence[int], rounds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
+        """Trains what is not on disk yet, and returns everything that is, as `results.json` holds it."""
+        cells = [cell for cell in itertools.product(seeds, rounds, methods) if not self._path(*cell).exists()]
+        dense = [seed for seed in seeds if not self._path(seed).exists() or not self._weights(seed).exists()]
+        dense = [seed for seed in dense if not self._path(seed).exists() or any(cell[0] == seed for cell in cells)]
+        progress = Progress(len(dense) + len(cells), self.experiment.steps[1])
+        watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
+        if dense or cells:
+            model = self.experiment.build()
+        for seed in seeds:
+            if seed in dense:
+                progress.begin(f"seed {seed}, dense")
+                self._train(model, seed, watch)
+            for _, t, method in (cell for cell in cells if cell[0] == seed):
+                progress.begin(f"seed {seed}, {method}, t = {t}")
+                self._retrain(model, seed, t, method, watch)
+                self.gather()
+        progress.close()
+        return self.gather()
+
+    def gather(self) -> dict[str, Any]:
+        """Writes everything that is on disk into `results.json`."""
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in self._cells.glob("*.json")]
+        found.sort(key=lambda cell: (cell.get("rounds", 0), cell.get("method", ""), cell["seed"]))
+        results = {
+            **self._settings(),
+            "commands": sorted({cell["command"] for cell in found}),
+            "dense": [_without(cell, "command") for cell in found if "method" not in cell],
+            "retrained": [_without(cell, "command") for cell in found if "method" in cell],
+        }
+        _write(self.output / "results.json", results)
+        return results
+
+    def show(self, results: Mapping[str, Any]) -> str:
+        """A table of the results; draws the chart too."""
+        dense = [cell["error"] for cell in results["dense"]]
+        curves: dict[str, dict[float, list[float]]] = {}
+        for cell in results["retrained"]:
+            curves.setdefault(cell["method"], {}).setdefault(cell["sparsity"], []).append(cell["error"])
+        error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
+        return table(dense, curves)
+
+    def _train(self, model: keras.Model, seed: int, watch: keras.callbacks.Callback) -> None:
+        begun = time.monotonic()
+        keras.utils.set_random_seed(seed)
+        weights = train(
+            model,
+            self.experiment.build().get_weights(),
+            self._data((seed, 0), 0),
+            self.experiment.learning_rate,
+            [watch],
+        )
+        beside = self._weights(seed).with_suffix(".part.npz")
+        np.savez(beside, *weights)
+        os.replace(beside, self._weights(seed))
+        self._finish(self._path(seed), {"seed": seed, "error": self._error(model)}, begun)
+
+    def _retrain(self, model: keras.Model, seed: int, t: int, method: str, watch: keras.callbacks.Callback) -> None:
+        begun = time.monotonic()
+        with np.load(self._weights(seed)) as archive:
+            trained = [archive[name] for name in archive.files]
+        schedule = tf_lap.LookaheadPruningSchedule(self.experiment.sparsities(t), decay="one_shot")
+        pruning = tf_lap.LAPCallback(schedule, **_choice(method, seed))
+        train(model, trained, self._data((seed, 1), 1), self.experiment.learning_rate, [pruning, watch])
+        report = pruning.report
+        cell = {"seed": seed, "rounds": t, "method": method, "sparsity": report.sparsity}
+        cell |= {"kept": report.kept, "weights": report.weights, "error": self._error(model)}
+        self._finish(self._path(seed, t, method), cell, begun)
+
+    def _finish(self, path: Path, cell: dict[str, Any], begun: float) -> None:
+        versions = {"tf_lap": tf_lap.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
+        versions["python"] = platform.python_version()
+        seconds = round(time.monotonic() - begun, 1)
+        _write(path, {**cell, "seconds": seconds, "versions": versions, "command": self.command})
+
+    def _data(self, seed: tuple[int, int], part: int) -> tf.data.Dataset:
+        arrays = self.experiment.arrays
+        return batches(arrays["x_train"], arrays["y_train"], self.experiment.steps[part], seed, self.experiment.prepare)
+
+    def _error(self, model: keras.Model) -> float:
+        return error_of(model, self.experiment.arrays["x_test"], self.experiment.arrays["y_test"])
+
+    def _path(self, seed: int, rounds: int | None = None, method: str | None = None) -> Path:
+        what = "dense" if rounds is None else f"t{rounds}_{method}"
+        return self._cells / f"seed{seed}_{what}.json"
+
+    def _weights(self, seed: int) -> Path:
+        return self._cells / f"seed{seed}_dense.npz"
+
+
+def _choice(method: str, seed: int) -> dict[str, Any]:
+    """The arguments of a callback that a method's name stands for."""
+    if method in ORDERS:
+        return {"score": "lookahead", "order": method}
+    return {"score": tf_lap.scores.Random(seed) if method == "random" else method}
+
+
+def _without(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in cell.items() if name not in names}
+
+
+def _write(path: Path, content: Any) -> None:
+    """In one step, so that a stopped command leaves no half of a file."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
