@@ -30,7 +30,8 @@ def as_rows(kernel, swapped):
 def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     weights = np.ones_like(scores) if weights is None else weights
     live = np.ones(scores.shape, bool) if live is None else live
-    ranked = pattern.rank(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout)
+    more = tf.constant(keep > pattern.least(layout))
+    ranked = pattern.rank(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout, more)
     (chosen,), _ = keep_largest(*([each] for each in ranked), tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
 
@@ -95,7 +96,7 @@ def groups_of(scores, swapped, m):
 
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 20)])
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 20), (2, 5000)])
 def test_n_of_every_m_inputs_stay(shape, swapped, n, m):
     scores = np.random.default_rng(0).integers(1, 5, shape).astype(np.float32)  # ties among them
     layout, pattern = Layout(shape, swapped), NOfM(n, m)
@@ -142,8 +143,34 @@ def test_groups_that_are_sparser_already_stay_so():
     sparse = np.ones((8, 3), bool)
     sparse[1:4, 0] = False
     pruner.restore({"dense_0": sparse})
+    pruner.update(0.25)
+    assert np.count_nonzero(pruner.masks["dense_0"]) == 18
     pruner.update(0.5)
     assert [np.count_nonzero(pruner.masks["dense_0"][:, k]) for k in range(3)] == [3, 4, 4]
+
+
+def test_infinite_scores_of_ones_own_do_not_break_groups():
+    scores = np.array([[np.inf, 0.1], [np.inf, 0.1], [np.inf, 1], [0.1, 1]], np.float32)
+    mask = mask_of(NOfM(2, 4), scores, Layout((4, 2)), 4)
+    np.testing.assert_array_equal(mask, [[True, False], [True, False], [False, True], [False, True]])
+
+
+def test_pooled_blocks_are_ranked_by_their_norms_and_no_kernel_loses_all():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(5, name="b")(layers.Dense(8, name="a")(inputs)))
+    for name, scale in (("a", 1.0), ("b", 1e-4)):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(scale * rng.standard_normal(kernel.shape))
+    # The largest weight of a kernel is not in its largest block.
+    model.get_layer("a").kernel.assign(np.tile([[1.0], [0.01], [0.01], [0.01], [0.9], [0.9], [0.9], [0.9]], (1, 8)))
+    pruner = tf_lap.Pruner(model, score="magnitude", allocation="global", pattern="block:1x4")
+    pruner.update(0.6)
+    assert not pruner.masks["a"][:4].numpy().any()
+    assert pruner.masks["a"][4:].numpy().any()
+    assert pruner.masks["b"].numpy().any()
+    counts = [np.count_nonzero(mask) for mask in pruner.masks.values()]
+    assert sum(counts) == 4 * round(26 * 0.4)
 
 
 @pytest.mark.parametrize("pattern", ["block:1x4", "2:4", "block:2x2"])
@@ -215,7 +242,7 @@ def test_under_xla_patterns_choose_the_same():
         ranked = Ranked(scores, scores, tf.ones_like(scores, tf.bool))
 
         def rank(pattern=pattern, ranked=ranked):
-            units = pattern.rank(ranked, layout)
+            units = pattern.rank(ranked, layout, tf.constant(True))
             return (*units, pattern.expand(units.scores > 0.5, ranked.live, layout))
 
         for one, other in zip(tf.function(rank, jit_compile=True)(), rank(), strict=True):
@@ -258,6 +285,7 @@ def test_names_stand_for_objects_and_round_trip():
         ("block:1x1", ValueError, "use pattern='unstructured'"),
         ("block", ValueError, "'block:RxC' such as"),
         ("blocks:1x4", ValueError, "is not known"),
+        (object(), TypeError, "it has no sparsity, units"),
         (4, TypeError, "pattern=4 cannot be used"),
         (NOfM, TypeError, "it is a class"),
     ],

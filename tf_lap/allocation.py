@@ -72,14 +72,18 @@ class Global(Configurable):
         return [max(len(sizes), keep_count(sum(sizes), sparsities[0]))]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
-        """Scores over their norm; the largest live one is infinite, so that no kernel loses all its weights."""
+        """Scores over their norm."""
         # Over the largest first: the fourth power of a small score would leave float32's range.
         largest = tf.reduce_max(scores)
         unit = tf.math.divide_no_nan(scores, largest)
-        ranked = tf.math.divide_no_nan(unit, tf.norm(unit, ord=norm_order))
-        first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]), output_type=tf.int32)
-        best = tf.reshape(tf.range(tf.size(scores)) == first, tf.shape(scores))
-        return tf.where(best, float("inf"), ranked)
+        return tf.math.divide_no_nan(unit, tf.norm(unit, ord=norm_order))
+
+
+def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """Scores of one kernel with infinity for the largest live one: ranked with others, no kernel then loses all."""
+    first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]), output_type=tf.int32)
+    best = tf.reshape(tf.range(tf.size(scores)) == first, tf.shape(scores))
+    return tf.where(best & live, float("inf"), scores)
 
 
 NAMED: dict[str, type] = {"uniform": Uniform, "global": Global}

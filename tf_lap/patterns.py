@@ -48,8 +48,8 @@ class Pattern(Protocol):
         """The fewest of them that stay."""
         ...
 
-    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
-        """What is ranked in place of a kernel's weights."""
+    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+        """What is ranked in place of a kernel's weights; `more`, a bool, says that more than the least will stay."""
         ...
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -71,7 +71,7 @@ class Unstructured(Configurable):
         """One."""
         return 1
 
-    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The weights as they are."""
         return weights
 
@@ -122,7 +122,7 @@ class Blocks(Configurable):
         """One."""
         return 1
 
-    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
+    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The blocks, in the order of the kernel."""
         split, within = self._split(weights.live, layout)
         return Ranked(
@@ -207,23 +207,23 @@ class NOfM(Configurable):
         whole, rest = divmod(inputs, self.m)
         return (whole * self.n + min(rest, self.n)) * (layout.size // inputs)
 
-    def rank(self, weights: Ranked, layout: Layout) -> Ranked:
-        """The weights, the n highest of each group above all others."""
-        # Those pruned already count as the lowest of their group, and take their place among the n where there are no
-        # others, so that no group gets a weight more than n.
+    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+        """The weights, the n highest of each group above all others, which stay only where there are more."""
         order = keys(tf.bitcast(weights.scores, tf.int32), weights.magnitudes, weights.live)
         axis = len(layout.shape) + layout.input_axis
-        padded = _padded(order, axis, self.m, -1)
-        shape = (*padded.shape[:axis], padded.shape[axis] // self.m, self.m, *padded.shape[axis + 1 :])
+        members = min(self.m, layout.shape[axis])
+        padded = _padded(order, axis, members, -1)
+        shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : layout.shape[-2], : layout.shape[-1]]
-        return Ranked(
-            tf.where(best, float("inf"), weights.scores), weights.magnitudes, tf.cast(weights.live, tf.bool) | best
-        )
+        best = best[..., : layout.shape[-2], : layout.shape[-1]] & tf.cast(weights.live, tf.bool)
+        live = tf.cast(weights.live, tf.bool) & (best | more)
+        # Others below infinity, so that none is as high.
+        scores = tf.where(best, float("inf"), tf.minimum(weights.scores, weights.scores.dtype.max))
+        return Ranked(tf.where(live, scores, 0.0), weights.magnitudes, live)
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
-        """The mask, without those pruned already that took a place."""
-        return kept & live
+        """The mask as it is."""
+        return kept
 
 
 NAMED: dict[str, type] = {"unstructured": Unstructured}
@@ -248,7 +248,7 @@ def get(pattern: Any) -> Pattern:
             "'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs go whole), or an object of "
             "tf_lap.patterns"
         )
-    return choose("pattern", pattern, NAMED, ("units", "least", "rank", "expand"))
+    return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "rank", "expand"))
 
 
 def _check_whole(what: str, value: Any) -> None:
@@ -272,10 +272,8 @@ def _highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
     """Which are the n highest along an axis; of equal ones the first."""
     m = order.shape[axis]
     if m > _BY_PAIRS:  # comparisons grow with the square
-        last = tf.experimental.numpy.moveaxis(order, axis, -1)
-        places = tf.math.top_k(last, n).indices
-        found = tf.reduce_any(places[..., tf.newaxis] == tf.range(m), axis=-2)
-        return tf.experimental.numpy.moveaxis(found, -1, axis)
+        ranks = tf.argsort(tf.argsort(order, axis, "DESCENDING", stable=True), axis, stable=True)
+        return ranks < n
     each = tf.unstack(order, axis=axis)
     above = [tf.zeros_like(one) for one in each]
     for first, second in itertools.combinations(range(m), 2):

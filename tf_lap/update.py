@@ -14,7 +14,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.allocation import Allocation
+from tf_lap.allocation import Allocation, best_first
 from tf_lap.energy import Energies, Norms, kernel_norms, sweep
 from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
@@ -137,15 +137,22 @@ class Updater:
         groups: Sequence[Sequence[int]] | None = None,
     ) -> tf.Tensor:
         """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
+        groups = groups or [[i] for i in range(len(targets))]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
-        ranked = [self._ranked(*each, energies) for each in zip(targets, live, strict=True)]
+        ranked: list[Ranked] = []
+        for g, group in enumerate(groups):
+            layouts = [self.recipe.kernels[self.targets[targets[i]]].layout for i in group]
+            more = keep[g] > sum(map(self.pattern.least, layouts))
+            ranked += [self._ranked(targets[i], live[i], energies, more) for i in group]
         chosen, _ = keep_largest(*zip(*ranked, strict=True), keep, groups)
         return tf.stack([self._apply(*each) for each in zip(targets, chosen, live, strict=True)])
 
-    def _ranked(self, target: int, live: tf.Tensor, energies: Energies) -> Ranked:
+    def _ranked(self, target: int, live: tf.Tensor, energies: Energies, more: tf.Tensor) -> Ranked:
         kernel = self.recipe.kernels[self.targets[target]]
         weights = compat.value(kernel.variable)
-        return self.pattern.rank(Ranked(self._scores(target, weights, live, energies), weights, live), kernel.layout)
+        scores = self._scores(target, weights, live, energies)
+        ranked = self.pattern.rank(Ranked(scores, weights, live), kernel.layout, more)
+        return ranked._replace(scores=best_first(ranked.scores, ranked.live)) if self.allocation.pooled else ranked
 
     def _scores(self, target: int, weights: tf.Tensor, live: tf.Tensor, energies: Energies) -> tf.Tensor:
         number = self.targets[target]
