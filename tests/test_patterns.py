@@ -10,7 +10,7 @@ from chains import chain, kernels
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from perceptrons import compiled, fit, network, polynomial
+from perceptrons import Interrupt, compiled, fit, network, polynomial
 
 import tf_lap
 from tf_lap import patterns
@@ -264,6 +264,35 @@ def test_a_fit_ends_in_the_pattern(pattern, sparsity):
         else:
             rows = as_rows(mask.numpy(), False)[0]
             assert np.count_nonzero(rows[:, ::4]) == round(made.units(layout) * (1 - sparsity))
+
+
+def test_a_schedule_of_ones_own_that_ends_before_the_pattern_is_told():
+    callback = tf_lap.LAPCallback(lambda step: (True, min(0.3, step / 10)), pattern="2:4")
+    with pytest.warns(UserWarning, match=r"sparsity 0.3\d*, before the masks have the pattern 2:4: .* end at 0.5"):
+        fit(compiled(network()), [callback])
+
+
+@pytest.mark.parametrize(("pattern", "sparsity"), [("2:4", 0.5), ("block:1x4", 0.8)])
+def test_a_crashed_training_goes_on_with_the_same_pattern(tmp_path, pattern, sparsity):
+    def callbacks():
+        keep = keras.callbacks.BackupAndRestore(tmp_path / "weights", delete_checkpoint=False)
+        schedule = polynomial(sparsity, end_step=12, frequency=1)
+        return [keep, tf_lap.LAPCallback(schedule, pattern=pattern, backup_dir=tmp_path / "masks")]
+
+    before = compiled(network())
+    with pytest.raises(KeyboardInterrupt):
+        fit(before, [*callbacks(), Interrupt(9)])
+    after, resumed = compiled(network()), callbacks()
+    fit(after, resumed)
+    made = patterns.get(pattern)
+    for path, mask in resumed[1].pruner.masks.items():
+        weights, layout = after.get_layer(path).kernel.numpy(), Layout(tuple(mask.shape))
+        np.testing.assert_array_equal(weights != 0, mask)
+        if pattern == "2:4":
+            assert all(sum(as_rows(mask.numpy(), False)[p] for p in g) == 2 for g in groups_of(weights, False, 4))
+        else:
+            norms = blocks_of(mask.numpy(), False, 1, 4)
+            assert np.count_nonzero(list(norms.values())) == round(made.units(layout) * (1 - sparsity))
 
 
 def test_names_stand_for_objects_and_round_trip():

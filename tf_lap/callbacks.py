@@ -197,6 +197,12 @@ class LAPCallback(compat.Callback):
         disclaim(self)
         self._started = False
         self._warn_if_short_of(self.step, "ended")
+        if not self._warned and not pruner.patterned:
+            warnings.warn(
+                f"this training ended at sparsity {pruner.sparsity:.4g}, before the masks have the pattern "
+                f"{pruner.pattern}: let the schedule end at {pruner.pattern.sparsity:.6g}",
+                stacklevel=3,
+            )
         if self._writer is not None:
             self._writer.close()
             self._writer = None

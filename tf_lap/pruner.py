@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
 from tf_lap.arguments import check_choices, check_final, fitting, given_neighbors, not_finite, skipped_kernels
 from tf_lap.enforce import Enforcement
@@ -17,7 +16,7 @@ from tf_lap.graph import resolve
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.patterns import Pattern
-from tf_lap.report import LayerReport, PruningReport
+from tf_lap.report import PruningReport, report_of
 from tf_lap.scores import Score
 from tf_lap.update import AROUND, Traced, Updater
 
@@ -112,6 +111,16 @@ class Pruner:
         counted = [i for i, path in enumerate(self._paths) if not self._named or path in self._named]
         return 1.0 - sum(self._kept[i] for i in counted) / sum(self._sizes[i] for i in counted)
 
+    @property
+    def patterned(self) -> bool:
+        """Whether the masks that were chosen have the pattern by now: one that grows has it at its end."""
+        if self.pattern.sparsity is None:
+            return True
+        layouts = [self._recipe.kernels[target].layout for target in self._targets]
+        chosen = [path in self._named for path in self._paths]
+        least = [self.pattern.least(layout) for layout in layouts]
+        return all(n <= m for n, m, named in zip(self._kept, least, chosen, strict=True) if named)
+
     def check(self, sparsity: Any = 0.0) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
 
@@ -200,31 +209,7 @@ class Pruner:
         unnamed = [path for path in self._paths if self._named and path not in self._named]
         skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
         census = dict(zip(self._paths, self._enforcement.census(), strict=True))
-        layers = []
-        for kernel in self._recipe.kernels:
-            size, around = kernel.layout.size, self._neighbors[kernel.path]
-            revived, zero = census.get(kernel.path, (0, 0))
-            layers.append(
-                LayerReport(
-                    path=kernel.path,
-                    layer_class=type(kernel.layer).__name__,
-                    shape=kernel.layout.shape,
-                    weights=size,
-                    kept=kept.get(kernel.path, size),
-                    previous=around.previous,
-                    following=around.following,
-                    boundaries=around.boundaries,
-                    skipped=skipped.get(kernel.path),
-                    revived=revived,
-                    zero=zero,
-                )
-            )
-        for path, other in self._recipe.others.items():
-            for matrix in other.matrices:
-                size, shape = int(np.prod(matrix.shape)), tuple(matrix.shape)
-                name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
-                layers.append(LayerReport(name, other.layer_class, shape, size, size, skipped=other.reason))
-        return PruningReport(tuple(layers))
+        return report_of(self._recipe, self._neighbors, kept, skipped, census)
 
     def restore(self, masks: Mapping[str, np.ndarray]) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_lap import compat
+from tf_lap.graph import Recipe
+from tf_lap.neighborhood import Neighbors
 from tf_lap.tabular import table
 
 _NUMBERS = (3, 4, 5)
@@ -113,6 +117,49 @@ class PruningReport:
         notes += [f"boundary: {reason}" for reason in ends]
         *lines, total = table(rows, right=_NUMBERS)
         return "\n".join([*lines, lines[1], total, *notes])
+
+
+def report_of(
+    recipe: Recipe,
+    neighbors: Mapping[str, Neighbors],
+    kept: Mapping[str, int],
+    skipped: Mapping[str, str],
+    census: Mapping[str, tuple[int, int]],
+) -> PruningReport:
+    """The report of what was done to a resolved model; all mappings are by layer path.
+
+    Args:
+        recipe: the resolved model.
+        neighbors: who feeds and who reads each kernel.
+        kept: how many weights a pruned kernel keeps.
+        skipped: why others were not pruned.
+        census: how many pruned weights of a kernel are not zero, and how many kept ones are.
+    """
+    layers = []
+    for kernel in recipe.kernels:
+        size, around = kernel.layout.size, neighbors[kernel.path]
+        revived, zero = census.get(kernel.path, (0, 0))
+        layers.append(
+            LayerReport(
+                path=kernel.path,
+                layer_class=type(kernel.layer).__name__,
+                shape=kernel.layout.shape,
+                weights=size,
+                kept=kept.get(kernel.path, size),
+                previous=around.previous,
+                following=around.following,
+                boundaries=around.boundaries,
+                skipped=skipped.get(kernel.path),
+                revived=revived,
+                zero=zero,
+            )
+        )
+    for path, other in recipe.others.items():
+        for matrix in other.matrices:
+            size, shape = math.prod(matrix.shape), tuple(matrix.shape)
+            name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
+            layers.append(LayerReport(name, other.layer_class, shape, size, size, skipped=other.reason))
+    return PruningReport(tuple(layers))
 
 
 def _names(paths: Sequence[str]) -> str:
