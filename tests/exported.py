@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import tf_lap
+
 try:
     from ai_edge_litert.interpreter import Interpreter as LiteRT
 except ImportError:
@@ -58,3 +60,11 @@ def answers(file, x, interpreter):
 
 def without_litert(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+
+
+def export(model, path, **arguments):
+    return tf_lap.export_tflite(model, path, representative_dataset=inputs_of(model), **arguments)
+
+
+def folder(path):
+    return sorted(entry.name for entry in path.iterdir())

@@ -115,3 +115,10 @@ def test_the_readmes_figures_of_files_are_those_of_the_committed_run():
         latency, size, packed = (ratios[f"{name}, {what}"] for what in ("latency", "bytes", "gzipped bytes"))
         spread = f"{latency['median']:.2f} ({latency['least']:.2f} to {latency['most']:.2f})"
         assert f"| {name} | {size['median']:.3f} | {packed['median']:.3f} | {spread} |" in readme
+
+
+def test_the_committed_run_reaches_what_blocks_are_for():
+    ratios = json.loads((ROOT / "benchmarks" / "results" / "tflite.json").read_text(encoding="utf-8"))["ratios"]
+    assert ratios["block:1x4 at 90%, latency"]["median"] <= 0.5
+    assert ratios["block:1x4 at 90%, bytes"]["median"] <= 0.15
+    assert ratios["unstructured at 90%, bytes"]["median"] <= 0.17

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -43,7 +44,15 @@ def test_tfmot_migration_runs_both_ways(tmp_path):
 def test_export_tflite_prints_every_quantization(tmp_path):
     pytest.importorskip("sklearn", reason="the example trains on scikit-learn's digits")
     pytest.importorskip("ai_edge_litert", reason="the example measures accuracy with LiteRT")
-    command = [sys.executable, str(EXAMPLES / "export_tflite.py"), "--epochs=3", "--width=64", "--output=files"]
+    dense = keras.layers.Dense
+    keras.Sequential([keras.Input((64,)), dense(64, activation="relu"), dense(10)]).save(tmp_path / "model.keras")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "export_tflite.py"),
+        "--epochs=6",
+        "--output=files",
+        "--model=model.keras",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()[1:9]}
@@ -52,7 +61,7 @@ def test_export_tflite_prints_every_quantization(tmp_path):
     for name, (size, _, milliseconds, accuracy) in rows.items():
         assert int(size.replace(",", "")) == (tmp_path / "files" / name).stat().st_size
         assert float(milliseconds) > 0
-        assert float(accuracy.rstrip("%")) > 50
+        assert float(accuracy.rstrip("%")) > 50 or name.startswith("dense")  # which was not trained here
     last = run.stdout.splitlines()[9:]
     assert [line.partition(":")[0] for line in last] == list(rows)
     assert "times smaller on disk" in last[list(rows).index("sparse_float32.tflite")]

@@ -22,7 +22,7 @@ def test_values_are_the_kernels_whatever_the_encoding(tmp_path, make, pattern, s
         if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)) and "conv" not in layer.name:
             kernel = np.moveaxis(layer.kernel.numpy(), -1, 0)
             assert any(w.values.shape == kernel.shape and np.array_equal(w.values, kernel) for w in found), layer.name
-    sparse = [weight for weight in found if weight.encoding != "dense"]
+    sparse = [weight for weight in found if weight.block]
     assert len(sparse) == (3 if sparsity else 0)
     for weight in sparse:
         # Of blocks only fully connected layers make use.

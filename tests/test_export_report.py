@@ -1,10 +1,12 @@
 import dataclasses
+import gzip
 import json
 
 import pytest
 from exported import convolutions, perceptron
 
 import tf_lap
+from tf_lap.export import runtime
 from tf_lap.export.report import Latency
 from tf_lap.export.runtime import Timing
 
@@ -33,7 +35,7 @@ def test_unstructured_zeros_make_it_smaller_not_faster(tmp_path):
 
 def test_blocks_run_without_their_zeros_and_can_be_timed(tmp_path):
     report = exported(perceptron, tmp_path, 0.9, "block:1x4")
-    assert report.gain.endswith("blocks run without their zeros: timed() measures how much faster")
+    assert report.gain.endswith("runs 3 Dense layer(s) without their zeros: timed() measures how fast")
     assert {tensor.encoding for tensor in report.tensors} == {"sparse blocks 1x4"}
     timed = report.timed(threads=2, rounds=3)
     assert report.latency is None
@@ -64,8 +66,8 @@ def test_it_is_plain_data(tmp_path):
     assert plain["gain"] == report.gain
     assert [tensor["shape"] for tensor in plain["tensors"]] == [[64, 64], [64, 64], [8, 64]]
     assert set(plain["latency"]) == {"threads", "rounds", "dense", "file"}
-    assert "_dense" not in plain
-    assert "_dense" not in repr(report)
+    assert "_files" not in plain
+    assert "_files" not in repr(report)
 
 
 @pytest.mark.parametrize("arguments", [{"threads": 0}, {"rounds": 0}])
@@ -74,8 +76,30 @@ def test_no_threads_and_no_rounds_are_refused(tmp_path, arguments):
         exported(perceptron, tmp_path, 0).timed(**arguments)
 
 
-def test_the_file_that_is_timed_must_still_be_there(tmp_path):
+def test_what_was_written_is_timed_whatever_lies_there_now(tmp_path):
     report = exported(perceptron, tmp_path, 0.9)
     report.path.unlink()
-    with pytest.raises(FileNotFoundError):
-        report.timed()
+    assert report.timed(rounds=1).latency.file.median > 0
+
+
+def test_dense_and_sparse_layers_are_told_apart(tmp_path):
+    report = exported(convolutions, tmp_path, 0.9, "block:1x4")
+    assert "runs 1 Dense layer(s) without their zeros" in report.gain
+    slow = dataclasses.replace(report, latency=Latency(1, 1, Timing(1.0, 1.0, 1.0), Timing(1.25, 1.0, 2.0)))
+    assert slow.gain.endswith("not faster: 0.80 times as fast on 1 thread")
+
+
+def test_sizes_are_those_of_the_file(tmp_path):
+    report = exported(perceptron, tmp_path, 0.9)
+    assert report.gzip_bytes == len(gzip.compress((tmp_path / "model.tflite").read_bytes()))
+    assert report.dense_bytes == exported(perceptron, tmp_path, 0.9, sparse=False).file_bytes
+
+
+def test_dense_comes_first_when_timed(tmp_path, monkeypatch):
+    report = exported(perceptron, tmp_path, 0.9)
+    sizes = []
+    monkeypatch.setattr(runtime.Runtime, "load", lambda self, file, threads: sizes.append(len(file)))
+    timings = [Timing(2.0, 2.0, 2.0), Timing(1.0, 1.0, 1.0)]
+    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: timings)
+    assert report.timed().latency.speedup == 2
+    assert sizes == [report.dense_bytes, report.file_bytes]

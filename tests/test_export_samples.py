@@ -67,6 +67,20 @@ def test_of_many_samples_some_are_taken_that_lie_evenly():
     np.testing.assert_array_equal(rows(first).ravel(), np.arange(samples.MOST))
 
 
+def test_a_function_may_never_end():
+    def forever():
+        while True:
+            yield X[:1]
+
+    assert len(samples.given(forever, ONE)) == samples.MOST
+
+
+def test_keys_that_are_other_inputs_names_are_keys():
+    crossed = [Input("b", "a", (None, 1), np.dtype("float32")), Input("a", "b", (None, 1), np.dtype("float32"))]
+    (first, second), *_ = samples.given({"a": np.zeros((1, 1)), "b": np.ones((1, 1))}, crossed)
+    assert (first.item(), second.item()) == (0, 1)
+
+
 def test_random_samples_are_always_the_same_and_fit():
     inputs = [
         Input("image", "image", (None, None, 6, 3), np.dtype("float32")),
@@ -96,7 +110,9 @@ def test_random_samples_are_always_the_same_and_fit():
         (X, TWO, ValueError, r"gives 1 arrays for 2 inputs \('x', 'n'\)"),
         ([X, N[:3]], TWO, ValueError, r"different numbers of samples for the inputs: \[3, 20\]"),
         ({"y": X}, ONE, ValueError, r"has \['y'\]; the model's inputs are \['x'\]"),
-        ({"x": X}, None, ValueError, r"has \['x'\]; the model's inputs are"),
+        ({"x": X}, None, ValueError, "wrap it into a Functional model"),
+        (np.array([["a"] * 3]), ONE, ValueError, "holds <U1: expected real numbers"),
+        (X * 1j, ONE, ValueError, "holds complex128: expected real numbers"),
         ("data.npy", ONE, TypeError, "holds str: expected an array"),
         (iter([X]), ONE, TypeError, "a function that returns an iterable"),
         (lambda: 3, ONE, TypeError, r"representative_dataset\(\) returned int"),

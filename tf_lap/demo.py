@@ -91,6 +91,12 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
     except OSError as error:
         raise CommandError(f"--output {output}: writing failed ({error.strerror or error})") from error
     print("\n".join(paths))
+    file = output / "sparse.tflite"
+    try:
+        exported = tf_lap.export_tflite(network_of(task, outcome), file, representative_dataset=task.arrays["x_test"])
+    except (OSError, tf_lap.ExportError) as error:
+        raise CommandError(f"{file}: not written ({error})") from error
+    print(f"\nExported to TFLite:\n{exported.timed()}")
 
 
 def measure(task: Task, seeds: int, steps: int) -> Outcome:
@@ -124,27 +130,27 @@ def layer_sparsities(rounds: int) -> dict[str, float]:
     return {path: 1 - (1 - rate) ** rounds for path, rate in perceptron_rates(HIDDEN_LAYERS).items()}
 
 
+def network_of(task: Task, outcome: Outcome) -> keras.Sequential:
+    """The sparsest lookahead model of the first seed, without the state of its training."""
+    sparse = perceptron(task.widths)
+    sparse.set_weights(outcome.weights)
+    return sparse
+
+
 def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:
     """Writes the sparse model, the chart and the results, and returns a line about each file.
 
     Raises:
         OSError: a file cannot be written.
     """
-    names = ("sparse.keras", "sparse.tflite", "errors.png", "results.json")
-    model_path, file_path, chart_path, results_path = (output / name for name in names)
-    # A fresh network: the trained one would take its optimizer's state into the file.
-    sparse = perceptron(task.widths)
-    sparse.set_weights(outcome.weights)
-    sparse.save(model_path)
+    model_path, chart_path, results_path = (output / name for name in ("sparse.keras", "errors.png", "results.json"))
+    network_of(task, outcome).save(model_path)
     packed = len(gzip.compress(model_path.read_bytes()))
-    exported = tf_lap.export_tflite(sparse, file_path, representative_dataset=task.arrays["x_test"])
-    print(f"Exported to TFLite:\n{exported.timed()}\n")
     title = f"{task.title}, mean and range of {len(outcome.dense)} seeds"
     error_chart(chart_path, title, outcome.dense, outcome.curves())
     results_path.write_text(json.dumps(_results(task, outcome, steps), indent=2) + "\n", encoding="utf-8")
     return [
         f"sparse model  {model_path} ({model_path.stat().st_size:,} bytes, gzipped {packed:,})",
-        f"TFLite file   {file_path}",
         f"chart         {chart_path}",
         f"results       {results_path}",
     ]

@@ -243,12 +243,17 @@ def get(pattern: Any) -> Pattern:
         for form, made in _FORMS:
             if match := form.fullmatch(pattern):
                 return made(*map(int, match.groups()))
-        raise ValueError(
-            f"pattern={pattern!r} is not known: use 'unstructured', 'N:M' such as '2:4' (2 of every 4 inputs stay), "
-            "'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs go whole), or an object of "
-            "tf_lap.patterns"
-        )
-    return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "rank", "expand"))
+        raise ValueError(f"pattern={pattern!r} is not known: {_KNOWN}")
+    try:
+        return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "rank", "expand"))
+    except TypeError as error:
+        raise TypeError(f"{error}; {_KNOWN}") from error
+
+
+_KNOWN = (
+    "use 'unstructured', 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 "
+    "output by 4 inputs go whole), or an object of tf_lap.patterns"
+)
 
 
 def _check_whole(what: str, value: Any) -> None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.compat import is_tf_keras, wears_wrappers
+from tf_lap.compat import is_tf_keras, own_weights, wears_wrappers
 
 
 class Input(NamedTuple):
@@ -37,16 +37,16 @@ def inputs(model: Any) -> list[Input] | None:
     if not tensors:
         return None
     names = model.input_names if is_tf_keras(model) else [tensor.name for tensor in tensors]
-    # Both Keras flatten a mapping in the order of its sorted keys.
-    keys = sorted(model.input) if _takes_mapping(model) else names
+    # Both Keras flatten a mapping in the order of its sorted keys; one that is nested has no key for each input.
+    keys = sorted(model.input) if _structure(model, Mapping) and len(model.input) == len(names) else names
     return [
         Input(name, key, tuple(tensor.shape), np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype))
         for name, key, tensor in zip(names, keys, tensors, strict=True)
     ]
 
 
-def _takes_mapping(model: Any) -> bool:
-    return isinstance(getattr(model, "input", None), Mapping)
+def _structure(model: Any, kinds: Any) -> bool:
+    return isinstance(getattr(model, "input", None), kinds)
 
 
 def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -57,7 +57,7 @@ def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         arrays: its inputs, in their order, with a batch.
     """
     packed: Any = arrays[0]
-    if len(arrays) > 1 or _takes_mapping(model):
+    if _structure(model, (Mapping, list, tuple)):
         pack = tf.nest.pack_sequence_as if is_tf_keras(model) else keras.tree.pack_sequence_as
         packed = pack(model.input, list(arrays))
     answer = model(packed, training=False)
@@ -66,8 +66,22 @@ def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         names = getattr(model, "output_names", None) or [f"output_{i + 1}" for i in range(len(flat))]
     else:
         flat = keras.tree.flatten(answer)
-        names = sorted(answer) if isinstance(answer, Mapping) else [f"output_{i}" for i in range(len(flat))]
+        named = isinstance(answer, Mapping) and len(answer) == len(flat)
+        names = sorted(answer) if named else [f"output_{i}" for i in range(len(flat))]
     return {name: np.asarray(tf.convert_to_tensor(value)) for name, value in zip(names, flat, strict=True)}
+
+
+@contextlib.contextmanager
+def states_kept(model: Any) -> Iterator[None]:
+    """Puts back what calling the model changes: states of recurrent layers, counters of custom ones."""
+    states = [state for layer in model._flatten_layers() for state in tf.nest.flatten(getattr(layer, "states", None))]
+    variables = [v for v in (*model.non_trainable_variables, *states) if hasattr(v, "assign")]
+    before = [np.array(tf.convert_to_tensor(variable)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
 
 
 def without_wrappers(model: Any) -> Any:
@@ -88,19 +102,16 @@ def in_float32(model: Any) -> Iterator[None]:
     """
     mixed = [layer for layer in model._flatten_layers() if getattr(layer, "compute_dtype", None) in _HALVES]
     for layer in mixed:
-        if layer.variable_dtype in _HALVES and layer.weights:
+        if layer.variable_dtype in _HALVES and own_weights(layer):
             raise ValueError(
                 f"layer {layer.name!r} has weights in {layer.variable_dtype}, and TFLite computes in float32: build "
                 "the model anew under the policy 'float32' and give it these weights with set_weights"
             )
-    before = [layer.dtype_policy for layer in mixed]
-    for layer in mixed:
-        _set_policy(layer, "float32")
-    try:
+    with contextlib.ExitStack() as restored:
+        for layer in mixed:
+            restored.callback(_set_policy, layer, layer.dtype_policy)
+            _set_policy(layer, "float32")
         yield
-    finally:
-        for layer, policy in zip(mixed, before, strict=True):
-            _set_policy(layer, policy)
 
 
 _HALVES = ("float16", "bfloat16")
@@ -111,6 +122,15 @@ def _set_policy(layer: Any, policy: Any) -> None:
         layer._set_dtype_policy(policy)
     else:
         layer.dtype_policy = policy
+
+
+@contextlib.contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Without the warnings that TensorFlow gives whoever converts or runs a file, whatever the model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
+        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        yield
 
 
 def convert(model: Any, path: Path, settings: Mapping[str, Any]) -> None:
@@ -124,9 +144,7 @@ def convert(model: Any, path: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         Exception: whatever the converter raises.
     """
-    with warnings.catch_warnings():
-        # The converter says this of every model that it calibrates.
-        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
+    with expected_warnings():
         if not is_tf_keras(model):
             model.export(str(path), format="litert", verbose=False, **settings)
             return

@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +22,8 @@ from tf_lap.export import samples
 from tf_lap.export.check import TOLERANCES, Check, Difference, ExportError, Quantization
 from tf_lap.export.report import ExportReport, TensorReport
 
-# What runtimes are known to do wrong, so that it is not found out on a device.
-_NO_INTEGERS = "LiteRT cannot load sparse tensors of int8 under its default delegate; float32 can be stored sparse"
-_NO_SPARSE: dict[Quantization, str] = {"dynamic_range": _NO_INTEGERS, "int8": _NO_INTEGERS}
-_NO_HALF_BLOCKS = "LiteRT computes NaN from sparse blocks of float16; float32 can be stored sparse"
 _TOO_FEW = "no tensor has zeros enough to be stored without them"
-# The fraction of zeros below which the converter stores a tensor dense.
-_LEAST = 0.3
+_REMEDY = "float32 can be stored sparse"
 
 
 def export_tflite(
@@ -46,7 +42,7 @@ def export_tflite(
     quantized file may differ by anything. A file that does not pass is not left at `path`; what was there stays.
 
     A model under a mixed precision policy is converted as it computes in float32. Pruning wrappers of tfmot are
-    stripped in the file; the model itself stays as it is.
+    stripped in the file. The model itself stays as it is.
 
     Example:
 
@@ -63,7 +59,7 @@ def export_tflite(
         representative_dataset: typical inputs, which int8 needs for calibration: an array with a batch dimension (for
             several inputs a list of them or a mapping by name), a `tf.data.Dataset` (batched or not; of `(x, y)` the x
             is taken), or a function without arguments that returns an iterable of samples with a batch dimension. Of
-            an array 500 samples that lie evenly in it are used, of a dataset the first 500.
+            an array 500 samples that lie evenly in it are used, of the others the first 500.
         sparse: whether to store tensors without their zeros: True, False, or "auto": where the file gets smaller and
             the runtime computes it right.
 
@@ -77,15 +73,7 @@ def export_tflite(
         OSError: the file cannot be written.
     """
     target = _checked_path(path)
-    if quantization not in TOLERANCES:
-        raise ValueError(f"quantization={quantization!r} is not known: use one of {list(TOLERANCES)}")
-    if sparse not in (True, False, "auto"):
-        raise ValueError(f"sparse={sparse!r}: expected True, False or 'auto'")
-    if quantization == "int8" and representative_dataset is None:
-        raise ValueError(
-            "quantization='int8' calibrates activations: pass representative_dataset, typical inputs such as "
-            "x_train[:500], a tf.data.Dataset, or a function that returns samples"
-        )
+    _check_choices(quantization, representative_dataset, sparse)
     compat.check_model(model)
     inputs = exporting.inputs(model)
     given = None if representative_dataset is None else samples.given(representative_dataset, inputs)
@@ -94,60 +82,122 @@ def export_tflite(
         dense = _convert(model, _settings(quantization, given, inputs))
         contents = tflite.read(dense)
         if contents.flex:
+            names = ", ".join(contents.flex)
             raise ExportError(
-                f"model {model.name!r} uses {', '.join(contents.flex)}, for which TFLite has no operation of its own; "
-                "a file that needs TensorFlow's would run in no interpreter here, so it could not be checked"
+                f"model {model.name!r} uses {names}, for which TFLite has no operation of its own, or not in this "
+                + "; ".join(["dtype; a file that needs TensorFlow's cannot be checked here", *_remedies(names)])
             )
         check = Check(model, inputs, given, dense, quantization)
-        reason = _NO_SPARSE.get(quantization)
-        if not any(TensorReport.of(weight).sparsity >= _LEAST for weight in contents.weights):
-            reason = _TOO_FEW
-        written, difference = dense, None
-        if sparse and reason is None:
-            reason, candidate = _sparse_file(model, quantization, dense, check, sparse is True)
-            if candidate is not None:
-                written, difference = candidate
+        written, difference, reason = None, None, None
+        if sparse:
+            smaller = None if sparse is True else len(dense)
+            settings = _settings(quantization, given, inputs, sparse=True)
+            try:
+                written, difference = _sparse_file(model, settings, quantization, contents, check, smaller)
+            except _Refused as refusal:
+                reason = str(refusal)
         if sparse is True and reason is not None:
             raise ValueError(f"sparse=True, quantization={quantization!r}: {reason}. Use sparse='auto' or False")
-        if difference is None:
+        if written is None:
             difference = check(dense)
-    if written is not dense:
-        contents = tflite.read(written)
-    _write(target, written)
+    files = (dense,) if written is None else (dense, written)
+    _write(target, files[-1])
+    contents = tflite.read(files[-1])
     return ExportReport(
         path=target,
         quantization=quantization,
         sparse=bool(contents.sparse),
-        reason=reason if sparse else None,
+        reason=reason,
         dense_bytes=len(dense),
-        file_bytes=len(written),
-        gzip_bytes=len(gzip.compress(written)),
+        file_bytes=len(files[-1]),
+        gzip_bytes=len(gzip.compress(files[-1])),
         tensors=tuple(map(TensorReport.of, contents.weights)),
         difference=difference.absolute,
         relative_difference=difference.relative,
         tolerance=TOLERANCES[quantization],
         runtime=check.runtime.name,
-        _dense=dense,
+        _files=files,
         _sample=check.sample,
     )
 
 
+def _check_choices(quantization: Any, representative_dataset: Any, sparse: Any) -> None:
+    if not isinstance(quantization, (str, type(None))) or quantization not in TOLERANCES:
+        raise ValueError(f"quantization={quantization!r} is not known: use one of {list(TOLERANCES)}")
+    if not isinstance(sparse, bool) and sparse != "auto":
+        raise ValueError(f"sparse={sparse!r}: expected True, False or 'auto'")
+    if quantization == "int8" and representative_dataset is None:
+        raise ValueError(
+            "quantization='int8' calibrates activations: pass representative_dataset, typical inputs such as "
+            "x_train[:500], a tf.data.Dataset, or a function that returns samples"
+        )
+
+
+class _Refused(Exception):
+    """There is no sparse file that is worth having; its text says why."""
+
+
 def _sparse_file(
-    model: Any, quantization: Quantization, dense: bytes, check: Check, wanted: bool
-) -> tuple[str | None, tuple[bytes, Difference] | None]:
-    """Why there is no sparse file that is worth having, or the file and how far it is from Keras."""
-    file = _convert(model, _settings(quantization, None, None, sparse=True))
-    stored = tflite.read(file).sparse
-    if not stored:
-        return _TOO_FEW, None
-    if quantization == "float16" and any(weight.encoding != "sparse" for weight in stored):
-        return _NO_HALF_BLOCKS, None
-    if len(file) >= len(dense) and not wanted:
-        return "a sparse file is larger", None
+    model: Any,
+    settings: dict[str, Any],
+    quantization: Quantization,
+    dense: tflite.Contents,
+    check: Check,
+    smaller: int | None,
+) -> tuple[bytes, Difference]:
+    """A file without zeros, and how far it is from Keras.
+
+    Args:
+        model: the model.
+        settings: of the converter.
+        quantization: how the file is quantized.
+        dense: what the file with zeros holds.
+        check: compares it with the model.
+        smaller: how many bytes it must stay below; None for any.
+
+    Raises:
+        _Refused: there is none, or it is wrong.
+    """
     try:
-        return None, (file, check(file))
+        file = _convert(model, settings)
+        contents = tflite.read(file)
+    except (ExportError, ValueError) as error:
+        raise _Refused(str(error)) from error
+    fault = _fault(quantization, dense, contents)
+    if fault is not None:
+        raise _Refused(fault)
+    if smaller is not None and len(file) >= smaller:
+        raise _Refused("a sparse file is larger")
+    try:
+        return file, check(file)
     except ExportError as error:
-        return str(error), None
+        raise _Refused(str(error)) from error
+
+
+def _fault(quantization: Quantization, dense: tflite.Contents, sparse: tflite.Contents) -> str | None:
+    """What is known to be wrong with a sparse file; some of it shows on other devices only, or in a few outputs."""
+    stored = sparse.sparse
+    if not stored:
+        return _TOO_FEW
+    if _nonzeros(dense) != _nonzeros(sparse):
+        return "TensorFlow's converter lost weights where the inputs of a layer are no multiple of its blocks"
+    if quantization == "float16" and any(weight.block > 1 for weight in stored):
+        return f"LiteRT computes NaN from sparse blocks of float16; {_REMEDY}"
+    if quantization == "dynamic_range":
+        return f"LiteRT does not load sparse tensors of dynamic range, or computes wrongly with them; {_REMEDY}"
+    if quantization == "int8" and any(weight.values.ndim == 2 and weight.block != _INT8_BLOCK for weight in stored):
+        return (
+            "LiteRT loads sparse Dense layers of int8 only in blocks of 1 output by 16 inputs (pattern='block:1x16'); "
+            f"{_REMEDY}"
+        )
+    return None
+
+
+_INT8_BLOCK = 16
+
+
+def _nonzeros(contents: tflite.Contents) -> list[tuple[tuple[int, ...], int]]:
+    return sorted((weight.values.shape, int(np.count_nonzero(weight.values))) for weight in contents.weights)
 
 
 def _settings(
@@ -186,12 +236,27 @@ def _convert(model: Any, settings: dict[str, Any]) -> bytes:
 
 
 def _gist(error: Exception) -> str:
-    """What a converter's error says, without the model's whole text that it shows too."""
-    first, *others = str(error).splitlines() or [type(error).__name__]
-    return "; ".join([first[:300], *(line.strip() for line in others if _TELLING.match(line))])
+    """What a converter's error says, without the model's whole text or the way through Keras that it shows too."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    first = lines[-1] if lines[0].startswith("in user code") else lines[0]
+    # Where the converter names places in the model first, what matters is the operation there and the last words.
+    if _PLACE in first:
+        operations = dict.fromkeys(_OPERATION.findall(first))
+        first = f"{', '.join(operations)}: {lines[-1].rpartition('error: ')[2]}"
+    telling = [line for line in lines if _TELLING.match(line) and line not in first]
+    return "; ".join([first[:400], *dict.fromkeys(telling), *_remedies(str(error))])
 
 
-_TELLING = re.compile(r"\s*\w+ ops: ")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PLACE = "loc(callsite("
+_OPERATION = re.compile(r'fused\["(?!StatefulPartitionedCall)(\w+):"')
+_TELLING = re.compile(r"\w+ ops: ")
+
+
+def _remedies(text: str) -> list[str]:
+    return ["build recurrent layers with unroll=True"] if "TensorList" in text else []
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
@@ -200,14 +265,20 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
         raise IsADirectoryError(f"path={os.fspath(path)!r} is a directory: name the file to write in it")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path={os.fspath(path)!r}: there is no directory {os.fspath(target.parent)!r}")
+    with tempfile.TemporaryFile(dir=target.parent):  # raises before the work where nothing can be written
+        pass
     return target
 
 
 def _write(target: Path, file: bytes) -> None:
-    """Writes beside the target first: a crash leaves what was there."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    """Writes beside the target first: a crash leaves what was there. Of a link the file that it names is replaced."""
+    target = Path(os.path.realpath(target))
+    beside = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        beside.write_bytes(file)
+        with beside.open("xb") as out:
+            out.write(file)
+            out.flush()
+            os.fsync(out.fileno())
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)

@@ -73,11 +73,14 @@ class Check:
                 )
             inputs = ports
         chosen = samples.drawn(inputs) if given is None else given[: samples.CHECKED]
-        expected = [exporting.outputs(model, sample) for sample in chosen]
+        with exporting.states_kept(model):
+            expected = [exporting.outputs(model, sample) for sample in chosen]
         self._expected = {name: [each[name] for each in expected] for name in expected[0]}
         for name, values in self._expected.items():
             if values[0].dtype.kind == "f" and not all(np.isfinite(value).all() for value in values):
-                raise ValueError(f"output {name!r} of the Keras model itself is NaN or infinite: restore sound weights")
+                remedy = "restore sound weights" if given else "restore sound weights, or pass representative_dataset"
+                on = "" if given else " for random inputs"
+                raise ValueError(f"output {name!r} of the Keras model itself is NaN or infinite{on}: {remedy}")
         names = [each.name for each in inputs]
         self._samples = [runtimes.by_name(names, sample, [port.name for port in ports]) for sample in chosen]
         self.sample = self._samples[0]

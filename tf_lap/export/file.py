@@ -25,14 +25,19 @@ class WeightTensor:
     Attributes:
         name: its name in the file.
         values: what it holds, zeros written out, in TFLite's order: outputs first, inputs last.
-        encoding: "dense", "sparse", or "sparse blocks 1x4".
+        block: how many consecutive inputs are stored together: 0 where zeros are stored too.
         densified: whether the runtime writes its zeros out again when it loads the file.
     """
 
     name: str
     values: np.ndarray
-    encoding: str
+    block: int
     densified: bool
+
+    @property
+    def encoding(self) -> str:
+        """The same in words: "dense", "sparse", or "sparse blocks 1x4"."""
+        return "dense" if not self.block else "sparse" if self.block == 1 else f"sparse blocks 1x{self.block}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +55,7 @@ class Contents:
     @property
     def sparse(self) -> tuple[WeightTensor, ...]:
         """Those weights that are stored without their zeros."""
-        return tuple(weight for weight in self.weights if weight.encoding != "dense")
+        return tuple(weight for weight in self.weights if weight.block)
 
 
 def read(file: bytes) -> Contents:
@@ -71,20 +76,20 @@ def read(file: bytes) -> Contents:
             if data is None or not len(data) or len(shape) < 2 or tensor.type not in _DTYPES:
                 continue
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
-            values, encoding = _decoded(tensor.name.decode(), stored, shape, tensor.sparsity)
-            weights.append(WeightTensor(tensor.name.decode(), values, encoding, number in densified))
+            values, block = _decoded(tensor.name.decode(), stored, shape, tensor.sparsity)
+            weights.append(WeightTensor(tensor.name.decode(), values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
 
 
-def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, str]:
-    """A tensor with its zeros, and its encoding.
+def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:
+    """A tensor with its zeros, and how many inputs are stored together.
 
     TensorFlow's converter stores all dimensions dense but the last, and of that either single columns or blocks of
     them; any other form is not read.
     """
     if sparsity is None:
-        return stored.reshape(shape), "dense"
+        return stored.reshape(shape), 0
     rank, levels = len(shape), sparsity.dimMetadata
     blocks = [] if sparsity.blockMap is None else list(sparsity.blockMap)
     sparse = [level.format == schema.DimensionType.SPARSE_CSR for level in levels]
@@ -99,8 +104,9 @@ def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any)
     starts, columns = (
         np.asarray(part.values) for part in (levels[rank - 1].arraySegments, levels[rank - 1].arrayIndices)
     )
-    dense = np.zeros((math.prod(shape[:-1]), shape[-1] // width, width), stored.dtype)
+    # Where blocks do not divide the inputs, the converter stores those that are whole.
+    dense = np.zeros((math.prod(shape[:-1]), -(-shape[-1] // width), width), stored.dtype)
     rows = np.repeat(np.arange(len(dense)), np.diff(starts.astype(np.int64)))
     # Buffers are padded to whole words.
     dense[rows, columns] = stored[: len(columns) * width].reshape(-1, width)
-    return dense.reshape(shape), f"sparse blocks 1x{width}" if blocks else "sparse"
+    return dense.reshape(len(dense), -1)[:, : shape[-1]].reshape(shape), width

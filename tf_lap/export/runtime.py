@@ -7,13 +7,13 @@ import importlib.metadata
 import re
 import statistics
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lap.compat import exporting
 from tf_lap.compat.exporting import Input
 
 SIGNATURE = "serving_default"
@@ -38,9 +38,7 @@ class Runtime(NamedTuple):
         Raises:
             RuntimeError, ValueError: it cannot run the file.
         """
-        with warnings.catch_warnings():
-            # Whoever has no LiteRT cannot do anything about this one's coming end here.
-            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        with exporting.expected_warnings():
             return self.interpreter(model_content=file, num_threads=threads)
 
 
@@ -87,8 +85,17 @@ def run(interpreter: Any, samples: Sequence[dict[str, np.ndarray]]) -> list[dict
     Raises:
         RuntimeError, ValueError: the interpreter cannot run the file.
     """
+    answers = []
+    for sample in samples:
+        answers.append(_answer(interpreter, sample))
+        interpreter.reset_all_variables()  # or a recurrent layer's state would stay from call to call
+    return answers
+
+
+def _answer(interpreter: Any, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # Nothing can be reset while a runner is about: it goes when this returns.
     runner = interpreter.get_signature_runner(SIGNATURE)
-    return [{name: np.array(value) for name, value in runner(**sample).items()} for sample in samples]
+    return {name: np.array(value) for name, value in runner(**sample).items()}
 
 
 def in_turn(interpreters: Sequence[Any], sample: dict[str, np.ndarray], rounds: int) -> list[Timing]:

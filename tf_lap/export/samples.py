@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tf_lap.compat.exporting import Input
 
 MOST = 500
-"""How many samples of an array or dataset are used: to calibrate with more changes little and takes long."""
+"""How many samples are used: to calibrate with more changes little and takes long."""
 CHECKED = 8
 """How many of them a file is checked with."""
 _OPEN = 64  # the extent of an open dimension: enough for five poolings
@@ -33,7 +34,7 @@ def given(data: Representative, inputs: Sequence[Input] | None) -> list[list[np.
     if isinstance(data, tf.data.Dataset):
         found = _of_dataset(data, inputs)
     elif callable(data):
-        found = [_columns(each, inputs) for each in _called(data)]
+        found = [_columns(each, inputs) for each in itertools.islice(_called(data), MOST)]
     else:
         found = _rows(_columns(data, inputs))
     if not found:
@@ -91,11 +92,16 @@ def _of_dataset(dataset: tf.data.Dataset, inputs: Sequence[Input] | None) -> lis
 def _columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
     """Arrays by input, in the order of the model's inputs."""
     names = ["the input"] if inputs is None else [each.name for each in inputs]
+    if inputs is None and (isinstance(data, Mapping) or (isinstance(data, (list, tuple)) and len(data) > 1)):
+        raise ValueError(
+            "representative_dataset gives inputs by name or several of them, and a subclassed model does not tell "
+            "which is which: wrap it into a Functional model, whose inputs have names"
+        )
     if isinstance(data, Mapping):
-        keys = [{each.name, each.key} & data.keys() for each in inputs or ()]
-        if not keys or not all(keys):
+        keys = next((k for k in ([each.key for each in inputs or ()], names) if set(k) == set(data)), None)
+        if keys is None:
             raise ValueError(f"representative_dataset has {sorted(data)}; the model's inputs are {names}")
-        data = [data[key.pop()] for key in keys]
+        data = [data[key] for key in keys]
     elif not isinstance(data, (list, tuple)):
         data = [data]
     if len(data) != len(names):
@@ -111,6 +117,8 @@ def _columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
                 "of them, a tf.data.Dataset, or a function that returns an iterable of samples"
             )
         column = np.asarray(each)
+        if column.dtype.kind not in "biuf":
+            raise ValueError(f"representative_dataset holds {column.dtype}: expected real numbers")
         columns.append(column.astype(np.float32) if column.dtype == np.float64 else column)
     return columns
 
