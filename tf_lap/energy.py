@@ -19,6 +19,8 @@ from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
 
 Norms = list[tuple[tf.Tensor, tf.Tensor]]
 Energies = tuple[list[tf.Tensor], list[tf.Tensor]]
+Uses = Sequence[Sequence[tf.Tensor]]
+"""For each kernel a vector for each of its uses."""
 
 
 class ChannelEnergies(NamedTuple):
@@ -50,6 +52,51 @@ def sweep(recipe: Recipe, norms: Norms) -> Energies:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
         energies `(uses, outputs)`, float32.
     """
+    read = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    put = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    return _around(recipe, norms, read, put)
+
+
+def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None) -> Energies:
+    """The energies around every use of every kernel when energy flows on through neighbouring kernels.
+
+    A kernel puts out its squares times the energy of its inputs, in place of its squares alone: at distance 2 the
+    neighbours' neighbours count, and so on.
+
+    Args:
+        recipe: the resolved model.
+        weights: the values of its kernels.
+        distance: how many kernels energy comes from on either side, 1 or more; None: all the way.
+
+    Returns:
+        As `sweep`; all the way, each kernel's are divided by a number, which ranks its weights the same.
+    """
+    kernels = recipe.kernels
+    squares = [kernel.layout.squares(w) for kernel, w in zip(kernels, weights, strict=True)]
+    if distance is None:
+        return _all_the_way(recipe, squares)
+    norms = [
+        (k.layout.put_back(m, tf.ones([k.layout.outputs])), tf.reduce_sum(m, axis=0))
+        for k, m in zip(kernels, squares, strict=True)
+    ]
+    around = sweep(recipe, norms)
+    for _ in range(distance - 1):
+        sides = list(zip(kernels, squares, *around, strict=True))
+        put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
+        read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
+        around = _around(recipe, norms, read, put)
+    return around
+
+
+def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses) -> Energies:
+    """The energies around every use of every kernel.
+
+    Args:
+        recipe: the resolved model.
+        norms: what stands in for a kernel that no use is known of.
+        read: what each use of a kernel reads, `(inputs,)`.
+        put: what it puts out, `(outputs,)`.
+    """
     incoming: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
     sources: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
     energy: list[tf.Tensor] = [tf.ones([1])] * recipe.tensors
@@ -57,13 +104,12 @@ def sweep(recipe: Recipe, norms: Norms) -> Energies:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         for step in recipe.steps:
             match step:
-                case Read(kernel=kernel, source=source, target=target):
-                    read, put = norms[kernel]
-                    arriving = tf.broadcast_to(energy[source], tf.shape(read))
+                case Read(kernel=kernel, use=use, source=source, target=target):
+                    arriving = tf.broadcast_to(energy[source], [recipe.kernels[kernel].layout.inputs])
                     incoming[kernel].append(arriving)
-                    loss.append(tf.reduce_sum(arriving * read))
+                    loss.append(tf.reduce_sum(arriving * read[kernel][use]))
                     # A leaf of its own for each use, so that a shared kernel's uses can be told apart.
-                    leaf = tf.identity(put)
+                    leaf = tf.identity(put[kernel][use])
                     tape.watch(leaf)
                     sources[kernel].append(leaf)
                     energy[target] = leaf
@@ -74,9 +120,66 @@ def sweep(recipe: Recipe, norms: Norms) -> Energies:
         loss += [tf.reduce_sum(energy[tensor]) for tensor, _ in recipe.outputs]
         total = tf.add_n(loss) if loss else tf.zeros([])
     outgoing = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return [_stack(e, n[0]) for e, n in zip(incoming, norms, strict=True)], [
-        _stack(e, n[1]) for e, n in zip(outgoing, norms, strict=True)
-    ]
+    return _stacked(incoming, outgoing, norms)
+
+
+def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor]) -> Energies:
+    """The energies around every use of every kernel, through all kernels before and behind it.
+
+    Through many layers they would leave float32's range. So each tensor's energy is a vector near 1 and the logarithm
+    of its scale, and so is what the ends of the network receive, of which the outgoing energies are the derivatives.
+    """
+    incoming: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
+    sources: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
+    scales: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
+    energy = [(tf.ones([1]), tf.zeros([]))] * recipe.tensors
+    ends = []
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        for step in recipe.steps:
+            match step:
+                case Read(kernel=kernel, source=source, target=target):
+                    layout = recipe.kernels[kernel].layout
+                    arriving = tf.broadcast_to(energy[source][0], [layout.inputs])
+                    incoming[kernel].append((arriving, energy[source][1]))
+                    leaf, scale = _near_one(layout.put_on(squares[kernel], arriving), energy[source][1])
+                    tape.watch(leaf)
+                    sources[kernel].append(leaf)
+                    scales[kernel].append(scale)
+                    energy[target] = leaf, scale
+                case Rule(sources=inputs, target=target, transform=transform):
+                    parts, scale = _common([energy[s] for s in inputs])
+                    energy[target] = _near_one(transform(*parts), scale)
+                case Wall(sources=inputs):
+                    ends += [energy[s] for s in inputs]
+        ends += [energy[tensor] for tensor, _ in recipe.outputs]
+        parts, _ = _common(ends) if ends else ([tf.zeros([1])], None)
+        total = tf.add_n([tf.reduce_sum(part) for part in parts])
+    outgoing = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # A derivative by a vector over its scale is as much larger.
+    ahead = [list(zip(each, map(tf.negative, s), strict=True)) for each, s in zip(outgoing, scales, strict=True)]
+    sides = ([_common(uses)[0] if uses else [] for uses in side] for side in (incoming, ahead))
+    return _stacked(*sides, [(tf.ones([k.layout.inputs]), tf.ones([k.layout.outputs])) for k in recipe.kernels])
+
+
+Scaled = tuple[tf.Tensor, tf.Tensor]
+"""An energy over its scale, and the scale's logarithm."""
+
+
+def _near_one(energy: tf.Tensor, scale: tf.Tensor) -> Scaled:
+    largest = tf.stop_gradient(tf.reduce_max(energy))
+    unit = tf.where((largest > 0) & tf.math.is_finite(largest), largest, 1.0)
+    return energy / unit, scale + tf.math.log(unit)
+
+
+def _common(energies: Sequence[Scaled]) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Energies over one scale, the largest."""
+    scale = tf.reduce_max(tf.stack([scale for _, scale in energies]))
+    return [energy * tf.exp(each - scale) for energy, each in energies], scale
+
+
+def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms) -> Energies:
+    backs = [_stack(e, n[0]) for e, n in zip(incoming, norms, strict=True)]
+    return backs, [_stack(e, n[1]) for e, n in zip(outgoing, norms, strict=True)]
 
 
 def _stack(uses: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:

@@ -49,11 +49,12 @@ class Read:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A channel rule turns the energies of tensors `sources` into those of tensor `target`."""
+    """A channel rule of `layer` turns the energies of tensors `sources` into those of tensor `target`."""
 
     sources: tuple[int, ...]
     target: int
     transform: Transform
+    layer: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +186,7 @@ class _Resolver:
         except Boundary as boundary:
             return self._wall(node, sources, _describe(layer, prefix) + f": {boundary}")
         target = self._tensor(Signal(call.output, flow.axis))
-        self.steps.append(Rule(tuple(sources), target, flow.transform))
+        self.steps.append(Rule(tuple(sources), target, flow.transform, layer))
         return [target]
 
     def _kernel(self, rule: KernelRule, call: Call, sources: list[int], path: str) -> int:
@@ -199,7 +200,7 @@ class _Resolver:
             flow = rule.before(call)
             signal = self.signals[source]
             before = self._tensor(Signal((*signal.shape[:axis], None, *signal.shape[axis + 1 :]), flow.axis))
-            self.steps.append(Rule((source,), before, flow.transform))
+            self.steps.append(Rule((source,), before, flow.transform, layer))
             source = before
         try:
             require_axis(self.signals[source], axis, "reads channels along")

@@ -55,16 +55,34 @@ class Layout:
         The energy of an input channel is the sum of squares of all weights that read it; of an output channel, of
         its filter (Park et al., section 2.2: the squared Frobenius norms of the kernel's slices).
         """
+        matrix = self.squares(kernel)
+        return self._read(matrix), tf.reduce_sum(matrix, axis=0)
+
+    def squares(self, kernel: tf.Tensor) -> tf.Tensor:
+        """The squares of a kernel of this shape, added up over its taps: `(inputs of a group, outputs)`."""
         squares = tf.square(kernel)
         # Taps first: the pass over all weights then leaves a small matrix, and is the only one.
         taps = list(range(len(self.shape) - 2))
         matrix = tf.reduce_sum(squares, axis=taps) if taps else squares
-        if self.swapped:
-            matrix = tf.transpose(matrix)
-        put = tf.reduce_sum(matrix, axis=0)
+        return tf.transpose(matrix) if self.swapped else matrix
+
+    def put_on(self, matrix: tf.Tensor, incoming: tf.Tensor) -> tf.Tensor:
+        """The energy `(outputs,)` that a kernel puts out, given that of its inputs `(inputs,)`.
+
+        Args:
+            matrix: as `squares` gives it.
+            incoming: of matrix's dtype.
+        """
         by_group = tf.reshape(matrix, (-1, self.groups, self.outputs // self.groups))
-        read = tf.reshape(tf.transpose(tf.reduce_sum(by_group, axis=2)), [-1])
-        return read, put
+        return tf.reshape(tf.einsum("gi,igo->go", tf.reshape(incoming, (self.groups, -1)), by_group), [-1])
+
+    def put_back(self, matrix: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+        """The energy `(inputs,)` that a kernel reads, given that of its outputs `(outputs,)`: `put_on` transposed."""
+        return self._read(matrix * outgoing)
+
+    def _read(self, matrix: tf.Tensor) -> tf.Tensor:
+        by_group = tf.reshape(matrix, (-1, self.groups, self.outputs // self.groups))
+        return tf.reshape(tf.transpose(tf.reduce_sum(by_group, axis=2)), [-1])
 
     def outer(self, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """`incoming[j] * outgoing[k]` for the input j and output k of each weight, in a shape that broadcasts

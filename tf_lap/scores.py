@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import tensorflow as tf
 
@@ -17,6 +17,7 @@ class Score(Protocol):
 
     Attributes:
         looks: whether it uses the energies around a kernel; where it does not, they are not computed.
+        distance: how many kernels on a side they come from, if not 1: as in `Lookahead`.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
     """
 
@@ -42,15 +43,47 @@ class Lookahead(Configurable):
     For a shared layer the squares add up over its uses. A side whose norms are all zero (a zero-initialised layer, or
     weights too small to square) tells nothing apart, and counts as 1. Global pruning compares `score / L4 norm`, which
     ranks as the authors' squared score over its L2 norm.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.9, score=tf_lap.scores.Lookahead(distance=2, look="ahead"))
+
+    Args:
+        distance: how many kernels on a side count: 0 none, which is magnitude; 1 the neighbours, which is the paper's;
+            more the neighbours' neighbours, through which energy flows; None the whole path to the network's ends,
+            where a score is the root of `w^2` times the derivative by `w^2` of the energy that leaves the network.
+        look: "both" sides, "back" or "ahead".
+
+    Raises:
+        TypeError, ValueError: a distance that is no whole number of at least 0, or another side.
     """
 
-    looks: ClassVar[bool] = True
+    distance: int | None = 1
+    look: Literal["back", "ahead", "both"] = "both"
+
     norm_order: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        if self.distance is not None and (isinstance(self.distance, bool) or not hasattr(self.distance, "__index__")):
+            raise TypeError(f"distance={self.distance!r}: expected a whole number of at least 0, or None")
+        if self.distance is not None and self.distance < 0:
+            raise ValueError(f"distance={self.distance!r}: expected a whole number of at least 0, or None")
+        if self.look not in ("back", "ahead", "both"):
+            raise ValueError(f"look={self.look!r}: use 'back', 'ahead' or 'both'")
+
+    @property
+    def looks(self) -> bool:
+        """Whether it uses the energies around a kernel."""
+        return self.distance != 0
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
+        if not self.looks:
+            return tf.abs(weights)
         # Roots before products: the square of a product may leave float32's range where the product does not.
         back, ahead = (_telling(tf.sqrt(side)) for side in (incoming, outgoing))
+        back = tf.ones_like(back) if self.look == "ahead" else back
+        ahead = tf.ones_like(ahead) if self.look == "back" else ahead
         uses = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
         gain = uses[0] if len(uses) == 1 else tf.norm(tf.stack(uses), axis=0)
         return tf.abs(weights) * gain

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.energy import Energies, Norms, kernel_norms, sweep
+from tf_lap.energy import Energies, Norms, far_sweep, kernel_norms, sweep
 from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
 from tf_lap.patterns import Pattern, Ranked
@@ -86,7 +86,7 @@ class Updater:
     def all_energies(self, norms: Norms) -> tuple[Energies, tf.Tensor]:
         """The energies around all kernels, and a flag for each: whether they are finite."""
         if self.score.looks:
-            incoming, outgoing = sweep(self.recipe, norms)
+            incoming, outgoing = self._around(norms)
             for kernel, (previous, following) in self.override.items():
                 incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0])
                 outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1])
@@ -101,6 +101,12 @@ class Updater:
             for back, ahead, (read, _) in zip(incoming, outgoing, norms, strict=True)
         ]
         return (incoming, outgoing), tf.stack(finite)
+
+    def _around(self, norms: Norms) -> Energies:
+        distance = getattr(self.score, "distance", 1)
+        if distance == 1:
+            return sweep(self.recipe, norms)
+        return far_sweep(self.recipe, [compat.value(kernel.variable) for kernel in self.recipe.kernels], distance)
 
     def choose(self, energies: Energies, keep: tf.Tensor) -> tf.Tensor:
         """Chooses and applies the masks of all targets; returns how many weights each keeps.
