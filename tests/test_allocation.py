@@ -88,16 +88,74 @@ def test_global_empties_no_kernel_whose_scores_are_zero():
 def test_global_takes_one_sparsity():
     with pytest.raises(ValueError, match="takes one sparsity, not a mapping of some"):
         tf_lap.prune(chain(4, 4, 4), {"dense_0": 0.5}, allocation="global")
-    with pytest.raises(ValueError, match=r"takes one sparsity, got \[0.5, 0.6\]"):
+    with pytest.raises(ValueError, match=r"divides one sparsity among all kernels, got \[0.5, 0.6\]"):
         tf_lap.prune(chain(4, 4, 4), {"dense_0": 0.5, "dense_1": 0.6}, allocation="global")
 
 
 def test_it_is_given_by_name_or_object():
     assert get("uniform") == Uniform()
     assert get("global") == Global.from_config(Global().get_config())
-    with pytest.raises(ValueError, match=r"allocation='erdos' is not known: use one of \['global', 'uniform'\]"):
+    with pytest.raises(
+        ValueError, match=r"allocation='erdos' is not known: use one of \['erk', 'global', 'lamp', 'uniform'\]"
+    ):
         get("erdos")
     with pytest.raises(TypeError, match="it is a class, not an object"):
         get(Uniform)
     with pytest.raises(TypeError, match="it has no keep, comparable, pooled"):
         get(0.5)
+
+
+@pytest.mark.parametrize("score", ["magnitude", "lookahead"])
+def test_lamp_is_the_papers_formula_on_any_score(score):
+    model = chain(10, 20, 20, 5)
+    weights = [layer.kernel.numpy().astype(np.float64) for layer in model.layers]
+    scores = [np.abs(w) for w in weights]
+    if score == "lookahead":
+        for i, w in enumerate(weights):
+            before = np.linalg.norm(weights[i - 1], axis=0) if i else np.ones(len(w))
+            after = np.linalg.norm(weights[i + 1], axis=1) if i < 2 else np.ones(w.shape[1])
+            scores[i] = scores[i] * np.outer(before, after)
+    lamp = [np.array([[u**2 / np.sum(s[s >= u] ** 2) for u in row] for row in s]) for s in scores]
+    cut = np.sort(np.concatenate([each.ravel() for each in lamp]))[-round(700 * 0.1)]
+    pruner = tf_lap.Pruner(model, score=score, allocation="lamp")
+    pruner.update(0.9)
+    for mask, each in zip(pruner.masks.values(), lamp, strict=True):
+        np.testing.assert_array_equal(mask, each >= cut)
+
+
+def test_lamp_leaves_every_kernel_one_weight_and_keeps_exact_counts_among_equal_ones():
+    model = chain(10, 20, 20, 5)
+    for layer, scale in zip(model.layers, (1e-15, 1.0, 1e15), strict=True):
+        layer.kernel.assign(np.full(layer.kernel.shape, scale))
+    pruner = tf_lap.Pruner(model, score="magnitude", allocation="lamp")
+    pruner.update(0.9)
+    counts = [np.count_nonzero(mask) for mask in pruner.masks.values()]
+    assert sum(counts) == 70
+    assert min(counts) > 1
+    pruner.update(0.999)
+    assert [np.count_nonzero(mask) for mask in pruner.masks.values()] == [1, 1, 1]
+    for mask in pruner.masks.values():
+        assert mask.numpy().ravel()[0]  # ties from the lowest index
+
+
+def test_erk_keeps_in_proportion_to_the_sum_over_the_product_of_a_shape():
+    inputs = keras.Input((8, 8, 16))
+    x = keras.layers.Conv2D(32, 3, name="conv")(inputs)
+    x = keras.layers.Conv2D(64, 3, name="wide")(x)
+    model = keras.Model(inputs, keras.layers.Dense(10, name="dense")(keras.layers.GlobalAveragePooling2D()(x)))
+    report = tf_lap.prune(model, 0.8, allocation="erk")
+    shapes = [layer.shape for layer in report.layers]
+    sizes = [np.prod(shape) for shape in shapes]
+    raw = [sum(shape) for shape in shapes]
+    factor = 0.2 * sum(sizes) / sum(raw)
+    # The Dense layer would keep more than it has: it stays whole, and the others share the rest.
+    assert raw[2] * factor > sizes[2]
+    factor = (0.2 * sum(sizes) - sizes[2]) / sum(raw[:2])
+    assert [layer.kept for layer in report.layers] == [round(raw[0] * factor), round(raw[1] * factor), sizes[2]]
+    assert report.sparsity == pytest.approx(0.8, abs=1e-3)
+
+
+def test_erk_of_nothing_and_of_a_mapping():
+    assert tf_lap.prune(chain(10, 20, 5), 0.0, allocation="erk").sparsity == 0
+    with pytest.raises(ValueError, match="allocation='erk' divides one sparsity among all kernels"):
+        tf_lap.prune(chain(10, 20, 5), {"dense_0": 0.5, "dense_1": 0.6}, allocation="erk")

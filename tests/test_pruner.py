@@ -25,6 +25,25 @@ def test_orders_see_the_neighbours_that_were_pruned_before(order):
         np.testing.assert_array_equal(mask, expected)
 
 
+@pytest.mark.parametrize("order", ["simultaneous", "forward", "backward"])
+def test_in_several_steps_each_has_new_scores(order):
+    model = chain(12, 20, 20, 15, 5)
+    weights = [w.astype(np.float64) for w in kernels(model).values()]
+    alive = [np.ones(w.shape, bool) for w in weights]
+    for part in (1, 2, 3):
+        seen = [w * mask for w, mask in zip(weights, alive, strict=True)]
+        for i in range(4) if order != "backward" else reversed(range(4)):
+            alive[i] = alive[i] & lookahead_mask(seen, i, round(weights[i].size * (1 - 0.9 * part / 3)))
+            if order != "simultaneous":
+                seen[i] = weights[i] * alive[i]
+    tf_lap.prune(model, 0.9, order=order, steps=3)
+    for kernel, mask in zip(kernels(model).values(), alive, strict=True):
+        np.testing.assert_array_equal(kernel != 0, mask)
+    for steps in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"steps={steps}: expected a whole number of at least 1"):
+            tf_lap.prune(model, 0.9, steps=steps)
+
+
 def test_prune_leaves_surviving_weights_untouched_and_returns_the_report():
     model = chain(12, 20, 5)
     before = kernels(model)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tf_lap.export.report import ExportReport as ExportReport
     from tf_lap.neighborhood import Neighbors as Neighbors
     from tf_lap.neighborhood import neighbors as neighbors
+    from tf_lap.oneshot import prune as prune
     from tf_lap.preserve import PreserveSparsity as PreserveSparsity
     from tf_lap.pruner import Pruner as Pruner
-    from tf_lap.pruner import prune as prune
     from tf_lap.registry import register_rule as register_rule
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
@@ -42,7 +42,7 @@ _HOMES = {
     "Neighbors": "neighborhood",
     "neighbors": "neighborhood",
     "Pruner": "pruner",
-    "prune": "pruner",
+    "prune": "oneshot",
     "register_rule": "registry",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",

@@ -24,8 +24,14 @@ class Allocation(Protocol):
 
     pooled: bool
 
-    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
-        """How many weights to keep: a count for each kernel, or one for all of them where they are pooled."""
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
+        """How many to keep: a count for each kernel, or one for all of them where they are pooled.
+
+        Args:
+            sizes: how many things each kernel has that are kept or dropped whole: weights, or blocks.
+            sparsities: the fraction of them to drop.
+            shapes: the kernels' shapes.
+        """
         ...
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
@@ -39,7 +45,7 @@ class Uniform(Configurable):
 
     pooled: ClassVar[bool] = False
 
-    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """A count for each kernel."""
         return [keep_count(n, s) for n, s in zip(sizes, sparsities, strict=True)]
 
@@ -57,19 +63,13 @@ class Global(Configurable):
 
     pooled: ClassVar[bool] = True
 
-    def keep(self, sizes: Sequence[int], sparsities: Sequence[float]) -> list[int]:
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """One count for all kernels together.
 
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        if len(set(sparsities)) > 1:
-            raise ValueError(
-                "allocation='global' ranks all kernels together and takes one sparsity, "
-                f"got {sorted(set(sparsities))}: pass a number, use filters to leave layers out, "
-                "or use allocation='uniform' with the mapping"
-            )
-        return [max(len(sizes), keep_count(sum(sizes), sparsities[0]))]
+        return [max(len(sizes), keep_count(sum(sizes), _single("global", sparsities)))]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Scores over their norm."""
@@ -79,6 +79,78 @@ class Global(Configurable):
         return tf.math.divide_no_nan(unit, tf.norm(unit, ord=norm_order))
 
 
+@dataclasses.dataclass(frozen=True)
+class LAMP(Configurable):
+    """All kernels ranked together by layer-adaptive scores; every kernel keeps at least one weight.
+
+    Lee, Park, Mo, Ahn, Shin: "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021: a squared score
+    over the sum of all squared scores of its kernel that are not below it. Theirs with magnitude; it goes with any
+    score.
+    """
+
+    pooled: ClassVar[bool] = True
+
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
+        """One count for all kernels together.
+
+        Raises:
+            ValueError: the kernels were given different sparsities.
+        """
+        return [max(len(sizes), keep_count(sum(sizes), _single("lamp", sparsities)))]
+
+    def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Layer-adaptive scores; of equal ones the first in the kernel is the higher."""
+        flat = tf.reshape(scores, [-1])
+        order = tf.argsort(flat, direction="DESCENDING", stable=True)
+        # Over the largest, and in double precision: millions of squares are added up.
+        unit = tf.cast(tf.math.divide_no_nan(flat, tf.reduce_max(flat)), tf.float64)
+        squares = tf.square(tf.gather(unit, order))
+        ranked = tf.cast(tf.math.divide_no_nan(squares, tf.cumsum(squares)), tf.float32)
+        return tf.reshape(tf.scatter_nd(order[:, tf.newaxis], ranked, tf.shape(flat)), tf.shape(scores))
+
+
+@dataclasses.dataclass(frozen=True)
+class ERK(Configurable):
+    """Each kernel keeps a fraction in proportion to `sum(shape) / product(shape)`: Erdos-Renyi-Kernel.
+
+    Mocanu et al., 2018; for convolutions Evci et al.: "Rigging the Lottery", ICML 2020. Kernels for which that is more
+    than all stay whole, and the others make up for it, so that all together have the sparsity that is asked.
+    """
+
+    pooled: ClassVar[bool] = False
+
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
+        """A count for each kernel.
+
+        Raises:
+            ValueError: the kernels were given different sparsities.
+        """
+        wanted = (1 - _single("erk", sparsities)) * sum(sizes)
+        raw = [size * sum(shape) / math.prod(shape) for size, shape in zip(sizes, shapes, strict=True)]
+        whole: set[int] = set()
+        while True:
+            others = [i for i in range(len(sizes)) if i not in whole]
+            left = wanted - sum(sizes[i] for i in whole)
+            factor = left / sum(raw[i] for i in others) if others else 0.0
+            over = {i for i in others if raw[i] * factor > sizes[i]}
+            if not over:
+                return [size if i in whole else max(1, round(raw[i] * factor)) for i, size in enumerate(sizes)]
+            whole |= over
+
+    def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
+        """Scores as they are: they are ranked within their kernel."""
+        return scores
+
+
+def _single(name: str, sparsities: Sequence[float]) -> float:
+    if len(set(sparsities)) > 1:
+        raise ValueError(
+            f"allocation={name!r} divides one sparsity among all kernels, got {sorted(set(sparsities))}: pass a "
+            "number, use filters to leave layers out, or use allocation='uniform' with the mapping"
+        )
+    return sparsities[0]
+
+
 def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     """Scores of one kernel with infinity for the largest live one: ranked with others, no kernel then loses all."""
     first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]), output_type=tf.int32)
@@ -86,7 +158,7 @@ def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     return tf.where(best & live, float("inf"), scores)
 
 
-NAMED: dict[str, type] = {"uniform": Uniform, "global": Global}
+NAMED: dict[str, type] = {"uniform": Uniform, "global": Global, "erk": ERK, "lamp": LAMP}
 
 
 def get(allocation: Any) -> Allocation:

@@ -11,9 +11,11 @@ from tf_lap import allocation as allocations
 from tf_lap import compat, patterns
 from tf_lap import scores as score_choices
 from tf_lap.allocation import Allocation
+from tf_lap.compat import exporting
 from tf_lap.graph import Kernel, Recipe
 from tf_lap.matching import Filters, filtered, lookup
 from tf_lap.patterns import Pattern
+from tf_lap.samples import Representative, batched, given
 from tf_lap.scores import Score
 from tf_lap.update import Override
 
@@ -44,6 +46,26 @@ def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choi
             "together chooses all at once: use order='simultaneous' or allocation='uniform'"
         )
     return choices
+
+
+MEASURED = "what score was measured over data around layer {} is NaN or infinite: check the data, and the weights"
+_BATCH = 250
+
+
+def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
+    """The batches that a score is measured over; none where it needs none.
+
+    Raises:
+        TypeError, ValueError: data that is missing, not needed, or does not fit the model.
+    """
+    needed = getattr(score, "needs_data", False)
+    if needed and data is None:
+        raise ValueError(f"score={score!r} is measured over data: pass data=, typical inputs such as x_train[:1000]")
+    if not needed:
+        if data is not None:
+            raise ValueError(f"data is given, and score={score!r} needs none: leave it out, or use another score")
+        return []
+    return batched(given(data, exporting.inputs(model), "data", None), _BATCH)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.

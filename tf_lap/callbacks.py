@@ -18,6 +18,7 @@ from tf_lap.matching import Filters
 from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
+from tf_lap.samples import Representative
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
 
@@ -52,6 +53,7 @@ class LAPCallback(compat.Callback):
         order: as in `Pruner`.
         filters: as in `Pruner`.
         neighbors: as in `Pruner`.
+        data: as in `Pruner`; scores that need it are measured anew at each update.
         backup_dir: where to keep masks and step while training, so that a crashed training that
             `keras.callbacks.BackupAndRestore` resumes goes on with the same zeros. Removed when training ends.
         log_dir: where to write each kernel's sparsity as TensorBoard summaries; needs the tensorboard package.
@@ -73,6 +75,7 @@ class LAPCallback(compat.Callback):
         order: str = "simultaneous",
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        data: Representative = None,
         backup_dir: str | os.PathLike[str] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -94,6 +97,7 @@ class LAPCallback(compat.Callback):
             "order": order,
             "filters": filters,
             "neighbors": neighbors,
+            "data": data,
         }
         self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
         self.log_dir = None if log_dir is None else os.fspath(log_dir)

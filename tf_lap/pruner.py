@@ -10,15 +10,25 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
-from tf_lap.arguments import check_choices, check_final, fitting, given_neighbors, not_finite, skipped_kernels
+from tf_lap.arguments import (
+    MEASURED,
+    check_choices,
+    check_final,
+    data_for,
+    fitting,
+    given_neighbors,
+    not_finite,
+    skipped_kernels,
+)
 from tf_lap.enforce import Enforcement
 from tf_lap.graph import resolve
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.patterns import Pattern
 from tf_lap.report import PruningReport, report_of
+from tf_lap.samples import Representative
 from tf_lap.scores import Score
-from tf_lap.update import AROUND, Traced, Updater
+from tf_lap.update import AROUND, Gains, Traced, Updater
 
 # Tracing takes much longer than a plain update: it pays for those who prune often.
 _PLAIN_UPDATES = 10
@@ -41,8 +51,10 @@ class Pruner:
 
     Args:
         model: a built Keras model; its kernels are changed in place.
-        score: how much a weight matters: "lookahead", "magnitude", "random", or an object of `tf_lap.scores`.
-        allocation: how many weights each kernel keeps: "uniform", "global", or an object of `tf_lap.allocation`.
+        score: how much a weight matters: "lookahead", "magnitude", "random", "lookahead_activation", "obd" or
+            "obd_lookahead" (these three take `data`), or an object of `tf_lap.scores`.
+        allocation: how many weights each kernel keeps: "uniform", "global", "erk" or "lamp", or an object of
+            `tf_lap.allocation`.
         pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
             stay), "block:1x4" (blocks of 1 output by 4 consecutive inputs go whole), or an object of `tf_lap.patterns`.
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
@@ -51,6 +63,8 @@ class Pruner:
             function of a layer. All by default.
         neighbors: overrides the graph for some kernels: a mapping from a layer path or regular expression to
             `(paths of the kernels before, paths of the kernels after)`.
+        data: what scores that need it are measured over: typical inputs as an array (for several inputs a list of them
+            or a mapping by name), a `tf.data.Dataset`, or a function that returns an iterable of batches.
 
     Raises:
         TypeError, ValueError: the model is of a kind that is not served, not built or without a prunable kernel; a
@@ -67,10 +81,12 @@ class Pruner:
         order: str = "simultaneous",
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        data: Representative = None,
     ) -> None:
         self.score, self.allocation, self.pattern, self.order = check_choices(score, allocation, pattern, order)
         self.model = model
         self._recipe = resolve(model)
+        self._data = data_for(self.score, data, model)
         self._neighbors = find_neighbors(self._recipe)
         self._skipped = skipped_kernels(self._recipe, filters, model)
         kernels = self._recipe.kernels
@@ -128,7 +144,7 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         self._keep(self._fractions(sparsity))
-        self._energies()
+        self._energies({})
 
     def check_final(self, sparsity: Any) -> None:
         """Raises what `update` would raise for this sparsity, or if masks at it do not have the pattern yet.
@@ -141,29 +157,43 @@ class Pruner:
             check_final(self.pattern, fraction)
         self._keep(fractions)
 
-    def update(self, sparsity: Sparsity) -> None:
+    def update(self, sparsity: Sparsity, *, steps: int = 1) -> None:
         """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
 
         Args:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are.
+            steps: in how many equal parts, with new scores for each.
 
         Raises:
             ValueError: a sparsity outside [0, 1) or beyond the pattern's, a mapping key that matches nothing, or a
                 kernel, or a normalization layer beside one, that holds NaN or infinity. Nothing is changed then.
             TypeError: a sparsity that is neither a number nor a mapping.
         """
+        if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
+            raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._fractions(sparsity)
-        keep = self._keep(fractions)
-        norms, energies = self._energies()
-        if self.order == "simultaneous":
-            kept = self._functions.choose(energies, tf.constant(keep, tf.int32)).numpy()
-            self._kept = [int(count) for count in kept]
-        else:
-            self._update_in_turn(keep, list(norms))
+        parts = [self._keep({path: f * part / steps for path, f in fractions.items()}) for part in range(1, steps + 1)]
+        gains = self._gains()
+        for keep in parts:
+            norms, energies = self._energies(gains)
+            if self.order == "simultaneous":
+                kept = self._functions.choose(energies, tf.constant(keep, tf.int32), gains).numpy()
+                self._kept = [int(count) for count in kept]
+            else:
+                self._update_in_turn(keep, list(norms), gains)
+            self._updates += 1
         self._named.update(fractions)
-        self._updates += 1
         self._enforcement.apply_averages()
+
+    def _gains(self) -> Gains:
+        if not self._data:
+            return {}
+        gains = self.score.gains(self.model, self._recipe, self._targets, self._data)
+        for number, gain in gains.items():
+            if not bool(tf.reduce_all(tf.math.is_finite(gain))):
+                raise ValueError(MEASURED.format(repr(self._recipe.kernels[number].path)))
+        return gains
 
     @property
     def _functions(self) -> Updater | Traced:
@@ -171,11 +201,12 @@ class Pruner:
         often = self._updates >= _PLAIN_UPDATES or self.order != "simultaneous"
         return self._updater.traced if often else self._updater
 
-    def _update_in_turn(self, keep: Sequence[int], norms: list[Any]) -> None:
+    def _update_in_turn(self, keep: Sequence[int], norms: list[Any], gains: Gains) -> None:
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = self._functions.all_energies(norms)
-            chosen, kept = self._functions.choose_one(target, energies, tf.constant(keep[target], tf.int32))
+            energies, _ = self._functions.all_energies(norms, gains)
+            count = tf.constant(keep[target], tf.int32)
+            chosen, kept = self._functions.choose_one(target, energies, count, gains)
             norms[self._targets[target]] = chosen
             self._kept[target] = int(kept)
 
@@ -253,12 +284,13 @@ class Pruner:
     def _keep(self, fractions: Mapping[str, float]) -> list[int]:
         if self.allocation.pooled and len(fractions) < len(self._paths):
             raise ValueError(
-                "allocation='global' ranks all kernels together and takes one sparsity, not a mapping of some of them: "
+                "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
         layouts = [self._recipe.kernels[target].layout for target in self._targets]
         given = [fitting(self.pattern, fractions.get(path, 0.0)) for path in self._paths]
-        keep = self.allocation.keep([self.pattern.units(layout) for layout in layouts], given)
+        units = [self.pattern.units(layout) for layout in layouts]
+        keep = self.allocation.keep(units, given, [layout.shape for layout in layouts])
         least = [self.pattern.least(layout) for layout in layouts]
         return [max(each) for each in zip(keep, [sum(least)] if self.allocation.pooled else least, strict=True)]
 
@@ -272,61 +304,13 @@ class Pruner:
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
 
-    def _energies(self) -> tuple[Any, Any]:
-        norms, finite = self._functions.measure()
+    def _energies(self, gains: Gains) -> tuple[Any, Any]:
+        norms, finite = self._functions.measure(gains)
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
                 raise ValueError(not_finite(kernel))
-        energies, finite = self._functions.all_energies(norms)
+        energies, finite = self._functions.all_energies(norms, gains)
         for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
             if not ok:
                 raise ValueError(AROUND.format(repr(kernel.path)))
         return norms, energies
-
-
-def prune(
-    model: Any,
-    sparsity: Sparsity,
-    *,
-    score: str | Score = "lookahead",
-    allocation: str | Allocation = "uniform",
-    pattern: str | Pattern = "unstructured",
-    order: str = "simultaneous",
-    filters: Filters = None,
-    neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
-    verbose: int = 0,
-) -> PruningReport:
-    """Prunes a model once, in place, without training.
-
-    Example:
-
-    >>> report = tf_lap.prune(model, 0.9)
-    >>> round(report.sparsity, 2)
-    0.9
-
-    Args:
-        model: a built Keras model; its kernels are changed in place.
-        sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions.
-        score: as in `Pruner`.
-        allocation: as in `Pruner`.
-        pattern: as in `Pruner`.
-        order: as in `Pruner`.
-        filters: as in `Pruner`.
-        neighbors: as in `Pruner`.
-        verbose: 1 prints the report.
-
-    Returns:
-        A `PruningReport`. To keep the zeros while fine-tuning, pass `tf_lap.PreserveSparsity()` to `fit`.
-
-    Raises:
-        TypeError, ValueError: as `Pruner` and `Pruner.update`; the model is unchanged then.
-    """
-    pruner = Pruner(
-        model, score=score, allocation=allocation, pattern=pattern, order=order, filters=filters, neighbors=neighbors
-    )
-    pruner.check_final(sparsity)
-    pruner.update(sparsity)
-    report = pruner.report()
-    if verbose:
-        print(report)
-    return report

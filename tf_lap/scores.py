@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import tensorflow as tf
 
+from tf_lap import probe
 from tf_lap.choices import Configurable, choose
-from tf_lap.graph import Kernel
+from tf_lap.graph import Kernel, Recipe
+from tf_lap.kernels import Layout
+from tf_lap.probe import Batch
 
 
 class Score(Protocol):
@@ -18,6 +22,8 @@ class Score(Protocol):
     Attributes:
         looks: whether it uses the energies around a kernel; where it does not, they are not computed.
         distance: how many kernels on a side they come from, if not 1: as in `Lookahead`.
+        needs_data: True where it has a method `gains(model, recipe, targets, data)`, which gives for kernels, by their
+            numbers, what their weights are multiplied by before anything else.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
     """
 
@@ -128,7 +134,68 @@ class Random(Configurable):
         return tf.random.stateless_uniform(kernel.layout.shape, seed=seed)
 
 
-NAMED: dict[str, type] = {"lookahead": Lookahead, "magnitude": Magnitude, "random": Random}
+@dataclasses.dataclass(frozen=True)
+class LookaheadActivation(Lookahead):
+    """Lookahead over kernels each times the root of how often its output units are active: LAP-act of Park et al.
+
+    Activity is measured over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see
+    `tf_lap.probe.activity`.
+    """
+
+    needs_data: ClassVar[bool] = True
+
+    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
+        """What each kernel is multiplied by, by its number, in a shape that broadcasts against it."""
+        roots = probe.activity(model, recipe, data)
+        return {i: _beside(k.layout, root) for i, (k, root) in enumerate(zip(recipe.kernels, roots, strict=True))}
+
+
+def _beside(layout: Layout, outputs: tf.Tensor) -> tf.Tensor:
+    return outputs[:, tf.newaxis] if layout.swapped else outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class OBD(Configurable):
+    """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
+
+    LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. Measured
+    over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see `tf_lap.probe.curvature`.
+    Serves Dense and Conv2D layers.
+    """
+
+    looks: ClassVar[bool] = False
+    norm_order: ClassVar[int] = 4
+    needs_data: ClassVar[bool] = True
+
+    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
+        """What each kernel is multiplied by, by its number, in its shape."""
+        return {i: tf.sqrt(h / 2) for i, h in probe.curvature(model, recipe, targets, data).items()}
+
+    def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+        """Scores of the kernel's shape."""
+        return tf.abs(weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class OBDLookahead(Lookahead):
+    """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
+
+    needs_data: ClassVar[bool] = True
+
+    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
+        """What each kernel is multiplied by, by its number, in its shape; neighbours that are not pruned too."""
+        everything = range(len(recipe.kernels))
+        return {i: tf.sqrt(h) for i, h in probe.curvature(model, recipe, everything, data).items()}
+
+
+NAMED: dict[str, type] = {
+    "lookahead": Lookahead,
+    "magnitude": Magnitude,
+    "random": Random,
+    "lookahead_activation": LookaheadActivation,
+    "obd": OBD,
+    "obd_lookahead": OBDLookahead,
+}
 
 
 def get(score: Any) -> Score:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.energy import Energies, Norms, far_sweep, kernel_norms, sweep
+from tf_lap.energy import Energies, Norms, far_sweep, sweep
 from tf_lap.enforce import masked
 from tf_lap.graph import Recipe
 from tf_lap.patterns import Pattern, Ranked
@@ -31,13 +31,17 @@ AROUND = (
 )
 
 
+Gains = dict[int, tf.Tensor]
+"""Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
+
+
 class Traced(NamedTuple):
     """The functions of an `Updater` as traced ones."""
 
-    measure: Callable[[], tuple[Norms, tf.Tensor]]
-    all_energies: Callable[[Norms], tuple[Energies, tf.Tensor]]
-    choose: Callable[[Energies, tf.Tensor], tf.Tensor]
-    choose_one: Callable[[int, Energies, tf.Tensor], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
+    measure: Callable[[Gains], tuple[Norms, tf.Tensor]]
+    all_energies: Callable[[Norms, Gains], tuple[Energies, tf.Tensor]]
+    choose: Callable[[Energies, tf.Tensor, Gains], tf.Tensor]
+    choose_one: Callable[[int, Energies, tf.Tensor, Gains], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -75,18 +79,26 @@ class Updater:
             trace(functools.partial(self.measure)),
             trace(functools.partial(self.all_energies)),
             trace(functools.partial(self.choose)),
-            lambda target, energies, keep: one_by_one[target](energies, keep),
+            lambda target, energies, keep, gains: one_by_one[target](energies, keep, gains),
         )
 
-    def measure(self) -> tuple[Norms, tf.Tensor]:
+    def measure(self, gains: Gains) -> tuple[Norms, tf.Tensor]:
         """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
-        norms = kernel_norms(self.recipe)
+        norms = [self._norms(number, gains) for number in range(len(self.recipe.kernels))]
         return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
 
-    def all_energies(self, norms: Norms) -> tuple[Energies, tf.Tensor]:
+    def _seen(self, number: int, gains: Gains) -> tf.Tensor:
+        """A kernel's weights as they are scored."""
+        weights = compat.value(self.recipe.kernels[number].variable)
+        return weights * gains[number] if number in gains else weights
+
+    def _norms(self, number: int, gains: Gains) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.recipe.kernels[number].layout.norms(self._seen(number, gains))
+
+    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, tf.Tensor]:
         """The energies around all kernels, and a flag for each: whether they are finite."""
         if self.score.looks:
-            incoming, outgoing = self._around(norms)
+            incoming, outgoing = self._around(norms, gains)
             for kernel, (previous, following) in self.override.items():
                 incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0])
                 outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1])
@@ -102,44 +114,49 @@ class Updater:
         ]
         return (incoming, outgoing), tf.stack(finite)
 
-    def _around(self, norms: Norms) -> Energies:
+    def _around(self, norms: Norms, gains: Gains) -> Energies:
         distance = getattr(self.score, "distance", 1)
         if distance == 1:
             return sweep(self.recipe, norms)
-        return far_sweep(self.recipe, [compat.value(kernel.variable) for kernel in self.recipe.kernels], distance)
+        weights = [self._seen(number, gains) for number in range(len(self.recipe.kernels))]
+        return far_sweep(self.recipe, weights, distance)
 
-    def choose(self, energies: Energies, keep: tf.Tensor) -> tf.Tensor:
+    def choose(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         """Chooses and applies the masks of all targets; returns how many weights each keeps.
 
         Args:
             energies: as `all_energies` gives them.
             keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
+            gains: what weights are multiplied by before they are scored.
         """
         everything = list(range(len(self.targets)))
         if self.allocation.pooled:
-            return self._choose(everything, energies, keep, [everything])
+            return self._choose(everything, energies, keep, gains, [everything])
         sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
-        kept = [self._choose(batch, energies, keep[batch[0] : batch[-1] + 1]) for batch in batches(sizes)]
+        kept = [self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains) for batch in batches(sizes)]
         return tf.concat(kept, axis=0)
 
-    def choose_one(self, target: int, energies: Energies, keep: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+    def choose_one(
+        self, target: int, energies: Energies, keep: tf.Tensor, gains: Gains
+    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
         """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count.
 
         Args:
             target: which one, a Python integer.
             energies: as `all_energies` gives them.
             keep: an int32 scalar.
+            gains: as `choose` takes them.
         """
-        kept = self._choose([target], energies, keep[tf.newaxis])[0]
-        kernel = self.recipe.kernels[self.targets[target]]
+        kept = self._choose([target], energies, keep[tf.newaxis], gains)[0]
         with tf.control_dependencies([kept]):
-            return kernel.layout.norms(compat.value(kernel.variable)), kept
+            return self._norms(self.targets[target], gains), kept
 
     def _choose(
         self,
         targets: Sequence[int],
         energies: Energies,
         keep: tf.Tensor,
+        gains: Gains,
         groups: Sequence[Sequence[int]] | None = None,
     ) -> tf.Tensor:
         """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
@@ -149,14 +166,14 @@ class Updater:
         for g, group in enumerate(groups):
             layouts = [self.recipe.kernels[self.targets[targets[i]]].layout for i in group]
             more = keep[g] > sum(map(self.pattern.least, layouts))
-            ranked += [self._ranked(targets[i], live[i], energies, more) for i in group]
+            ranked += [self._ranked(targets[i], live[i], energies, more, gains) for i in group]
         chosen, _ = keep_largest(*zip(*ranked, strict=True), keep, groups)
         return tf.stack([self._apply(*each) for each in zip(targets, chosen, live, strict=True)])
 
-    def _ranked(self, target: int, live: tf.Tensor, energies: Energies, more: tf.Tensor) -> Ranked:
+    def _ranked(self, target: int, live: tf.Tensor, energies: Energies, more: tf.Tensor, gains: Gains) -> Ranked:
         kernel = self.recipe.kernels[self.targets[target]]
         weights = compat.value(kernel.variable)
-        scores = self._scores(target, weights, live, energies)
+        scores = self._scores(target, self._seen(self.targets[target], gains), live, energies)
         ranked = self.pattern.rank(Ranked(scores, weights, live), kernel.layout, more)
         return ranked._replace(scores=best_first(ranked.scores, ranked.live)) if self.allocation.pooled else ranked
 

@@ -7,8 +7,9 @@ which one.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -197,6 +198,36 @@ def iterations(model: Any) -> int:
     return int(tf.convert_to_tensor(optimizer.iterations)) * (
         getattr(optimizer, "gradient_accumulation_steps", None) or 1
     )
+
+
+@contextlib.contextmanager
+def intercepted(layer: Any, calls: list[tuple[Any, Any]], linear: bool) -> Iterator[None]:
+    """Writes down each call's first input and its output.
+
+    Args:
+        layer: a layer or operation that is called eagerly.
+        calls: where to.
+        linear: the output before the layer's own activation.
+    """
+    original, activation = layer.call, getattr(layer, "activation", None) if linear else None
+
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if activation is not None:
+            object.__setattr__(layer, "activation", None)
+        out = original(x, *args, **kwargs)
+        calls.append((x, out))
+        if activation is None:
+            return out
+        object.__setattr__(layer, "activation", activation)
+        return activation(out)
+
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
+        if activation is not None:
+            object.__setattr__(layer, "activation", activation)
 
 
 class Callback(keras.callbacks.Callback):

@@ -50,6 +50,11 @@ def _structure(model: Any, kinds: Any) -> bool:
 
 
 def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """What `tensors` gives, as arrays."""
+    return {name: np.asarray(value) for name, value in tensors(model, arrays).items()}
+
+
+def tensors(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, tf.Tensor]:
     """What the model answers at inference, by the names that its outputs have in the exported file.
 
     Args:
@@ -68,7 +73,7 @@ def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         flat = keras.tree.flatten(answer)
         named = isinstance(answer, Mapping) and len(answer) == len(flat)
         names = sorted(answer) if named else [f"output_{i}" for i in range(len(flat))]
-    return {name: np.asarray(tf.convert_to_tensor(value)) for name, value in zip(names, flat, strict=True)}
+    return {name: tf.convert_to_tensor(value) for name, value in zip(names, flat, strict=True)}
 
 
 @contextlib.contextmanager

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import compat
+from tf_lap import compat, samples
 from tf_lap.compat import exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.export import file as tflite
-from tf_lap.export import samples
 from tf_lap.export.check import TOLERANCES, Check, Difference, ExportError, Quantization
 from tf_lap.export.report import ExportReport, TensorReport
 

@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from tf_lap import samples
 from tf_lap.compat import exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.export import runtime as runtimes
-from tf_lap.export import samples
 
 Quantization = Literal["dynamic_range", "float16", "int8"] | None
 

@@ -157,8 +157,8 @@ class Joint:
         if self._recipe is None:
             return None, flags
         updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {})
-        norms, finite = updater.measure()
-        energies, around = updater.all_energies(norms)
+        norms, finite = updater.measure({})
+        energies, around = updater.all_energies(norms, {})
         paths = [kernel.path for kernel in self._recipe.kernels]
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
         flags += [(_KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_lap import samples
 from tf_lap.compat.exporting import Input
-from tf_lap.export import samples
 
 X = np.arange(60, dtype=np.float64).reshape(20, 3)
 ONE = [Input("x", "x", (None, 3), np.dtype("float32"))]
@@ -115,7 +115,7 @@ def test_random_samples_are_always_the_same_and_fit():
         (X * 1j, ONE, ValueError, "holds complex128: expected real numbers"),
         ("data.npy", ONE, TypeError, "holds str: expected an array"),
         (iter([X]), ONE, TypeError, "a function that returns an iterable"),
-        (lambda: 3, ONE, TypeError, r"representative_dataset\(\) returned int"),
+        (lambda: 3, ONE, TypeError, r"representative_dataset: the function returned int"),
     ],
 )
 def test_what_does_not_fit_is_refused(data, inputs, error, message):
