@@ -40,6 +40,12 @@ def test_a_row_without_weights_and_wide_rows_are_read(tmp_path):
     np.testing.assert_array_equal(weight.values, kernel.T)
 
 
+def test_very_sparse_kernels_are_stored_in_blocks_whatever_the_pattern(tmp_path):
+    model = perceptron()
+    tf_lap.prune(model, 0.996)
+    assert {weight.encoding for weight in written(model, tmp_path)} == {"sparse blocks 1x4"}
+
+
 def test_an_encoding_of_another_form_is_refused():
     class Form:
         def __init__(self, **parts):

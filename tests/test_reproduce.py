@@ -210,13 +210,13 @@ def test_cifar10_is_read_as_numbers_or_as_jpeg(tmp_path):
 def test_one_command_trains_on_cifar10(tmp_path, capsys):
     (x, y), (x_test, y_test) = images(60, 32, (3,)), images(20, 32, (3,))
     np.savez(tmp_path / "cifar.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
-    command = ["reproduce", "cifar10", "--network=resnet18", "--width=0.0625", "--steps=4", "--rounds", "10"]
+    command = ["reproduce", "cifar10", "--network=conv6", "--width=0.0625", "--steps=4", "--rounds", "10"]
     assert cli.main([*command, f"--data={tmp_path / 'cifar.npz'}", f"--output={tmp_path / 'out'}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [cell["method"] for cell in results["retrained"]] == ["lookahead", "magnitude"]
     assert results["width"] == 0.0625
     assert results["steps_after_pruning"] == 3
-    assert "cifar10 resnet18 width 0.0625; 4 steps before pruning and 3 after it" in capsys.readouterr().out
+    assert "cifar10 conv6 width 0.0625; 4 steps before pruning and 3 after it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--width=0", "--width=wide", "--width=inf", "--seeds=-1", "--rounds=0"])
