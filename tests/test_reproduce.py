@@ -146,7 +146,7 @@ def test_what_is_on_disk_is_not_trained_again(mnist, tmp_path, monkeypatch, caps
 
 @pytest.mark.usefixtures("small")
 def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, monkeypatch):
-    options = ("--seeds", 0, "--rounds", 3, "--methods", "random", "lookahead")
+    options = ("--seeds", 0, "--rounds", 3, "--methods", "random", "lookahead_activation", "lookahead")
     assert run(mnist, tmp_path / "whole", *options) == 0
     finish = runner.Runner._finish
 
@@ -158,7 +158,7 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(runner.Runner, "_finish", stop)
         assert run(mnist, tmp_path / "stopped", *options) == 130
-    assert len(list((tmp_path / "stopped" / "cells").glob("*.json"))) == 2
+    assert len(list((tmp_path / "stopped" / "cells").glob("*.json"))) == 3
     assert run(mnist, tmp_path / "stopped", *options) == 0
     whole, stopped = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "stopped"))
     for ours, theirs in zip(whole["retrained"], stopped["retrained"], strict=True):
@@ -211,9 +211,10 @@ def test_one_command_trains_on_cifar10(tmp_path, capsys):
     (x, y), (x_test, y_test) = images(60, 32, (3,)), images(20, 32, (3,))
     np.savez(tmp_path / "cifar.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
     command = ["reproduce", "cifar10", "--network=conv6", "--width=0.0625", "--steps=4", "--rounds", "10"]
+    command += ["--methods", "obd", "lookahead"]
     assert cli.main([*command, f"--data={tmp_path / 'cifar.npz'}", f"--output={tmp_path / 'out'}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [cell["method"] for cell in results["retrained"]] == ["lookahead", "magnitude"]
+    assert [cell["method"] for cell in results["retrained"]] == ["lookahead", "obd"]
     assert results["width"] == 0.0625
     assert results["steps_after_pruning"] == 3
     assert "cifar10 conv6 width 0.0625; 4 steps before pruning and 3 after it" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from tf_lap.reproduce.training import Prepare
 from tf_lap.tasks import CommandError, check_part, from_npz, opened, standardized
 
 HIDDEN = (500,) * 4
+_TYPICAL = 10_000
 ROUNDS = {"mnist": tuple(range(4, 11)), "cifar10": tuple(range(10, 25, 2))}
 
 
@@ -33,6 +34,7 @@ class Experiment:
         learning_rate: Adam's.
         steps: of training before pruning, and after it.
         prepare: what is done to each batch of training images.
+        plain: makes of images as they are stored what the network takes.
         settings: what else tells the experiment from others.
     """
 
@@ -43,12 +45,19 @@ class Experiment:
     learning_rate: float
     steps: tuple[int, int]
     prepare: Prepare | None = None
+    plain: Callable[[Any], Any] = np.asarray
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def shortened(self, steps: int) -> Experiment:
         """With so many steps before pruning, and after it in proportion."""
         before, after = self.steps
         return dataclasses.replace(self, steps=(steps, max(1, round(steps * after / before))))
+
+    def typical(self) -> np.ndarray:
+        """Training images that lie evenly, as the network takes them: what scores are measured over."""
+        x = self.arrays["x_train"]
+        picked = np.linspace(0, len(x) - 1, min(len(x), _TYPICAL)).astype(int)
+        return np.asarray(self.plain(x[picked]))
 
     def sparsities(self, rounds: int) -> dict[str, float]:
         """The fraction of zeros in each layer after some rounds."""
@@ -110,6 +119,7 @@ def cifar10(data: Path | None, network: str, width: float) -> Experiment:
         0.0003,
         steps,
         _augmented,
+        _normalized,
         {"network": network, "width": width},
     )
 

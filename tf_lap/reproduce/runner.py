@@ -139,12 +139,20 @@ class Runner:
         with np.load(self._weights(seed)) as archive:
             trained = [archive[name] for name in archive.files]
         schedule = tf_lap.LookaheadPruningSchedule(self.experiment.sparsities(t), decay="one_shot")
-        pruning = tf_lap.LAPCallback(schedule, **_choice(method, seed))
+        pruning = tf_lap.LAPCallback(schedule, **self._choice(method, seed))
         train(model, trained, self._data((seed, 1), 1), self.experiment.learning_rate, [pruning, watch])
         report = pruning.report
         cell = {"seed": seed, "rounds": t, "method": method, "sparsity": report.sparsity}
         cell |= {"kept": report.kept, "weights": report.weights, "error": self._error(model)}
         self._finish(self._path(seed, t, method), cell, begun)
+
+    def _choice(self, method: str, seed: int) -> dict[str, Any]:
+        """The arguments of a callback that a method's name stands for."""
+        if method in ORDERS:
+            return {"score": "lookahead", "order": method}
+        if getattr(NAMED[method], "needs_data", False):
+            return {"score": method, "data": self.experiment.typical()}
+        return {"score": tf_lap.scores.Random(seed) if method == "random" else method}
 
     def _finish(self, path: Path, cell: dict[str, Any], begun: float) -> None:
         versions = {"tf_lap": tf_lap.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
@@ -165,13 +173,6 @@ class Runner:
 
     def _weights(self, seed: int) -> Path:
         return self._cells / f"seed{seed}_dense.npz"
-
-
-def _choice(method: str, seed: int) -> dict[str, Any]:
-    """The arguments of a callback that a method's name stands for."""
-    if method in ORDERS:
-        return {"score": "lookahead", "order": method}
-    return {"score": tf_lap.scores.Random(seed) if method == "random" else method}
 
 
 def _without(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
