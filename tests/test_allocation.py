@@ -155,6 +155,19 @@ def test_erk_keeps_in_proportion_to_the_sum_over_the_product_of_a_shape():
     assert report.sparsity == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.777, 0.9, 0.999])
+def test_erk_keeps_exactly_what_is_asked(sparsity):
+    model = chain(10, *[20] * 12, 1)
+    report = tf_lap.prune(model, sparsity, allocation="erk")
+    assert report.kept == max(13, round(report.weights * (1 - sparsity)))
+    assert min(layer.kept for layer in report.layers) >= 1
+
+
+def test_erk_does_not_go_with_a_pattern_of_one_sparsity():
+    with pytest.raises(ValueError, match="gives every kernel the same sparsity, and allocation='erk'"):
+        tf_lap.Pruner(chain(10, 20, 5), pattern="2:4", allocation="erk")
+
+
 def test_erk_of_nothing_and_of_a_mapping():
     assert tf_lap.prune(chain(10, 20, 5), 0.0, allocation="erk").sparsity == 0
     with pytest.raises(ValueError, match="allocation='erk' divides one sparsity among all kernels"):

@@ -122,3 +122,25 @@ def test_the_committed_run_reaches_what_blocks_are_for():
     assert ratios["block:1x4 at 90%, latency"]["median"] <= 0.5
     assert ratios["block:1x4 at 90%, bytes"]["median"] <= 0.15
     assert ratios["unstructured at 90%, bytes"]["median"] <= 0.17
+
+
+def test_the_tables_of_results_are_those_of_the_committed_runs():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "benchmarks" / "results").glob("reproduce_*.json")):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        assert path.name in text
+        for command in results["commands"]:
+            assert command in text
+        dense = [cell["error"] for cell in results["dense"]]
+        assert f"| none | 100% | {spread(dense)} |" in text
+        retrained = results["retrained"]
+        methods = [m for m in ("magnitude", "lookahead", "forward") if any(cell["method"] == m for cell in retrained)]
+        for rounds, sparsity in sorted({(cell["rounds"], cell["sparsity"]) for cell in retrained}):
+            errors = [[c["error"] for c in retrained if (c["rounds"], c["method"]) == (rounds, m)] for m in methods]
+            row = " | ".join(spread(each) if each else "-" for each in errors)
+            assert f"| {rounds} | {1 - sparsity:.2%} | {row} |" in text
+
+
+def spread(errors):
+    mean = f"{np.mean(errors):.2%}"
+    return mean if len(errors) == 1 else f"{mean} ({min(errors):.2%} to {max(errors):.2%})"

@@ -31,7 +31,8 @@ def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     weights = np.ones_like(scores) if weights is None else weights
     live = np.ones(scores.shape, bool) if live is None else live
     more = tf.constant(keep > pattern.least(layout))
-    ranked = pattern.rank(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout, more)
+    pooled = pattern.pool(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout)
+    ranked = pattern.protect(pooled, layout, more)
     (chosen,), _ = keep_largest(*([each] for each in ranked), tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
 
@@ -242,7 +243,7 @@ def test_under_xla_patterns_choose_the_same():
         ranked = Ranked(scores, scores, tf.ones_like(scores, tf.bool))
 
         def rank(pattern=pattern, ranked=ranked):
-            units = pattern.rank(ranked, layout, tf.constant(True))
+            units = pattern.protect(pattern.pool(ranked, layout), layout, tf.constant(True))
             return (*units, pattern.expand(units.scores > 0.5, ranked.live, layout))
 
         for one, other in zip(tf.function(rank, jit_compile=True)(), rank(), strict=True):

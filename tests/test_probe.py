@@ -76,6 +76,100 @@ def test_activity_of_convolutions_is_averaged_over_positions_behind_normalizatio
     assert "call" not in vars(model.get_layer("first"))
 
 
+def activities(model, x):
+    recipe = resolve(model)
+    return dict(zip([k.path for k in recipe.kernels], probe.activity(model, recipe, [[x]]), strict=True))
+
+
+def test_operators_of_tf_keras_are_told_apart_and_left_as_they_were():
+    legacy = pytest.importorskip("tf_keras")
+    inputs = legacy.Input((6,))
+    a, b = legacy.layers.Dense(5, name="a")(inputs), legacy.layers.Dense(5, name="b")(inputs)
+    x = legacy.layers.Dense(5, name="c")(a + b)
+    x = legacy.layers.Dense(4, name="d")(tf.nn.relu(features=x) * 0.5)
+    model = legacy.Model(inputs, x)
+    x = data((6,))
+    before = model(x).numpy()
+    found = activities(model, x)
+    np.testing.assert_array_equal(model(x), before)
+    for name in ("a", "b", "d"):
+        np.testing.assert_array_equal(found[name], np.ones(len(found[name])))
+    hidden = legacy.Model(inputs, model.get_layer("c").output)(x).numpy()
+    np.testing.assert_allclose(found["c"], np.sqrt(np.mean(hidden > 0, axis=0)), rtol=1e-5)
+    tf_lap.prune(model, 0.5, score="obd", data=x)
+    after = model(x).numpy()
+    tf_lap.prune(model, 0.5, score="lookahead_activation", data=x)
+    assert np.abs(model(x) - after).max() < np.abs(after).max()
+
+
+def test_each_call_of_a_shared_activation_counts_for_its_own_kernel():
+    inputs, relu = keras.Input((6,)), layers.ReLU()
+    wide = layers.Dense(7, name="wide", bias_initializer=keras.initializers.Constant(100.0))
+    x = relu(layers.Dense(4, name="low", bias_initializer=keras.initializers.Constant(-1e4))(relu(wide(inputs))))
+    found = activities(keras.Model(inputs, layers.Dense(2, name="last")(x)), data((6,)))
+    np.testing.assert_array_equal(found["wide"], np.ones(7))
+    np.testing.assert_array_equal(found["low"], np.zeros(4))
+
+
+@pytest.mark.parametrize("behind", ["linear", "leaky", "none"])
+def test_what_is_no_activation_and_what_is_one(behind):
+    inputs = keras.Input((6,))
+    activation = layers.LeakyReLU() if behind == "leaky" else None
+    x = layers.Dense(5, name="a", activation=activation)(inputs)
+    x = layers.Activation("linear")(x) if behind == "linear" else x
+    found = activities(keras.Model(inputs, layers.Dense(2)(x)), data((6,)))
+    assert np.all(found["a"].numpy() == 1) == (behind != "leaky")
+
+
+def joined():
+    inputs = keras.Input((6,))
+    x = layers.Concatenate()([layers.Dense(4, name="a")(inputs), layers.Dense(7, name="b")(inputs)])
+    return keras.Model(inputs, layers.Dense(2)(layers.ReLU()(x)))
+
+
+def subclassed():
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(5, name="a"), layers.Dense(2, name="b")
+
+        def call(self, x):
+            return self.b(keras.ops.relu(self.a(x)))
+
+    model = Network()
+    model(np.ones((1, 6), np.float32))
+    return model
+
+
+@pytest.mark.parametrize("make", [joined, subclassed])
+def test_what_cannot_be_measured_counts_as_always_active_and_is_told(make):
+    model = make()
+    with pytest.warns(UserWarning, match="units of layer .* are active cannot be measured"):
+        found = activities(model, data((6,)))
+    np.testing.assert_array_equal(found["a"], np.ones(found["a"].shape))
+
+
+def test_states_and_policies_stay_while_measuring():
+    inputs = keras.Input((5, 4), batch_size=10)
+    recurrent = layers.LSTM(4, stateful=True)
+    hidden = layers.Dense(8, activation="relu", dtype="mixed_float16", name="half")(recurrent(inputs))
+    model = keras.Model(inputs, layers.Dense(3, dtype="float32")(hidden))
+    x = data((5, 4), 10)
+    for score in ("lookahead_activation", "obd"):
+        before = [np.array(state) for state in recurrent.states]
+        tf_lap.prune(model, 0.5, score=score, data=x)
+        for old, new in zip(before, recurrent.states, strict=True):
+            np.testing.assert_array_equal(old, np.array(new))
+        assert model.get_layer("half").compute_dtype == "float16"
+
+
+def test_several_steps_measure_as_often(monkeypatch):
+    seen, curvature = [], probe.curvature
+    monkeypatch.setattr(probe, "curvature", lambda *args: seen.append(1) or curvature(*args))
+    tf_lap.prune(relu_chain(6, 12, 4), 0.8, score="obd", data=data((6,)), steps=3)
+    assert len(seen) == 3
+
+
 def hessian_diagonal(forward, weights, x):
     """By definition, twice differentiated, of the sum over samples of the cross-entropy, in float64."""
     variables = [tf.Variable(w.astype(np.float64)) for w in weights]
@@ -168,14 +262,24 @@ def test_obd_and_its_product_with_lookahead_rank_as_their_formulas():
 
 
 @pytest.mark.parametrize("score", ["lookahead_activation", "obd", "obd_lookahead"])
-def test_a_fit_measures_at_each_update(score):
+def test_a_fit_measures_at_each_update(score, monkeypatch):
     model = relu_chain(16, 24, 24, 10)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     x, y = data((16,), 96), np.random.default_rng(0).integers(0, 10, 96)
     schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=10, frequency=3)
     callback = tf_lap.LAPCallback(schedule, score=score, data=tf.data.Dataset.from_tensor_slices((x, y)).batch(30))
+    measured, kind = [], type(tf_lap.scores.get(score))
+    gains = kind.gains
+
+    def watched(self, *args):
+        measured.append(gains(self, *args))
+        return measured[-1]
+
+    monkeypatch.setattr(kind, "gains", watched)
     model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[callback])
     assert callback.report.sparsity == pytest.approx(0.9, abs=0.002)
+    assert len(measured) == 5
+    assert np.abs(measured[0][0] - measured[-1][0]).max() > 0
 
 
 @pytest.mark.parametrize("score", ["lookahead_activation", "obd_lookahead", tf_lap.scores.OBD()])
@@ -198,11 +302,61 @@ def test_kernels_and_outputs_whose_curvature_is_not_known_are_named():
         tf_lap.prune(model, 0.5, score="obd", data=x)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+    tf_lap.prune(model, 0.5, score="obd_lookahead", data=x, filters="dense")
     report = tf_lap.prune(model, 0.5, score="obd", data=x, filters="dense")
     assert [layer.path for layer in report.pruned] == [model.layers[-1].name]
     several = keras.Model(inputs, [model.output, layers.Dense(2)(model.layers[-2].output)])
     with pytest.raises(ValueError, match=r"puts out 2 tensors of shapes .* needs one"):
         tf_lap.prune(several, 0.5, score="obd", data=x, filters="dense")
+    for units, activation in ((1, "sigmoid"), (1, None), (3, "sigmoid")):
+        binary = keras.Sequential([keras.Input((4,)), layers.Dense(units, activation=activation)])
+        with pytest.raises(ValueError, match="two classes or more, logits or their softmax"):
+            tf_lap.prune(binary, 0.5, score="obd", data=np.ones((3, 4)))
+
+
+def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
+            self.unused.build((None, 4))
+
+        def call(self, x):
+            return self.used(x)
+
+    model = Network()
+    model(np.ones((1, 4), np.float32))
+    kernel = model.unused.kernel.numpy()
+    tf_lap.prune(model, 0.5, score="obd", data=data((4,)))
+    np.testing.assert_array_equal(
+        model.unused.kernel.numpy() != 0, np.abs(kernel) >= np.sort(np.abs(kernel), None)[-10]
+    )
+
+
+def test_an_endless_dataset_ends(monkeypatch):
+    monkeypatch.setattr("tf_lap.arguments._MEASURED", 50)
+    endless = tf.data.Dataset.from_tensor_slices(data((4,), 8)).repeat()
+    tf_lap.prune(relu_chain(4, 5, 3), 0.5, score="obd", data=endless)
+
+
+def test_whatever_measuring_raises_leaves_nothing_on_the_model():
+    model = relu_chain(16, 24, 10)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    x, y = data((16,), 96), np.zeros(96)
+    calls = []
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    class Failing(tf_lap.scores.OBD):
+        def gains(self, *args):
+            calls.append(1)
+            return super().gains(*args) if len(calls) < 3 else fails()
+
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=3, frequency=1)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.fit(x, y, verbose=0, callbacks=[tf_lap.LAPCallback(schedule, score=Failing(), data=x)])
+    assert all(layer.kernel.constraint is None for layer in model.layers)
 
 
 def test_what_is_not_finite_changes_nothing():

@@ -165,6 +165,21 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, mon
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
+@pytest.mark.usefixtures("small")
+def test_cells_do_not_go_with_a_network_trained_again_nor_with_other_data(mnist, tmp_path, capsys):
+    options = ("--seeds", 0, 0, "--methods", "random", "random")
+    output = tmp_path / "out"
+    assert run(mnist, output, *options, "--rounds", 3) == 0
+    (output / "cells" / "seed0_dense.npz").unlink()
+    assert run(mnist, output, *options, "--rounds", 3) == 0
+    assert run(mnist, output, *options, "--rounds", 4) == 2
+    assert "seed0_dense.npz, from which seed0_t3_random.json were pruned, is missing" in capsys.readouterr().err
+    (x, y), (x_test, y_test) = images(200), images(50)
+    np.savez(mnist, x_train=x[::-1], y_train=y, x_test=x_test, y_test=y_test)
+    assert run(mnist, output, *options, "--rounds", 3) == 2
+    assert "with other settings" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

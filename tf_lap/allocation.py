@@ -125,17 +125,25 @@ class ERK(Configurable):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        wanted = (1 - _single("erk", sparsities)) * sum(sizes)
+        wanted = max(len(sizes), keep_count(sum(sizes), _single("erk", sparsities)))
         raw = [size * sum(shape) / math.prod(shape) for size, shape in zip(sizes, shapes, strict=True)]
         whole: set[int] = set()
         while True:
             others = [i for i in range(len(sizes)) if i not in whole]
             left = wanted - sum(sizes[i] for i in whole)
-            factor = left / sum(raw[i] for i in others) if others else 0.0
-            over = {i for i in others if raw[i] * factor > sizes[i]}
+            exact = {i: raw[i] * left / sum(raw[j] for j in others) for i in others}
+            over = {i for i in others if exact[i] > sizes[i]}
             if not over:
-                return [size if i in whole else max(1, round(raw[i] * factor)) for i, size in enumerate(sizes)]
+                break
             whole |= over
+        kept = [size if i in whole else max(1, math.floor(exact[i])) for i, size in enumerate(sizes)]
+        # What rounding down left goes to those that it took most from; what "at least one" took comes from the largest.
+        for i in sorted(others, key=lambda i: math.floor(exact[i]) - exact[i]):
+            if sum(kept) < wanted and kept[i] < sizes[i]:
+                kept[i] += 1
+        while sum(kept) > wanted:
+            kept[kept.index(max(kept))] -= 1
+        return kept
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Scores as they are: they are ranked within their kernel."""

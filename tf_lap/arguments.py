@@ -40,6 +40,11 @@ def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choi
     if order not in ORDERS:
         raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
     choices = Choices(score_choices.get(score), allocations.get(allocation), patterns.get(pattern), order)
+    if choices.pattern.sparsity is not None and isinstance(choices.allocation, allocations.ERK):
+        raise ValueError(
+            f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "
+            "shapes: use allocation='uniform'"
+        )
     if order != "simultaneous" and choices.allocation.pooled:
         raise ValueError(
             f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
@@ -50,6 +55,7 @@ def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choi
 
 MEASURED = "what score was measured over data around layer {} is NaN or infinite: check the data, and the weights"
 _BATCH = 250
+_MEASURED = 100_000  # samples: so that an endless dataset ends
 
 
 def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
@@ -65,7 +71,10 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
         if data is not None:
             raise ValueError(f"data is given, and score={score!r} needs none: leave it out, or use another score")
         return []
-    return batched(given(data, exporting.inputs(model), "data", None), _BATCH)
+    inputs = exporting.inputs(model)
+    samples = given(data, inputs, "data", _MEASURED)
+    # For a model of a fixed batch a sample is a batch already.
+    return samples if inputs and inputs[0].shape[0] is not None else batched(samples, _BATCH)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.
@@ -124,7 +133,7 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     return skipped
 
 
-def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]]) -> Override:
+def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]], score: Score) -> Override:
     """The neighbours that the user gives in place of the graph's, as numbers of kernels.
 
     Raises:
@@ -132,6 +141,10 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
     """
     if not isinstance(neighbors, Mapping):
         raise TypeError(f"neighbors={neighbors!r}: expected a mapping from layer paths to (paths before, paths after)")
+    if neighbors and getattr(score, "distance", 1) not in (0, 1):
+        raise ValueError(
+            f"neighbors are given, and score={score!r} looks beyond them: use distance=1, or leave them out"
+        )
     numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
     override: Override = {}
     for path, sides in lookup("neighbors", neighbors, list(numbers)).items():

@@ -273,7 +273,7 @@ class LAPCallback(compat.Callback):
         pruner = self._known()
         try:
             pruner.update(self._sparsity_at(due[-1]))
-        except (TypeError, ValueError):
+        except BaseException:
             self.release()  # the fit ends here, and Keras then calls no on_train_end
             raise
         if self.verbose:

@@ -61,25 +61,27 @@ class Progress:
             print(text, flush=True)
 
 
-def table(dense: Sequence[float], curves: Curves) -> str:
+def table(dense: Sequence[float], curves: Curves, digits: int = 1) -> str:
     """The mean errors over seeds, with the lowest and the highest, at each sparsity.
 
     Args:
         dense: the errors of the single seeds before pruning.
         curves: those after pruning and retraining.
+        digits: of a percentage, behind the point.
     """
     rows = [("sparsity", "weights left", *(f"{method} error" for method in curves))]
     for sparsity in sorted({sparsity for points in curves.values() for sparsity in points}):
-        errors = [_spread(points[sparsity]) if sparsity in points else "-" for points in curves.values()]
+        errors = [_spread(points[sparsity], digits) if sparsity in points else "-" for points in curves.values()]
         rows.append((f"{sparsity:.2%}", f"{1 - sparsity:.2%}", *errors))
     above = f"Test error, mean over seeds (lowest to highest); seeds: {len(dense)}"
     return "\n".join(
-        [above, f"dense, before pruning: {_spread(dense)}", "", *tabular.table(rows, right=range(len(rows[0])))]
+        [above, f"dense, before pruning: {_spread(dense, digits)}", "", *tabular.table(rows, right=range(len(rows[0])))]
     )
 
 
-def _spread(errors: Sequence[float]) -> str:
-    return f"{np.mean(errors):.1%} ({min(errors):.1%} to {max(errors):.1%})"
+def _spread(errors: Sequence[float], digits: int) -> str:
+    mean, least, most = (f"{error:.{digits}%}" for error in (np.mean(errors), min(errors), max(errors)))
+    return f"{mean} ({least} to {most})"
 
 
 def error_chart(path: Path, title: str, dense: Sequence[float], curves: Curves) -> None:

@@ -165,10 +165,14 @@ Scaled = tuple[tf.Tensor, tf.Tensor]
 """An energy over its scale, and the scale's logarithm."""
 
 
+_NO_SCALE = -1e30
+
+
 def _near_one(energy: tf.Tensor, scale: tf.Tensor) -> Scaled:
     largest = tf.stop_gradient(tf.reduce_max(energy))
     unit = tf.where((largest > 0) & tf.math.is_finite(largest), largest, 1.0)
-    return energy / unit, scale + tf.math.log(unit)
+    # A vector of zeros has no scale: it must not set that of what it is added to.
+    return energy / unit, tf.where(largest > 0, scale + tf.math.log(unit), _NO_SCALE)
 
 
 def _common(energies: Sequence[Scaled]) -> tuple[list[tf.Tensor], tf.Tensor]:

@@ -48,8 +48,12 @@ class Pattern(Protocol):
         """The fewest of them that stay."""
         ...
 
-    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """What is ranked in place of a kernel's weights; `more`, a bool, says that more than the least will stay."""
+    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
+        """What is ranked in place of a kernel's weights."""
+        ...
+
+    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+        """The same with what must stay above all others; `more`, a bool, says that more than the least will stay."""
         ...
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -71,9 +75,13 @@ class Unstructured(Configurable):
         """One."""
         return 1
 
-    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The weights as they are."""
         return weights
+
+    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+        """Nothing is protected."""
+        return ranked
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The mask as it is."""
@@ -122,7 +130,11 @@ class Blocks(Configurable):
         """One."""
         return 1
 
-    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+        """Nothing is protected."""
+        return ranked
+
+    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel."""
         split, within = self._split(weights.live, layout)
         return Ranked(
@@ -207,19 +219,23 @@ class NOfM(Configurable):
         whole, rest = divmod(inputs, self.m)
         return (whole * self.n + min(rest, self.n)) * (layout.size // inputs)
 
-    def rank(self, weights: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
+    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
+        """The weights as they are."""
+        return weights
+
+    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The weights, the n highest of each group above all others, which stay only where there are more."""
-        order = keys(tf.bitcast(weights.scores, tf.int32), weights.magnitudes, weights.live)
+        order = keys(tf.bitcast(ranked.scores, tf.int32), ranked.magnitudes, ranked.live)
         axis = len(layout.shape) + layout.input_axis
         members = min(self.m, layout.shape[axis])
         padded = _padded(order, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : layout.shape[-2], : layout.shape[-1]] & tf.cast(weights.live, tf.bool)
-        live = tf.cast(weights.live, tf.bool) & (best | more)
+        best = best[..., : layout.shape[-2], : layout.shape[-1]] & tf.cast(ranked.live, tf.bool)
+        live = tf.cast(ranked.live, tf.bool) & (best | more)
         # Others below infinity, so that none is as high.
-        scores = tf.where(best, float("inf"), tf.minimum(weights.scores, weights.scores.dtype.max))
-        return Ranked(tf.where(live, scores, 0.0), weights.magnitudes, live)
+        scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
+        return Ranked(tf.where(live, scores, 0.0), ranked.magnitudes, live)
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The mask as it is."""
@@ -245,7 +261,7 @@ def get(pattern: Any) -> Pattern:
                 return made(*map(int, match.groups()))
         raise ValueError(f"pattern={pattern!r} is not known: {_KNOWN}")
     try:
-        return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "rank", "expand"))
+        return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "pool", "protect", "expand"))
     except TypeError as error:
         raise TypeError(f"{error}; {_KNOWN}") from error
 

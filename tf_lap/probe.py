@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,35 +15,9 @@ from tf_lap import compat
 from tf_lap.compat import exporting
 from tf_lap.graph import Kernel, Read, Recipe, Rule
 from tf_lap.kernels import Layout
+from tf_lap.tables import activates, own_activation
 
 _AT_ONCE = 50  # samples; of each the gradient of every kernel is held
-_LINEAR = ("linear", "identity")
-_ACTIVATIONS = [
-    "Activation",
-    "ReLU",
-    "LeakyReLU",
-    "PReLU",
-    "ELU",
-    "Softmax",
-    "Relu",
-    "Relu6",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Silu",
-    "LogSigmoid",
-    "LeakyRelu",
-    "HardSigmoid",
-    "HardSilu",
-    "Elu",
-    "Selu",
-    "Gelu",
-    "Celu",
-    "HardTanh",
-    "Tanh",
-    "TFOpLambda",
-]
-
 Batch = Sequence[np.ndarray]
 """The inputs of a model, in their order, with a batch."""
 
@@ -50,58 +26,69 @@ def activity(model: Any, recipe: Recipe, data: Sequence[Batch]) -> list[tf.Tenso
     """For each kernel the root of how often each of its output units is active, `(outputs,)`.
 
     A unit is active where the activation behind its kernel (and behind the normalization and the sums between) puts
-    out more than zero. In a convolution the roots are averaged over positions, as in Park et al.'s code. A kernel
-    without an activation before the next kernel has ones.
+    out more than zero. In a convolution the roots are averaged over positions, as in Park et al.'s code, and of a
+    shared layer over its uses. A kernel without an activation before the next kernel has ones; so has one whose
+    activation cannot be measured, in a custom layer or behind what mixes or joins channels, and a warning says so.
     """
-    watched = {i: found for i, kernel in enumerate(recipe.kernels) if (found := _activation(recipe, i, kernel))}
-    layers = list({id(layer): layer for uses in watched.values() for layer in uses}.values())
+    watched = {i: _activations(recipe, i, kernel) for i, kernel in enumerate(recipe.kernels)}
+    layers = {id(layer): layer for uses in watched.values() for layer, _ in uses}
     counts: dict[int, list[tf.Tensor]] = {}
-    samples = 0
     for batch in data:
-        samples += len(batch[0])
-        with _recorded(layers) as calls:
+        seen: dict[int, list[tf.Tensor]] = {key: [] for key in layers}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(exporting.states_kept(model))
+            stack.enter_context(exporting.in_float32(model))
+            for key, layer in layers.items():
+                stack.enter_context(compat.intercepted(layer, _count(seen[key]), False))
             exporting.outputs(model, batch)
-        for layer in layers:
-            active = [tf.reduce_sum(tf.cast(out > 0, tf.float32), axis=0) for _, out in calls[id(layer)]]
-            before = counts.get(id(layer), [tf.zeros([])] * len(active))
-            counts[id(layer)] = [b + a for b, a in zip(before, active, strict=True)]
+        for key, active in seen.items():
+            counts[key] = [a + b for a, b in zip(counts[key], active, strict=True)] if key in counts else active
+    samples = sum(len(batch[0]) for batch in data)
     roots = {
-        key: tf.add_n([tf.reduce_mean(tf.sqrt(c / samples), axis=list(range(c.shape.rank - 1))) for c in each])
-        / len(each)
+        key: [tf.reduce_mean(tf.sqrt(c / samples), axis=list(range(c.shape.rank - 1))) for c in each]
         for key, each in counts.items()
     }
-    return [
-        tf.add_n([roots[id(layer)] for layer in watched[i]]) / len(watched[i])
-        if i in watched
-        else tf.ones([kernel.layout.outputs])
-        for i, kernel in enumerate(recipe.kernels)
-    ]
+    return [_gain(kernel, watched[i], roots) for i, kernel in enumerate(recipe.kernels)]
 
 
-def _activation(recipe: Recipe, number: int, kernel: Kernel) -> list[Any]:
-    """The layers that activate a kernel's outputs, one for each use; none where a use has none."""
+def _count(active: list[tf.Tensor]) -> Callable[[Any, Any], None]:
+    return lambda _, out: active.append(tf.reduce_sum(tf.cast(out > 0, tf.float32), axis=0))
+
+
+def _gain(kernel: Kernel, uses: Sequence[tuple[Any, int]], roots: Mapping[int, Sequence[tf.Tensor]]) -> tf.Tensor:
+    outputs = kernel.layout.outputs
+    found = [roots[id(layer)][call] for layer, call in uses if call < len(roots[id(layer)])]
+    if len(found) < len(uses) or any(root.shape != (outputs,) for root in found):
+        warnings.warn(
+            f"how often the units of layer {kernel.path!r} are active cannot be measured: they count as always active",
+            stacklevel=2,
+        )
+        return tf.ones([outputs])
+    return tf.reduce_mean(tf.stack(found), axis=0) if found else tf.ones([outputs])
+
+
+def _activations(recipe: Recipe, number: int, kernel: Kernel) -> list[tuple[Any, int]]:
+    """What activates a kernel's outputs, for each of its uses, and in which of that layer's calls."""
     found = []
     for step in recipe.steps:
         if isinstance(step, Read) and step.kernel == number:
-            own = getattr(getattr(kernel.layer, "activation", None), "__name__", "linear") not in _LINEAR
-            layer = kernel.layer if own else _next_activation(recipe, step.target)
-            if layer is None:
-                return []
-            found.append(layer)
+            if own_activation(kernel.layer):
+                found.append((kernel.layer, step.use))
+            else:
+                found += _next_activation(recipe, step.target)
     return found
 
 
-def _next_activation(recipe: Recipe, tensor: int) -> Any | None:
-    reached = {tensor}
+def _next_activation(recipe: Recipe, tensor: int) -> list[tuple[Any, int]]:
+    reached, calls = {tensor}, Counter()
     for step in recipe.steps:
-        sources = {step.source} if isinstance(step, Read) else set(step.sources)
-        if isinstance(step, Rule) and sources & reached:
-            if type(step.layer).__name__ in _ACTIVATIONS:
-                return step.layer
-            reached.add(step.target)
-        elif sources & reached:  # a kernel or a wall reads it before any activation does
-            return None
-    return None
+        if isinstance(step, Rule):
+            if reached & set(step.sources):
+                if activates(step.layer):
+                    return [(step.layer, calls[id(step.layer)])]
+                reached.add(step.target)
+            calls[id(step.layer)] += 1
+    return []
 
 
 def curvature(model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
@@ -121,85 +108,91 @@ def curvature(model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence
         ValueError: a kernel that is neither of a Dense nor of a Conv2D layer, or an output that is not
             `(batch, classes)`.
     """
-    layers = {i: recipe.kernels[i].layer for i in targets}
-    for i, layer in layers.items():
-        _check_served(recipe.kernels[i].path, layer)
-    found = {i: tf.zeros(recipe.kernels[i].layout.shape) for i in targets}
-    for whole in data:
-        for start in range(0, len(whole[0]), _AT_ONCE):
-            batch = [array[start : start + _AT_ONCE] for array in whole]
-            with tf.GradientTape(persistent=True) as tape, _recorded(list(layers.values()), linear=True) as calls:
-                answers = exporting.tensors(model, batch)
-                log_p, p = _log_probabilities(answers)
-                terms = tf.unstack(tf.sqrt(p) * log_p, axis=1)
-            for term in terms:
-                outputs = [[out for _, out in calls[id(layer)]] for layer in layers.values()]
-                slopes = tape.gradient(term, outputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-                for (i, layer), slope in zip(layers.items(), slopes, strict=True):
-                    inputs = [x for x, _ in calls[id(layer)]]
-                    found[i] += _squared_gradients(layer, recipe.kernels[i].layout, inputs, slope)
-            del tape
+    kernels = {i: recipe.kernels[i] for i in targets}
+    for kernel in kernels.values():
+        if not has_curvature(kernel):
+            raise ValueError(
+                f"the curvature of layer {kernel.path!r} ({type(kernel.layer).__name__}) is not known: Dense and "
+                "Conv2D without groups and with channels last are served; leave it out with filters, or use "
+                "score='lookahead'"
+            )
+    found = {i: tf.zeros(kernel.layout.shape) for i, kernel in kernels.items()}
+    with exporting.states_kept(model), exporting.in_float32(model):
+        for whole in data:
+            size = len(whole[0]) if _fixed(model) else _AT_ONCE
+            for start in range(0, len(whole[0]), size):
+                for i, more in _curvature(model, kernels, [array[start : start + size] for array in whole]):
+                    found[i] += more
     return found
 
 
-def _check_served(path: str, layer: Any) -> None:
-    name = next((cls.__name__ for cls in type(layer).__mro__ if cls.__name__ in ("Dense", "Conv2D")), None)
-    swapped = any(cls.__name__.endswith("Transpose") for cls in type(layer).__mro__)
-    if name is None or swapped or getattr(layer, "groups", 1) != 1 or _channels_first(layer):
-        raise ValueError(
-            f"the curvature of layer {path!r} ({type(layer).__name__}) is not known: Dense and Conv2D without groups "
-            "and with channels last are served; leave it out with filters, or use score='lookahead'"
-        )
+def _fixed(model: Any) -> bool:
+    inputs = exporting.inputs(model)
+    return bool(inputs) and inputs[0].shape[0] is not None
 
 
-def _channels_first(layer: Any) -> bool:
-    return getattr(layer, "data_format", None) == "channels_first"
+def _curvature(model: Any, kernels: Mapping[int, Kernel], batch: Batch) -> Iterator[tuple[int, tf.Tensor]]:
+    inputs: dict[int, list[tf.Tensor]] = {i: [] for i in kernels}
+    outputs: dict[int, list[tf.Tensor]] = {i: [] for i in kernels}
+    with tf.GradientTape(persistent=True) as tape:
+        with contextlib.ExitStack() as stack:
+            for i, kernel in kernels.items():
+
+                def record(x: Any, out: Any, i: int = i, kernel: Kernel = kernel) -> None:
+                    with tape.stop_recording():
+                        inputs[i].append(_patches(kernel.layer, kernel.layout, x))
+                    outputs[i].append(out)
+
+                stack.enter_context(compat.intercepted(kernel.layer, record, True))
+            log_p, p = _log_probabilities(model, exporting.tensors(model, batch))
+        terms = tf.unstack(tf.sqrt(p) * log_p, axis=1)
+    called = {i: outs for i, outs in outputs.items() if outs}
+    for term in terms:
+        slopes = tape.gradient(term, list(called.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        for i, slope in zip(called, slopes, strict=True):
+            yield i, _squared_gradients(kernels[i].layout, inputs[i], slope)
 
 
-def _log_probabilities(answers: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+def has_curvature(kernel: Kernel) -> bool:
+    """Whether `curvature` serves a kernel."""
+    layer, layout = kernel.layer, kernel.layout
+    names = {cls.__name__ for cls in type(layer).__mro__}
+    plain = bool(names & {"Dense", "Conv2D"}) and not layout.swapped and layout.groups == 1
+    return plain and getattr(layer, "data_format", None) != "channels_first"
+
+
+def _log_probabilities(model: Any, answers: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     shapes = [tuple(value.shape) for value in answers.values()]
-    if len(shapes) != 1 or len(shapes[0]) != 2:
+    last = getattr(getattr(model, "layers", [None])[-1], "activation", None)
+    sigmoid = getattr(last, "__name__", "") == "sigmoid"
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] < 2 or sigmoid:
         raise ValueError(
-            f"the model puts out {len(shapes)} tensors of shapes {shapes}: optimal brain damage needs one, of shape "
-            "(batch, classes), logits or probabilities"
+            f"the model puts out {len(shapes)} tensors of shapes {shapes}{' behind a sigmoid' if sigmoid else ''}: "
+            "optimal brain damage needs one, of shape (batch, classes), two classes or more, logits or their softmax"
         )
     (out,) = (tf.cast(value, tf.float32) for value in answers.values())
     sums = tf.reduce_sum(out, axis=1)
-    are_probabilities = bool(tf.reduce_all(out >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-3))
+    are_probabilities = bool(tf.reduce_all(out >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-2))
     log_p = tf.math.log(tf.maximum(out, np.finfo(np.float32).tiny)) if are_probabilities else tf.nn.log_softmax(out)
     return log_p, tf.stop_gradient(tf.exp(log_p))
 
 
-def _squared_gradients(layer: Any, layout: Layout, inputs: Sequence[Any], slopes: Sequence[Any]) -> tf.Tensor:
+def _patches(layer: Any, layout: Layout, x: Any) -> tf.Tensor:
+    """What a kernel is multiplied with: `(batch, inputs)`, or `(batch, positions, taps and inputs)`."""
+    x = tf.cast(x, tf.float32)
+    if len(layout.shape) == 4:
+        strides, rates = [1, *layer.strides, 1], [1, *layer.dilation_rate, 1]
+        x = tf.image.extract_patches(x, [1, *layer.kernel_size, 1], strides, rates, layer.padding.upper())
+    return x if x.shape.rank == 2 else tf.reshape(x, (x.shape[0], -1, x.shape[-1]))
+
+
+def _squared_gradients(layout: Layout, inputs: Sequence[tf.Tensor], slopes: Sequence[tf.Tensor]) -> tf.Tensor:
     """The squares of each sample's gradient by a kernel, summed over the samples."""
+    if len(inputs) == 1 and inputs[0].shape.rank == 2:  # a gradient is a product, and so is its square
+        return tf.matmul(tf.square(inputs[0]), tf.square(tf.cast(slopes[0], tf.float32)), transpose_a=True)
     gradients = []
     for x, slope in zip(inputs, slopes, strict=True):
-        x, slope = tf.cast(x, tf.float32), tf.cast(slope, tf.float32)
-        if len(layout.shape) == 4:
-            x = tf.image.extract_patches(
-                x,
-                [1, *layer.kernel_size, 1],
-                [1, *layer.strides, 1],
-                [1, *layer.dilation_rate, 1],
-                layer.padding.upper(),
-            )
-        elif x.shape.rank == 2 and len(inputs) == 1:  # a gradient is a product, and so is its square
-            return tf.matmul(tf.square(x), tf.square(slope), transpose_a=True)
-        x, slope = (tf.reshape(t, (t.shape[0], -1, t.shape[-1])) for t in (x, slope))
-        gradients.append(tf.matmul(x, slope, transpose_a=True))
+        x = x[:, tf.newaxis] if x.shape.rank == 2 else x
+        by_position = tf.reshape(tf.cast(slope, tf.float32), (slope.shape[0], -1, slope.shape[-1]))
+        gradients.append(tf.matmul(x, by_position, transpose_a=True))
     return tf.reshape(tf.reduce_sum(tf.square(tf.add_n(gradients)), axis=0), layout.shape)
-
-
-@contextlib.contextmanager
-def _recorded(layers: Sequence[Any], *, linear: bool = False) -> Iterator[dict[int, list[tuple[Any, Any]]]]:
-    """Writes down what goes into layers and comes out, by their ids, in the order of calls.
-
-    Args:
-        layers: the layers.
-        linear: what comes out before the layer's own activation.
-    """
-    calls: dict[int, list[tuple[Any, Any]]] = {id(layer): [] for layer in layers}
-    with contextlib.ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(compat.intercepted(layer, calls[id(layer)], linear))
-        yield calls

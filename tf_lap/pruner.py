@@ -96,7 +96,7 @@ class Pruner:
         self._kept = list(self._sizes)
         self._named: set[str] = set()
         self._masks = [tf.Variable(tf.ones(kernels[i].layout.shape, tf.bool), trainable=False) for i in self._targets]
-        override = given_neighbors(self._recipe, neighbors or {})
+        override = given_neighbors(self._recipe, neighbors or {}, self.score)
         for number in override:
             path = kernels[number].path
             previous, following = ([kernels[k].path for k in side] for side in override[number])
@@ -163,19 +163,20 @@ class Pruner:
         Args:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are.
-            steps: in how many equal parts, with new scores for each.
+            steps: in how many equal parts, counted from nothing pruned, with new scores for each.
 
         Raises:
             ValueError: a sparsity outside [0, 1) or beyond the pattern's, a mapping key that matches nothing, or a
-                kernel, or a normalization layer beside one, that holds NaN or infinity. Nothing is changed then.
+                kernel, or a normalization layer beside one, that holds NaN or infinity, or makes what is measured
+                over data so. Nothing is changed then.
             TypeError: a sparsity that is neither a number nor a mapping.
         """
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._fractions(sparsity)
         parts = [self._keep({path: f * part / steps for path, f in fractions.items()}) for part in range(1, steps + 1)]
-        gains = self._gains()
         for keep in parts:
+            gains = self._gains()
             norms, energies = self._energies(gains)
             if self.order == "simultaneous":
                 kept = self._functions.choose(energies, tf.constant(keep, tf.int32), gains).numpy()

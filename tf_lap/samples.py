@@ -22,7 +22,7 @@ Representative = Any
 
 
 def given(
-    data: Representative, inputs: Sequence[Input] | None, what: str = "representative_dataset", most: int | None = MOST
+    data: Representative, inputs: Sequence[Input] | None, what: str = "representative_dataset", most: int = MOST
 ) -> list[list[np.ndarray]]:
     """Samples from what the user passes: for each the inputs in their order.
 
@@ -30,7 +30,7 @@ def given(
         data: the user's.
         inputs: the model's inputs, or None for a subclassed model, which must have one.
         what: the argument's name, for errors.
-        most: how many are used; None for all.
+        most: how many are used at most.
 
     Raises:
         TypeError, ValueError: of a kind that is not served, empty, not finite, or of other shapes than the inputs.
@@ -98,8 +98,8 @@ def _of_dataset(dataset: tf.data.Dataset, inputs: Sequence[Input] | None, most: 
         columns = _columns(element[0] if isinstance(element, tuple) else element, inputs)
         if inputs is not None and columns[0].ndim == len(inputs[0].shape) - 1:
             columns = [column[np.newaxis] for column in columns]
-        found += _rows(columns, None)
-        if most is not None and len(found) >= most:
+        found += _rows(columns, most)
+        if len(found) >= most:
             break
     return found[:most]
 
@@ -138,14 +138,13 @@ def _columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
     return columns
 
 
-def _rows(columns: Sequence[np.ndarray], most: int | None) -> list[list[np.ndarray]]:
+def _rows(columns: Sequence[np.ndarray], most: int) -> list[list[np.ndarray]]:
     """Single samples with a batch dimension of 1; of too many, such that lie evenly among them."""
     lengths = {len(column) if column.ndim else 0 for column in columns}
     if len(lengths) > 1:
         raise ValueError(f"different numbers of samples for the inputs: {sorted(lengths)}")
     (length,) = lengths
-    most = length if most is None else min(length, most)
-    picked = np.linspace(0, length - 1, most).astype(int) if length else ()
+    picked = np.linspace(0, length - 1, min(length, most)).astype(int) if length else ()
     return [[column[i : i + 1] for column in columns] for i in picked]
 
 

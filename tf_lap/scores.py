@@ -91,8 +91,13 @@ class Lookahead(Configurable):
         back = tf.ones_like(back) if self.look == "ahead" else back
         ahead = tf.ones_like(ahead) if self.look == "back" else ahead
         uses = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
-        gain = uses[0] if len(uses) == 1 else tf.norm(tf.stack(uses), axis=0)
-        return tf.abs(weights) * gain
+        return tf.abs(weights) * (uses[0] if len(uses) == 1 else _together(tf.stack(uses)))
+
+
+def _together(uses: tf.Tensor) -> tf.Tensor:
+    # Over the largest: squares would leave float32's range.
+    largest = tf.reduce_max(uses)
+    return largest * tf.norm(tf.math.divide_no_nan(uses, largest), axis=0)
 
 
 def _telling(norms: tf.Tensor) -> tf.Tensor:
@@ -183,9 +188,9 @@ class OBDLookahead(Lookahead):
     needs_data: ClassVar[bool] = True
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
-        """What each kernel is multiplied by, by its number, in its shape; neighbours that are not pruned too."""
-        everything = range(len(recipe.kernels))
-        return {i: tf.sqrt(h) for i, h in probe.curvature(model, recipe, everything, data).items()}
+        """What each kernel is multiplied by, by its number, in its shape; neighbours too, where it is known."""
+        known = [i for i, kernel in enumerate(recipe.kernels) if i in targets or probe.has_curvature(kernel)]
+        return {i: tf.sqrt(h) for i, h in probe.curvature(model, recipe, known, data).items()}
 
 
 NAMED: dict[str, type] = {

@@ -127,11 +127,41 @@ _install(compat.core_ops, _CORE_OPS)
 _install(compat.math_ops, _MATH_OPS)
 
 
+_ACTIVATION_LAYERS = "Activation ReLU LeakyReLU PReLU ELU Softmax"
+_ACTIVATION_OPS = """
+    Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink Silu Squareplus LogSigmoid LeakyRelu HardSigmoid
+    HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax Sparsemax
+"""
+_ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split()}
+_ACTIVATIONS |= {getattr(compat.nn_ops, name) for name in _ACTIVATION_OPS.split() if hasattr(compat.nn_ops, name)}
+_ACTIVATIONS.add(compat.numpy_ops.Tanh)
+_ACTIVATION_SYMBOLS = """
+    nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.swish nn.softmax nn.sigmoid nn.tanh nn.softplus
+    nn.softsign math.sigmoid math.tanh math.softplus
+"""
+
+
+def activates(layer: Any) -> bool:
+    """Whether a layer or operation is an activation, other than the linear one."""
+    if hasattr(layer, "symbol"):
+        return layer.symbol in _ACTIVATION_SYMBOLS.split()
+    return any(isinstance(layer, cls) for cls in _ACTIVATIONS) and own_activation(layer, True)
+
+
+def own_activation(layer: Any, without: bool = False) -> bool:
+    """Whether a layer's own `activation` is not the linear one; `without` is the answer where it has none."""
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return without
+    return getattr(activation, "__name__", "") not in ("linear", "identity")
+
+
 def install_tf_keras() -> None:
     """Fills the table with the layers of tf_keras too; done once a model of it is seen."""
     legacy = compat.tf_keras_module()
     if legacy.Operator not in RULES:
         _install_layers(legacy.layers, "depthwise_kernel")
+        _ACTIVATIONS.update(getattr(legacy.layers, name) for name in _ACTIVATION_LAYERS.split())
         RULES[legacy.Operator] = operator
 
 

@@ -173,11 +173,13 @@ class Updater:
     def _ranked(self, target: int, live: tf.Tensor, energies: Energies, more: tf.Tensor, gains: Gains) -> Ranked:
         kernel = self.recipe.kernels[self.targets[target]]
         weights = compat.value(kernel.variable)
-        scores = self._scores(target, self._seen(self.targets[target], gains), live, energies)
-        ranked = self.pattern.rank(Ranked(scores, weights, live), kernel.layout, more)
-        return ranked._replace(scores=best_first(ranked.scores, ranked.live)) if self.allocation.pooled else ranked
+        scores = self._scores(target, self._seen(self.targets[target], gains), energies)
+        pooled = self.pattern.pool(Ranked(masked(scores, live), weights, live), kernel.layout)
+        ranked = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
+        pooled = self.pattern.protect(pooled._replace(scores=ranked), kernel.layout, more)
+        return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
 
-    def _scores(self, target: int, weights: tf.Tensor, live: tf.Tensor, energies: Energies) -> tf.Tensor:
+    def _scores(self, target: int, weights: tf.Tensor, energies: Energies) -> tf.Tensor:
         number = self.targets[target]
         kernel = self.recipe.kernels[number]
         scores = self.score.score(kernel, weights, energies[0][number], energies[1][number])
@@ -186,9 +188,8 @@ class Updater:
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
                 f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
             )
-        ranked = self.allocation.comparable(scores, live, self.score.norm_order)
         # abs also turns -0.0, whose sign bit would read as a negative number, into 0.0.
-        return masked(tf.abs(ranked), live)
+        return tf.abs(scores)
 
     def _apply(self, target: int, chosen: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         mask, kernel = self.masks[target], self.recipe.kernels[self.targets[target]]

@@ -201,33 +201,36 @@ def iterations(model: Any) -> int:
 
 
 @contextlib.contextmanager
-def intercepted(layer: Any, calls: list[tuple[Any, Any]], linear: bool) -> Iterator[None]:
-    """Writes down each call's first input and its output.
+def intercepted(layer: Any, record: Callable[[Any, Any], None], linear: bool) -> Iterator[None]:
+    """Tells of each call of a layer or operation its first input and its output.
 
     Args:
-        layer: a layer or operation that is called eagerly.
-        calls: where to.
+        layer: what is called eagerly.
+        record: is told.
         linear: the output before the layer's own activation.
     """
     original, activation = layer.call, getattr(layer, "activation", None) if linear else None
+    # tf_keras's operators have a call of their own on the instance.
+    before = {name: vars(layer)[name] for name in ("call",) if name in vars(layer)}
 
-    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if activation is not None:
             object.__setattr__(layer, "activation", None)
-        out = original(x, *args, **kwargs)
-        calls.append((x, out))
-        if activation is None:
-            return out
-        object.__setattr__(layer, "activation", activation)
-        return activation(out)
+        try:
+            out = original(*args, **kwargs)
+        finally:
+            if activation is not None:
+                object.__setattr__(layer, "activation", activation)
+        record(args[0] if args else next(iter(kwargs.values())), out)
+        return out if activation is None else activation(out)
 
     object.__setattr__(layer, "call", call)
     try:
         yield
     finally:
         object.__delattr__(layer, "call")
-        if activation is not None:
-            object.__setattr__(layer, "activation", activation)
+        for name, value in before.items():
+            object.__setattr__(layer, name, value)
 
 
 class Callback(keras.callbacks.Callback):

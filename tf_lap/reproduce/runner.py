@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class Runner:
             "experiment": experiment.name,
             "train": len(experiment.arrays["y_train"]),
             "test": len(experiment.arrays["y_test"]),
+            "data_crc32": _checksum(experiment.arrays[name] for name in sorted(experiment.arrays)),
             "steps_before_pruning": experiment.steps[0],
             "steps_after_pruning": experiment.steps[1],
             "batch_size": BATCH_SIZE,
@@ -79,10 +81,12 @@ class Runner:
 
     def run(self, seeds: Sequence[int], rounds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
         """Trains what is not on disk yet, and returns everything that is, as `results.json` holds it."""
+        seeds, rounds, methods = (list(dict.fromkeys(each)) for each in (seeds, rounds, methods))
         cells = [cell for cell in itertools.product(seeds, rounds, methods) if not self._path(*cell).exists()]
         dense = [seed for seed in seeds if not self._path(seed).exists() or not self._weights(seed).exists()]
         dense = [seed for seed in dense if not self._path(seed).exists() or any(cell[0] == seed for cell in cells)]
-        progress = Progress(len(dense) + len(cells), self.experiment.steps[1])
+        self._check_whole(dense)
+        progress = Progress(len(dense) + len(cells), max(self.experiment.steps))
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
         if dense or cells:
             model = self.experiment.build()
@@ -96,6 +100,16 @@ class Runner:
                 self.gather()
         progress.close()
         return self.gather()
+
+    def _check_whole(self, dense: Sequence[int]) -> None:
+        """A network that is trained again is another one: cells pruned from the first do not go with it."""
+        for seed in dense:
+            left = sorted(path.name for path in self._cells.glob(f"seed{seed}_t*.json"))
+            if left:
+                raise CommandError(
+                    f"--output {self.output}: {self._weights(seed).name}, from which {', '.join(left)} were pruned, is "
+                    "missing: put it back, delete these cells, or use another folder"
+                )
 
     def gather(self) -> dict[str, Any]:
         """Writes everything that is on disk into `results.json`."""
@@ -117,7 +131,7 @@ class Runner:
         for cell in results["retrained"]:
             curves.setdefault(cell["method"], {}).setdefault(cell["sparsity"], []).append(cell["error"])
         error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
-        return table(dense, curves)
+        return table(dense, curves, digits=2)
 
     def _train(self, model: keras.Model, seed: int, watch: keras.callbacks.Callback) -> None:
         begun = time.monotonic()
@@ -144,6 +158,9 @@ class Runner:
         report = pruning.report
         cell = {"seed": seed, "rounds": t, "method": method, "sparsity": report.sparsity}
         cell |= {"kept": report.kept, "weights": report.weights, "error": self._error(model)}
+        # Layers that stay whole too, such as the shortcuts of a ResNet.
+        every = [sum(getattr(layer, name) for layer in report.layers) for name in ("kept", "weights")]
+        cell |= {"kept_of_all": every[0], "weights_of_all": every[1]}
         self._finish(self._path(seed, t, method), cell, begun)
 
     def _choice(self, method: str, seed: int) -> dict[str, Any]:
@@ -177,6 +194,13 @@ class Runner:
 
 def _without(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in cell.items() if name not in names}
+
+
+def _checksum(arrays: Iterable[np.ndarray]) -> str:
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array), found)
+    return f"{found:08x}"
 
 
 def _write(path: Path, content: Any) -> None:
