@@ -34,9 +34,9 @@ def small_convolutional():
 def concrete_functions(model):
     """What a pruner runs from its second update on: variables to norms, and norms to all energies."""
     traced = tf_lap.Pruner(model)._updater.traced
-    measure = traced.measure.get_concrete_function()
+    measure = traced.measure.get_concrete_function({})
     norms, _ = measure()
-    return measure, traced.all_energies.get_concrete_function(norms)
+    return measure, traced.all_energies.get_concrete_function(norms, {})
 
 
 def ops_of(function):
@@ -69,9 +69,9 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
 def test_the_traced_sweep_sees_new_weights():
     model = small_convolutional()
     traced = tf_lap.Pruner(model)._updater.traced
-    traced.all_energies(traced.measure()[0])
+    traced.all_energies(traced.measure({})[0], {})
     randomized(model, seed=1)
-    (incoming, outgoing), _ = traced.all_energies(traced.measure()[0])
+    (incoming, outgoing), _ = traced.all_energies(traced.measure({})[0], {})
     assert traced.measure.experimental_get_tracing_count() == 1
     assert traced.all_energies.experimental_get_tracing_count() == 1
     fresh = tf_lap.channel_energies(model)
