@@ -174,7 +174,9 @@ class Pruner:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._fractions(sparsity)
-        parts = [self._keep({path: f * part / steps for path, f in fractions.items()}) for part in range(1, steps + 1)]
+        parts = [
+            self._keep({path: f * (part / steps) for path, f in fractions.items()}) for part in range(1, steps + 1)
+        ]
         for keep in parts:
             gains = self._gains()
             norms, energies = self._energies(gains)
