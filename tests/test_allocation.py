@@ -50,9 +50,8 @@ def test_layers_that_a_mapping_does_not_name_stay_whole():
     np.testing.assert_array_equal(model.layers[1].kernel, before)
 
 
-@pytest.mark.parametrize(("score", "order"), [("magnitude", 2), ("lookahead", 4)])
-def test_global_ranks_all_kernels_by_normalised_scores(score, order):
-    model = chain(10, 20, 20, 5)
+def scores_of(model, score):
+    """Those of a chain's kernels, in NumPy."""
     weights = [layer.kernel.numpy().astype(np.float64) for layer in model.layers]
     scores = [np.abs(w) for w in weights]
     if score == "lookahead":
@@ -60,6 +59,13 @@ def test_global_ranks_all_kernels_by_normalised_scores(score, order):
             before = np.linalg.norm(weights[i - 1], axis=0) if i else np.ones(len(w))
             after = np.linalg.norm(weights[i + 1], axis=1) if i + 1 < len(weights) else np.ones(w.shape[1])
             scores[i] = np.abs(w) * before[:, None] * after
+    return scores
+
+
+@pytest.mark.parametrize(("score", "order"), [("magnitude", 2), ("lookahead", 4)])
+def test_global_ranks_all_kernels_by_normalised_scores(score, order):
+    model = chain(10, 20, 20, 5)
+    scores = scores_of(model, score)
     ranked = np.concatenate([(s / np.linalg.norm(s.ravel(), ord=order)).ravel() for s in scores])
     keep = round(ranked.size * 0.3)
     expected = ranked >= np.sort(ranked)[-keep]
@@ -108,13 +114,7 @@ def test_it_is_given_by_name_or_object():
 @pytest.mark.parametrize("score", ["magnitude", "lookahead"])
 def test_lamp_is_the_papers_formula_on_any_score(score):
     model = chain(10, 20, 20, 5)
-    weights = [layer.kernel.numpy().astype(np.float64) for layer in model.layers]
-    scores = [np.abs(w) for w in weights]
-    if score == "lookahead":
-        for i, w in enumerate(weights):
-            before = np.linalg.norm(weights[i - 1], axis=0) if i else np.ones(len(w))
-            after = np.linalg.norm(weights[i + 1], axis=1) if i < 2 else np.ones(w.shape[1])
-            scores[i] = scores[i] * np.outer(before, after)
+    scores = scores_of(model, score)
     lamp = [np.array([[u**2 / np.sum(s[s >= u] ** 2) for u in row] for row in s]) for s in scores]
     cut = np.sort(np.concatenate([each.ravel() for each in lamp]))[-round(700 * 0.1)]
     pruner = tf_lap.Pruner(model, score=score, allocation="lamp")

@@ -57,8 +57,7 @@ def test_networks_are_those_of_the_paper(name):
 
 def test_of_resnet_the_first_convolution_and_the_shortcuts_stay_whole():
     model = networks.resnet18(0.125)
-    fractions = {path: 1 - (1 - rate) ** 20 for path, rate in networks.resnet18_rates().items()}
-    report = tf_lap.prune(model, fractions)
+    report = tf_lap.prune(model, networks.sparsities(networks.resnet18_rates(), 20))
     whole = [layer.path for layer in report.layers if layer.skipped]
     assert whole == ["conv_1", "shortcut_1", "shortcut_2", "shortcut_3"]
     assert all(not layer.boundaries or layer.path in ("conv_1", "dense") for layer in report.layers)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from wrapped import (
+    assert_masks,
+    assert_pruned_as_by_prune,
     at_once,
     compiled,
     decay,
@@ -18,38 +20,12 @@ from wrapped import (
     perceptron,
     reference,
     sparsity,
+    still,
     tf_keras,
     wrappers,
 )
 
 import tf_lap
-
-
-def still():
-    return tf_keras.optimizers.SGD(0.0)
-
-
-def all_masks(model):
-    found = {}
-    for layer in model.layers:
-        if isinstance(layer, tf_keras.Model):
-            found |= {f"{layer.name}/{name}": mask for name, mask in all_masks(layer).items()}
-    return found | masks(model)
-
-
-def assert_masks(model, expected):
-    found = all_masks(model)
-    assert found.keys() == expected.keys()
-    for path, mask in expected.items():
-        np.testing.assert_array_equal(found[path], mask, err_msg=path)
-
-
-def assert_pruned_as_by_prune(model, eager):
-    expected = reference(model)
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
-    fit(wrapped)
-    assert_masks(wrapped, expected)
-    return wrapped
 
 
 def nested():
@@ -65,32 +41,6 @@ def nested():
 @pytest.mark.parametrize("eager", [False, True])
 def test_the_graph_is_that_of_the_outermost_model(make, eager):
     assert_pruned_as_by_prune(make(), eager)
-
-
-def shared():
-    inputs = tf_keras.Input((16,))
-    dense = layers.Dense(16, activation="relu", name="twice")
-    return tf_keras.Model(inputs, layers.Dense(10, name="head")(dense(dense(inputs))))
-
-
-def siamese():
-    tower = tf_keras.Sequential(
-        [layers.Input((16,)), layers.Dense(8, name="a"), layers.Dense(8, name="b")], name="tower"
-    )
-    inputs = tf_keras.Input((16,))
-    return tf_keras.Model(
-        inputs, layers.Dense(10, name="head")(layers.Concatenate()([tower(inputs), tower(inputs * 2.0)]))
-    )
-
-
-@pytest.mark.parametrize("make", [shared, siamese])
-@pytest.mark.parametrize("eager", [False, True])
-def test_a_pass_through_a_model_is_one_step_however_often_a_layer_is_called(make, eager):
-    wrapped = assert_pruned_as_by_prune(make(), eager)
-    assert {int(layer.pruning_step) for layer in wrappers(wrapped)} == {12}
-    theirs = compiled(sparsity.prune_low_magnitude(shared(), at_once()))
-    fit(theirs, epochs=2)
-    assert theirs.layers[1].pruning_step == 24  # tfmot counts calls
 
 
 class Composite(layers.Layer):
@@ -248,12 +198,6 @@ def test_a_wrapper_that_the_graph_does_not_show_prunes_alone():
     assert [np.count_nonzero(kernel) for kernel in (hidden.layer.kernel, model.layers[-1].layer.kernel)] == [38, 24]
 
 
-def test_wrappers_of_layers_without_weights_count_steps_too():
-    relu = tf_lap.PrunableLayer(layers.ReLU(), at_once())
-    fit(compiled(tf_keras.Sequential([layers.Input((16,)), layers.Dense(10), relu])))
-    assert relu.pruning_step == 12
-
-
 def test_a_plain_function_serves_as_a_schedule():
     model = compiled(tf_lap.prune_lookahead(perceptron(), lambda step: (step == 3, tf.constant(0.9))))
     fit(model)
@@ -272,52 +216,6 @@ def test_a_wrapper_that_is_gone_leaves_nothing_behind():
     assert gone() is None
 
 
-def backbone(**arguments):
-    inputs = tf_keras.Input((16,))
-    body = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="hidden")], name="body")
-    return tf_keras.Model(inputs, layers.Dense(10, name="head")(body(inputs, **arguments)))
-
-
-@pytest.mark.parametrize("wrap", [sparsity.prune_low_magnitude, tf_lap.prune_lookahead])
-def test_a_part_that_is_never_trained_is_left_alone_and_the_rest_is_pruned(wrap):
-    model = compiled(wrap(backbone(training=False), at_once()))
-    fit(model)
-    assert {name: int(mask.sum()) for name, mask in all_masks(model).items()} == {"head": 24, "body/hidden": 384}
-
-
-@pytest.mark.parametrize("eager", [False, True])
-def test_a_layer_that_is_called_both_ways_counts_one_step_a_pass(eager):
-    body = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="hidden")], name="body")
-    inputs = tf_keras.Input((16,))
-    x = layers.Concatenate()([body(inputs, training=False), body(inputs * 2.0)])
-    model = tf_keras.Model(inputs, layers.Dense(10, name="head")(x))
-    model = compiled(tf_lap.prune_lookahead(model, decay()), run_eagerly=eager)
-    fit(model)
-    assert {int(layer.pruning_step) for layer in wrappers(model)} == {12}
-    assert {name: int(mask.sum()) for name, mask in all_masks(model).items()} == {"head": 48, "body/hidden": 38}
-
-
-class Idle(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.idle = tf_lap.PrunableLayer(layers.Dense(4), at_once())
-        self.idle.build((None, 16))
-        self.twice = tf_lap.PrunableLayer(layers.Dense(16, name="twice"), at_once())
-
-    def call(self, x):
-        return self.twice(self.twice(x))
-
-
-@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
-def test_wrappers_that_are_not_called_or_called_twice_in_a_custom_layer():
-    inputs = tf_keras.Input((16,))
-    head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
-    custom = Idle()
-    fit(compiled(tf_keras.Model(inputs, head(custom(inputs)))))
-    assert [np.count_nonzero(each.layer.kernel) for each in (custom.twice, head)] == [26, 16]
-    assert head.pruning_step == custom.twice.pruning_step == 12
-
-
 @pytest.mark.parametrize("first", [sparsity.prune_low_magnitude, tf_lap.PrunableLayer])
 def test_wrappers_of_tfmot_beside_ours_prune_by_themselves(first):
     second = tf_lap.PrunableLayer if first is sparsity.prune_low_magnitude else sparsity.prune_low_magnitude
@@ -325,15 +223,6 @@ def test_wrappers_of_tfmot_beside_ours_prune_by_themselves(first):
     model = compiled(tf_keras.Sequential([*stack, second(layers.Dense(10), pruning_schedule=at_once())]))
     fit(model)
     assert [np.count_nonzero(layer.layer.kernel) for layer in model.layers] == [38, 24]
-
-
-@pytest.mark.parametrize("frequency", [1, 5])
-@pytest.mark.parametrize("decay_name", ["one_shot", "constant"])
-def test_an_update_that_is_due_at_step_0_takes_place_in_the_first_step(decay_name, frequency):
-    schedule = tf_lap.LookaheadPruningSchedule(0.9, decay=decay_name, frequency=frequency)
-    model = compiled(tf_lap.prune_lookahead(perceptron(), schedule))
-    model.fit(np.zeros((4, 16)), np.zeros(4), callbacks=[sparsity.UpdatePruningStep()], verbose=0)
-    assert [int(mask.sum()) for mask in masks(model).values()] == exactly(0.9)
 
 
 class Distiller(tf_keras.Model):

@@ -78,3 +78,30 @@ def reference(model, fraction=0.9):
     pruner = tf_lap.Pruner(clone)
     pruner.update(fraction)
     return {path: mask.numpy() for path, mask in pruner.masks.items()}
+
+
+def still():
+    return tf_keras.optimizers.SGD(0.0)
+
+
+def all_masks(model):
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, tf_keras.Model):
+            found |= {f"{layer.name}/{name}": mask for name, mask in all_masks(layer).items()}
+    return found | masks(model)
+
+
+def assert_masks(model, expected):
+    found = all_masks(model)
+    assert found.keys() == expected.keys()
+    for path, mask in expected.items():
+        np.testing.assert_array_equal(found[path], mask, err_msg=path)
+
+
+def assert_pruned_as_by_prune(model, eager):
+    expected = reference(model)
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once()), still(), run_eagerly=eager)
+    fit(wrapped)
+    assert_masks(wrapped, expected)
+    return wrapped

@@ -71,10 +71,9 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
         if data is not None:
             raise ValueError(f"data is given, and score={score!r} needs none: leave it out, or use another score")
         return []
-    inputs = exporting.inputs(model)
-    samples = given(data, inputs, "data", _MEASURED)
+    samples = given(data, exporting.inputs(model), "data", _MEASURED)
     # For a model of a fixed batch a sample is a batch already.
-    return samples if inputs and inputs[0].shape[0] is not None else batched(samples, _BATCH)
+    return samples if exporting.has_fixed_batch(model) else batched(samples, _BATCH)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_lap.files import replaced
+
 _FILE = "tf_lap_backup.npz"
 
 
@@ -33,10 +35,8 @@ def save(directory: str | os.PathLike[str], step: int, iterations: int, masks: M
     folder.mkdir(parents=True, exist_ok=True)
     index = {"step": step, "iterations": iterations, "shapes": {path: mask.shape for path, mask in masks.items()}}
     packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks.values())}
-    partial = folder / (_FILE + ".partial")
-    with open(partial, "wb") as file:
+    with replaced(folder / _FILE) as file:
         np.savez(file, index=np.array(json.dumps(index)), **packed)
-    os.replace(partial, folder / _FILE)
 
 
 def load(directory: str | os.PathLike[str]) -> State | None:

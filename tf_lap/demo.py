@@ -22,7 +22,7 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap.charts import Progress, error_chart, table
-from tf_lap.reproduce.networks import perceptron, perceptron_rates
+from tf_lap.reproduce.networks import perceptron, perceptron_rates, sparsities
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 from tf_lap.tasks import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
 
@@ -127,7 +127,7 @@ def measure(task: Task, seeds: int, steps: int) -> Outcome:
 
 def layer_sparsities(rounds: int) -> dict[str, float]:
     """The fraction of zeros in each layer after some rounds: half of the weights go in each, a quarter in the last."""
-    return {path: 1 - (1 - rate) ** rounds for path, rate in perceptron_rates(HIDDEN_LAYERS).items()}
+    return sparsities(perceptron_rates(HIDDEN_LAYERS), rounds)
 
 
 def network_of(task: Task, outcome: Outcome) -> keras.Sequential:

@@ -55,7 +55,10 @@ class Layout:
         The energy of an input channel is the sum of squares of all weights that read it; of an output channel, of
         its filter (Park et al., section 2.2: the squared Frobenius norms of the kernel's slices).
         """
-        matrix = self.squares(kernel)
+        return self.sums(self.squares(kernel))
+
+    def sums(self, matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same, given the kernel's `squares`."""
         return self._read(matrix), tf.reduce_sum(matrix, axis=0)
 
     def squares(self, kernel: tf.Tensor) -> tf.Tensor:

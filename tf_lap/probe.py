@@ -119,16 +119,11 @@ def curvature(model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence
     found = {i: tf.zeros(kernel.layout.shape) for i, kernel in kernels.items()}
     with exporting.states_kept(model), exporting.in_float32(model):
         for whole in data:
-            size = len(whole[0]) if _fixed(model) else _AT_ONCE
+            size = len(whole[0]) if exporting.has_fixed_batch(model) else _AT_ONCE
             for start in range(0, len(whole[0]), size):
                 for i, more in _curvature(model, kernels, [array[start : start + size] for array in whole]):
                     found[i] += more
     return found
-
-
-def _fixed(model: Any) -> bool:
-    inputs = exporting.inputs(model)
-    return bool(inputs) and inputs[0].shape[0] is not None
 
 
 def _curvature(model: Any, kernels: Mapping[int, Kernel], batch: Batch) -> Iterator[tuple[int, tf.Tensor]]:

@@ -47,8 +47,10 @@ def given(
         if inputs is None:
             return found
         return [[_fitting(*each) for each in zip(sample, inputs, strict=True)] for sample in found]
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{what}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from error
+    except ValueError as error:  # or a subclass of it, whose own making may take other arguments
+        raise ValueError(f"{what}: {error}") from error
 
 
 def batched(samples: Sequence[list[np.ndarray]], size: int) -> list[list[np.ndarray]]:

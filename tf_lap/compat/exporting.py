@@ -1,4 +1,6 @@
-"""What exporting asks of either Keras: a model's inputs and outputs by name, its call in float32, its converter."""
+"""What running and exporting a model asks of either Keras: inputs and outputs by name, its call in float32, its
+converter.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +49,12 @@ def inputs(model: Any) -> list[Input] | None:
 
 def _structure(model: Any, kinds: Any) -> bool:
     return isinstance(getattr(model, "input", None), kinds)
+
+
+def has_fixed_batch(model: Any) -> bool:
+    """Whether the model takes batches of one size alone."""
+    known = inputs(model)
+    return bool(known) and known[0].shape[0] is not None
 
 
 def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -109,8 +117,8 @@ def in_float32(model: Any) -> Iterator[None]:
     for layer in mixed:
         if layer.variable_dtype in _HALVES and own_weights(layer):
             raise ValueError(
-                f"layer {layer.name!r} has weights in {layer.variable_dtype}, and TFLite computes in float32: build "
-                "the model anew under the policy 'float32' and give it these weights with set_weights"
+                f"layer {layer.name!r} has weights in {layer.variable_dtype}, and the model is run in float32 here: "
+                "build it anew under the policy 'float32' and give it these weights with set_weights"
             )
     with contextlib.ExitStack() as restored:
         for layer in mixed:

@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from tf_lap.compat.exporting import Input
 from tf_lap.export import file as tflite
 from tf_lap.export.check import TOLERANCES, Check, Difference, ExportError, Quantization
 from tf_lap.export.report import ExportReport, TensorReport
+from tf_lap.files import replaced
 
 _TOO_FEW = "no tensor has zeros enough to be stored without them"
 _REMEDY = "float32 can be stored sparse"
@@ -87,21 +87,20 @@ def export_tflite(
                 + "; ".join(["dtype; a file that needs TensorFlow's cannot be checked here", *_remedies(names)])
             )
         check = Check(model, inputs, given, dense, quantization)
-        written, difference, reason = None, None, None
+        files, difference, reason = (dense,), None, None
         if sparse:
             smaller = None if sparse is True else len(dense)
             settings = _settings(quantization, given, inputs, sparse=True)
             try:
-                written, difference = _sparse_file(model, settings, quantization, contents, check, smaller)
+                file, contents, difference = _sparse_file(model, settings, quantization, contents, check, smaller)
+                files = (dense, file)
             except _Refused as refusal:
                 reason = str(refusal)
         if sparse is True and reason is not None:
             raise ValueError(f"sparse=True, quantization={quantization!r}: {reason}. Use sparse='auto' or False")
-        if written is None:
+        if difference is None:
             difference = check(dense)
-    files = (dense,) if written is None else (dense, written)
     _write(target, files[-1])
-    contents = tflite.read(files[-1])
     return ExportReport(
         path=target,
         quantization=quantization,
@@ -143,8 +142,8 @@ def _sparse_file(
     dense: tflite.Contents,
     check: Check,
     smaller: int | None,
-) -> tuple[bytes, Difference]:
-    """A file without zeros, and how far it is from Keras.
+) -> tuple[bytes, tflite.Contents, Difference]:
+    """A file without zeros, what it holds, and how far it is from Keras.
 
     Args:
         model: the model.
@@ -168,7 +167,7 @@ def _sparse_file(
     if smaller is not None and len(file) >= smaller:
         raise _Refused("a sparse file is larger")
     try:
-        return file, check(file)
+        return file, contents, check(file)
     except ExportError as error:
         raise _Refused(str(error)) from error
 
@@ -271,13 +270,7 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
 
 def _write(target: Path, file: bytes) -> None:
     """Writes beside the target first: a crash leaves what was there. Of a link the file that it names is replaced."""
-    target = Path(os.path.realpath(target))
-    beside = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with beside.open("xb") as out:
-            out.write(file)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replaced(Path(os.path.realpath(target))) as out:
+        out.write(file)
+        out.flush()
+        os.fsync(out.fileno())

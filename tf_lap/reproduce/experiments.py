@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap.reproduce import networks
 from tf_lap.reproduce.training import Prepare
-from tf_lap.tasks import CommandError, check_part, from_npz, opened, standardized
+from tf_lap.tasks import CLASSES, CommandError, check_part, from_npz, opened, standardized
 
 HIDDEN = (500,) * 4
 _TYPICAL = 10_000
@@ -61,7 +61,7 @@ class Experiment:
 
     def sparsities(self, rounds: int) -> dict[str, float]:
         """The fraction of zeros in each layer after some rounds."""
-        return {path: 1 - (1 - rate) ** rounds for path, rate in self.rates.items()}
+        return networks.sparsities(self.rates, rounds)
 
 
 def mnist(data: Path | None) -> Experiment:
@@ -74,7 +74,7 @@ def mnist(data: Path | None) -> Experiment:
         CommandError: the file cannot be read, or is not of that layout.
     """
     arrays = standardized(_downloaded(keras.datasets.mnist)) if data is None else from_npz(data).arrays
-    widths = (arrays["x_train"].shape[1], *HIDDEN, networks.CLASSES)
+    widths = (arrays["x_train"].shape[1], *HIDDEN, CLASSES)
     return Experiment(
         f"mnist perceptron {'-'.join(map(str, widths))}",
         arrays,

@@ -13,9 +13,10 @@ from typing import Any
 
 import keras
 
+from tf_lap.tasks import CLASSES
+
 layers = keras.layers
 
-CLASSES = 10
 Rates = Mapping[str, float]
 """The fraction of its weights that each layer loses in a round, by its path."""
 
@@ -37,6 +38,11 @@ def perceptron(widths: Sequence[int]) -> keras.Sequential:
 def perceptron_rates(hidden: int) -> Rates:
     """Half of each hidden layer, a quarter of the last."""
     return {**{f"dense_{number}": 0.5 for number in range(1, hidden + 1)}, f"dense_{hidden + 1}": 0.25}
+
+
+def sparsities(rates: Rates, rounds: int) -> dict[str, float]:
+    """The fraction of zeros in each layer after some rounds."""
+    return {path: 1 - (1 - rate) ** rounds for path, rate in rates.items()}
 
 
 def conv6(width: float = 1.0) -> keras.Sequential:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
-import os
 import platform
 import time
 import zlib
@@ -19,6 +19,7 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap.charts import Progress, error_chart, table
+from tf_lap.files import replaced
 from tf_lap.reproduce.experiments import Experiment
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 from tf_lap.scores import NAMED
@@ -48,7 +49,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._cells.mkdir(parents=True, exist_ok=True)
-        path, wanted = self.output / "settings.json", self._settings()
+        path, wanted = self.output / "settings.json", self._settings
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found != wanted:
@@ -63,6 +64,7 @@ class Runner:
     def _cells(self) -> Path:
         return self.output / "cells"
 
+    @functools.cached_property
     def _settings(self) -> dict[str, Any]:
         experiment = self.experiment
         settings = {
@@ -116,7 +118,7 @@ class Runner:
         found = [json.loads(path.read_text(encoding="utf-8")) for path in self._cells.glob("*.json")]
         found.sort(key=lambda cell: (cell.get("rounds", 0), cell.get("method", ""), cell["seed"]))
         results = {
-            **self._settings(),
+            **self._settings,
             "commands": sorted({cell["command"] for cell in found}),
             "dense": [_without(cell, "command") for cell in found if "method" not in cell],
             "retrained": [_without(cell, "command") for cell in found if "method" in cell],
@@ -143,9 +145,8 @@ class Runner:
             self.experiment.learning_rate,
             [watch],
         )
-        beside = self._weights(seed).with_suffix(".part.npz")
-        np.savez(beside, *weights)
-        os.replace(beside, self._weights(seed))
+        with replaced(self._weights(seed)) as file:
+            np.savez(file, *weights)
         self._finish(self._path(seed), {"seed": seed, "error": self._error(model)}, begun)
 
     def _retrain(self, model: keras.Model, seed: int, t: int, method: str, watch: keras.callbacks.Callback) -> None:
@@ -204,7 +205,5 @@ def _checksum(arrays: Iterable[np.ndarray]) -> str:
 
 
 def _write(path: Path, content: Any) -> None:
-    """In one step, so that a stopped command leaves no half of a file."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    with replaced(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
