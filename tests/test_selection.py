@@ -36,8 +36,9 @@ def test_the_mask_is_that_of_a_stable_sort(data):
     weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
     keep = data.draw(st.integers(1, len(scores)))
     scores = np.where(live, np.abs(scores), np.float32(0))
-    (mask,), lowest = keep_largest([scores], [weights], [live], tf.constant([keep]))
+    (mask,), counts, lowest = keep_largest([scores], [weights], [live], tf.constant([keep]))
     np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
+    assert counts == [np.count_nonzero(mask)]
     assert lowest == np.sort(scores)[-keep]
 
 
@@ -48,9 +49,10 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
     together = np.concatenate(parts)
     keep = data.draw(st.integers(1, len(together)))
     ones, live = [np.ones_like(p) for p in parts], [np.ones(p.shape, bool) for p in parts]
-    masks, _ = keep_largest(parts, ones, live, tf.constant([keep]), [[0, 1, 2]])
+    masks, counts, _ = keep_largest(parts, ones, live, tf.constant([keep]), [[0, 1, 2]])
     expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
+    np.testing.assert_array_equal(counts, [np.count_nonzero(mask) for mask in masks])
 
 
 def test_it_is_exact_for_a_million_scores_with_many_ties():
@@ -58,7 +60,7 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
     ones, live = tf.ones_like(scores), tf.ones_like(scores, tf.bool)
     select = tf.function(lambda s, k: keep_largest([s], [ones], [live], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
-        (mask,), _ = select(scores, tf.constant([keep]))
+        (mask,), _, _ = select(scores, tf.constant([keep]))
         order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]
         expected = np.zeros(scores.size, bool)
         expected[order] = True
@@ -75,7 +77,7 @@ def test_under_xla_it_chooses_the_same():
     keep = tf.Variable([700, 4000])
     compiled = tf.function(choose, jit_compile=True, autograph=False)
     for _ in range(2):
-        for mask, expected in zip(*(chosen for chosen, _ in (compiled(), choose())), strict=True):
+        for mask, expected in zip(*(chosen for chosen, _, _ in (compiled(), choose())), strict=True):
             np.testing.assert_array_equal(mask, expected)
         weights[0].assign(tf.reverse(weights[0], [0]))
         keep.assign([50, 1])

@@ -75,7 +75,7 @@ def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None
     squares = [kernel.layout.squares(w) for kernel, w in zip(kernels, weights, strict=True)]
     if distance is None:
         return _all_the_way(recipe, squares)
-    norms = [kernel.layout.sums(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
+    norms = [kernel.layout.sums((matrix, matrix)) for kernel, matrix in zip(kernels, squares, strict=True)]
     around = sweep(recipe, norms)
     for _ in range(distance - 1):
         sides = list(zip(kernels, squares, *around, strict=True))

@@ -144,7 +144,7 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         self._keep(self._fractions(sparsity))
-        self._energies({})
+        self._norms({})
 
     def check_final(self, sparsity: Any) -> None:
         """Raises what `update` would raise for this sparsity, or if masks at it do not have the pattern yet.
@@ -179,12 +179,12 @@ class Pruner:
         ]
         for keep in parts:
             gains = self._gains()
-            norms, energies = self._energies(gains)
             if self.order == "simultaneous":
-                kept = self._functions.choose(energies, tf.constant(keep, tf.int32), gains).numpy()
-                self._kept = [int(count) for count in kept]
+                sound, around, kept = self._functions.update(tf.constant(keep, tf.int32), gains)
+                self._check_finite(sound, around)
+                self._kept = [int(count) for count in kept.numpy()]
             else:
-                self._update_in_turn(keep, list(norms), gains)
+                self._update_in_turn(keep, gains)
             self._updates += 1
         self._named.update(fractions)
         self._enforcement.apply_averages()
@@ -204,7 +204,8 @@ class Pruner:
         often = self._updates >= _PLAIN_UPDATES or self.order != "simultaneous"
         return self._updater.traced if often else self._updater
 
-    def _update_in_turn(self, keep: Sequence[int], norms: list[Any], gains: Gains) -> None:
+    def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
+        norms = self._norms(gains)
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
             energies, _ = self._functions.all_energies(norms, gains)
@@ -307,13 +308,16 @@ class Pruner:
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
 
-    def _energies(self, gains: Gains) -> tuple[Any, Any]:
-        norms, finite = self._functions.measure(gains)
-        for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
-            if not ok:
+    def _norms(self, gains: Gains) -> list[Any]:
+        norms, sound = self._functions.measure(gains)
+        _, around = self._functions.all_energies(norms, gains)
+        self._check_finite(sound, around)
+        return list(norms)
+
+    def _check_finite(self, sound: tf.Tensor, around: tf.Tensor) -> None:
+        for kernel, fine in zip(self._recipe.kernels, sound.numpy(), strict=True):
+            if not fine:
                 raise ValueError(not_finite(kernel))
-        energies, finite = self._functions.all_energies(norms, gains)
-        for kernel, ok in zip(self._recipe.kernels, finite.numpy(), strict=True):
-            if not ok:
+        for kernel, fine in zip(self._recipe.kernels, around.numpy(), strict=True):
+            if not fine:
                 raise ValueError(AROUND.format(repr(kernel.path)))
-        return norms, energies

@@ -25,6 +25,7 @@ class Score(Protocol):
         needs_data: True where it has a method `gains(model, recipe, targets, data)`, which gives for kernels, by their
             numbers, what their weights are multiplied by before anything else.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
+        elementwise: True where `score` is made of what XLA compiles into one pass over the weights.
     """
 
     looks: bool
@@ -68,6 +69,7 @@ class Lookahead(Configurable):
     look: Literal["back", "ahead", "both"] = "both"
 
     norm_order: ClassVar[int] = 4
+    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.distance is not None and (isinstance(self.distance, bool) or not hasattr(self.distance, "__index__")):
@@ -110,6 +112,7 @@ class Magnitude(Configurable):
 
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 2
+    elementwise: ClassVar[bool] = True
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
@@ -170,6 +173,7 @@ class OBD(Configurable):
 
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 4
+    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:

@@ -1,38 +1,77 @@
 """The exact k-th largest of many scores, on the device where they are, without sorting.
 
-Non-negative float32 numbers are ordered as the integers with the same bits. So the k-th largest is found
-digit by digit: a histogram of the upper 16 bits names the bucket that holds it, a second one of the lower bits within
-that bucket names the number itself. Ties are kept from the lowest flat index, in the order of the kernels.
+Non-negative float32 numbers are ordered as the integers with the same bits. A sample first tells two numbers that the
+threshold must lie between; what lies above both is counted, and what lies between them, one weight in thirty or so, is
+collected and searched. What comes of it is counted: where the sample misled, or the threshold is zero, all are
+searched. Ties are kept from the lowest flat index, in the order of the kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_lap.fused import fused
+from tf_lap.radix import Groups, histograms_of, kth_largest, threshold_of
+
 _INFINITY = 0x7F800000  # its bits, the largest of a number
 _FIRST_SCORE = (_INFINITY >> 9) + 3
-_LOW = 16
-_ROW = 256
+_SAMPLED = (17, 14)  # (first bit, bits) of what is looked at in a sample
+_SAMPLE = (1 << 13, 1 << 15)  # the fewest and the most of it
+_ONE_IN = 64
+_DEVIATIONS = 3.5  # of the sample's error; beyond them lies one threshold in two thousand
 _AT_ONCE = 16
-_WEIGHTS_AT_ONCE = 1 << 21
-_ONE_THREAD = 1 << 19
+_WEIGHTS_AT_ONCE = 1 << 22
+_BESIDE = 4  # weights in a row: most rows have none that the threshold may be among
+_WITHIN = 1 << 8  # above what is counted of so many
+
+Finish = Callable[[list[tf.Tensor]], Any]
+
+
+class _Ranked(NamedTuple):
+    """Kernels in the order of their groups.
+
+    Attributes:
+        scores: of each kernel.
+        weights: likewise.
+        live: likewise.
+        groups: which belong together.
+    """
+
+    scores: list[tf.Tensor]
+    weights: list[tf.Tensor]
+    live: list[tf.Tensor]
+    groups: Groups
 
 
 class _Cut(NamedTuple):
-    """Where groups of kernels are cut: an int32 for each group.
+    """Where kernels are cut.
 
     Attributes:
-        threshold: the last key that is kept.
-        tied: how many keys equal it.
-        quota: how many of those are kept.
+        threshold: uint32, for each group the last key that is kept.
+        last: int64, for each kernel the flat index up to which keys that equal the threshold are kept.
     """
 
     threshold: tf.Tensor
-    tied: tf.Tensor
-    quota: tf.Tensor
+    last: tf.Tensor
+
+
+class Kept(NamedTuple):
+    """What `keep_largest` gives.
+
+    Attributes:
+        masks: bool tensors, or what `then` made of them.
+        counts: float64, how many are True in each.
+        lowest: float32, for each group the score of the last that is kept.
+    """
+
+    masks: Any
+    counts: tf.Tensor
+    lowest: tf.Tensor
 
 
 def keep_largest(
@@ -41,7 +80,8 @@ def keep_largest(
     live: Sequence[tf.Tensor],
     keep: tf.Tensor,
     groups: Sequence[Sequence[int]] | None = None,
-) -> tuple[list[tf.Tensor], tf.Tensor]:
+    then: Callable[[list[tf.Tensor]], Any] = list,
+) -> Kept:
     """Masks of the `keep` highest ranks of each group of kernels; of all that are live, where there are fewer.
 
     From the bottom rank: weights that are zero; weights whose score is zero, by their magnitude (between dead
@@ -54,17 +94,22 @@ def keep_largest(
         live: bool, False where a weight is pruned already; or zeros there and ones elsewhere, float32.
         keep: int32, for each group a count between 1 and the number of its weights.
         groups: the numbers of the kernels that are ranked together, in order; each kernel by itself if None.
+        then: what to make of the masks in the same pass.
 
     Returns:
-        Bool tensors, exactly `keep` of them True in a group where as many are live; and for each group the score of
-        the last that is kept.
+        Masks with exactly `keep` True in a group where as many are live.
     """
     groups = [[i] for i in range(len(scores))] if groups is None else groups
-    bits = [[tf.bitcast(scores[i], tf.int32) for i in group] for group in groups]
-    others = [[(weights[i], live[i]) for i in group] for group in groups]
-    chosen, thresholds = _keep(bits, others, keep)
-    masks = {i: mask for group, some in zip(groups, chosen, strict=True) for i, mask in zip(group, some, strict=True)}
-    return [masks[i] for i in range(len(scores))], tf.bitcast(thresholds, tf.float32)
+    order = list(itertools.chain.from_iterable(groups))
+    some = ([tf.convert_to_tensor(each[i]) for i in order] for each in (scores, weights, live))
+    ranked = _Ranked(*some, Groups([g for g, group in enumerate(groups) for _ in group]))
+
+    def finish(masks: list[tf.Tensor]) -> Any:
+        by_kernel = dict(zip(order, masks, strict=True))
+        return then([by_kernel[i] for i in range(len(scores))])
+
+    found = _narrowed(ranked, tf.cast(keep, tf.float64), finish)
+    return found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))]))
 
 
 def batches(sizes: Sequence[int]) -> list[list[int]]:
@@ -83,25 +128,119 @@ def batches(sizes: Sequence[int]) -> list[list[int]]:
     return together
 
 
-def _keep(
-    bits: list[list[tf.Tensor]], others: list[list[tuple[tf.Tensor, tf.Tensor]]], keep: tf.Tensor
-) -> tuple[list[list[tf.Tensor]], tf.Tensor]:
-    cut = _cut(bits, keep)
+def count(flags: tf.Tensor) -> tf.Tensor:
+    """How many are True, float64, for use where passes are fused."""
+    return _sum(_rows(tf.cast(flags, tf.float32)))
 
-    def ranked(g: int) -> list[tf.Tensor]:
-        ranks = [keys(k, *other) for k, other in zip(bits[g], others[g], strict=True)]
-        (masks,) = _masks([ranks], _cut([ranks], keep[g : g + 1]))
-        return [mask & (rank > 0) for mask, rank in zip(masks, ranks, strict=True)]
 
-    def by_group() -> list[list[tf.Tensor]]:
-        alone = [_Cut(*(each[g : g + 1] for each in cut)) for g in range(len(bits))]
-        return [
-            tf.cond(cut.threshold[g] > 0, lambda g=g: _masks([bits[g]], alone[g])[0], lambda g=g: ranked(g))
-            for g in range(len(bits))
-        ]
+def _sum(rows: tf.Tensor) -> tf.Tensor:
+    # Row by row first, which XLA does in parallel.
+    return tf.reduce_sum(tf.cast(tf.reduce_sum(rows, axis=1), tf.float64))
 
-    # Ranks below the scores cost passes of their own, and are seldom reached.
-    return tf.cond(tf.reduce_all(cut.threshold > 0), lambda: _masks(bits, cut), by_group), cut.threshold
+
+def _rows(kernel: tf.Tensor) -> tf.Tensor:
+    """A kernel in rows of a few neighbours, with zeros behind it where that does not come out even."""
+    flat = tf.reshape(kernel, [-1])
+    missing = -flat.shape[0] % _BESIDE
+    return tf.reshape(tf.pad(flat, [[0, missing]]) if missing else flat, (-1, _BESIDE))
+
+
+def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
+    """Searches the scores that each group's threshold may be among."""
+    groups = ranked.groups
+    bounds = _bracket(ranked, keep)
+
+    def split(scores: list[tf.Tensor], low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        low, high = (tf.gather(tf.bitcast(bound, tf.int32), groups.owner) for bound in (low, high))
+        above, within = [], []
+        for k, bits in enumerate(_rows(_bits(each)) for each in scores):
+            # Both counts in one sum, in one pass.
+            kind = tf.where(bits >= high[k], 1, tf.where(bits >= low[k], _WITHIN, 0))
+            row = tf.reduce_sum(kind, axis=1)
+            above.append(_sum(_rows(tf.cast(row % _WITHIN, tf.float32))))
+            within.append(row >= _WITHIN)
+        return tf.stack(above), within
+
+    above, within = fused(split)(ranked.scores, *bounds)
+    own = zip(ranked.scores, within, *(groups.each(bound) for bound in bounds), strict=True)
+    collected = [_collected(*each) for each in own]
+    found = [each.keys for each in collected]
+    threshold, quota = threshold_of(found, groups, keep - groups.sums(above))
+    same = _same(found, groups.each(threshold))
+    ties = [each.index(tf.where(flags)[:, 0]) for each, flags in zip(collected, same, strict=True)]
+    tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
+    none = tf.constant([-1], tf.int64)
+    last = [
+        tf.gather(tf.concat([none, each], axis=0), tf.cast(q, tf.int64))
+        for each, q in zip(ties, tf.unstack(groups.shared(quota, tied)), strict=True)
+    ]
+
+    def masks(scores: list[tf.Tensor], cut: _Cut) -> Kept:
+        kept = _up_to([_bits(each) for each in scores], cut, groups.owner)
+        counts = tf.stack([count(mask) for mask in kept])
+        return Kept(finish(kept), counts, tf.bitcast(cut.threshold, tf.float32))
+
+    made = fused(masks)(ranked.scores, _Cut(threshold, tf.stack(last)))
+    # Of the weights above some threshold, with the first of those that equal it, only the right ones are as many. Not
+    # so where the sample misled; nor under XLA, which searches wrongly where it does not know how many there are.
+    hit = tf.reduce_all(tf.equal(groups.sums(made.counts), keep) & (threshold > 0))
+    return tf.cond(hit, lambda: made, lambda: _whole(ranked, keep, finish))
+
+
+class _Collected(NamedTuple):
+    """Some of a kernel's scores.
+
+    Attributes:
+        keys: their bits, uint32.
+        at: where each of them was in the rows that were looked through.
+        rows: the numbers of these rows.
+    """
+
+    keys: tf.Tensor
+    at: tf.Tensor
+    rows: tf.Tensor
+
+    def index(self, some: tf.Tensor) -> tf.Tensor:
+        """The flat index of some of them in the kernel."""
+        at = tf.gather(self.at, some)
+        return tf.gather(self.rows, at // _BESIDE) * _BESIDE + at % _BESIDE
+
+
+def _collected(score: tf.Tensor, within: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> _Collected:
+    """Collects scores between two bounds, given in which rows there are any."""
+    rows = tf.where(within)[:, 0]
+    few = tf.reshape(tf.bitcast(tf.gather(_rows(score), rows), tf.uint32), [-1])
+    at = tf.where((few >= low) & (few < high))[:, 0]
+    return _Collected(tf.gather(few, at), at, rows)
+
+
+def _whole(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
+    """Searches all ranks."""
+    groups = ranked.groups
+
+    def all_keys(scores: list[tf.Tensor], weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [tf.bitcast(keys(_bits(s), *other), tf.uint32) for s, *other in zip(scores, weights, live, strict=True)]
+
+    ranks = fused(all_keys)(ranked.scores, ranked.weights, ranked.live)
+    flat = [tf.reshape(each, [-1]) for each in ranks]
+    threshold, quota = threshold_of(flat, groups, keep)
+    same = [tf.cast(each, tf.float64) for each in _same(flat, groups.each(threshold))]
+    quotas = tf.unstack(groups.shared(quota, tf.stack([tf.reduce_sum(each) for each in same])))
+    number = [tf.where(each > 0, tf.cumsum(each), 0) for each in same]
+    last = [
+        tf.reduce_max(tf.where((n > 0) & (n <= q), tf.range(tf.size(n, tf.int64)), -1))
+        for n, q in zip(number, quotas, strict=True)
+    ]
+
+    def masks(ranks: list[tf.Tensor], cut: _Cut) -> Kept:
+        limit = tf.bitcast(cut.threshold, tf.int32)
+        # A threshold of 0 is that of the dead, of whom none is kept.
+        last = tf.where(tf.gather(limit, groups.owner) > 0, cut.last, -1)
+        kept = _up_to([tf.bitcast(each, tf.int32) for each in ranks], cut._replace(last=last), groups.owner)
+        counts = tf.stack([count(mask) for mask in kept])
+        return Kept(finish(kept), counts, tf.bitcast(tf.maximum(limit - _FIRST_SCORE, 0), tf.float32))
+
+    return fused(masks)(ranks, _Cut(threshold, tf.stack(last)))
 
 
 def keys(bits: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
@@ -118,71 +257,60 @@ def keys(bits: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.cast(live, tf.bool), rank, 0)
 
 
-def _cut(ranks: list[list[tf.Tensor]], keep: tf.Tensor) -> _Cut:
-    """For each group the `keep`-th largest key."""
-    upper = [[tf.bitwise.right_shift(k, _LOW) for k in group] for group in ranks]
-    bucket, above, _ = _kth_largest(_histograms(upper, 1 << (31 - _LOW)), keep)
-    base = tf.bitwise.left_shift(bucket, _LOW)
-    # Without the bucket's bits what lies in it is below the histogram's size, and all else beyond, uncounted.
-    lower = [[tf.bitwise.bitwise_xor(k, base[g]) for k in group] for g, group in enumerate(ranks)]
-    low, above_low, tied = _kth_largest(_histograms(lower, 1 << _LOW), keep - above)
-    return _Cut(base + low, tied, keep - above - above_low)
+def _bracket(ranked: _Ranked, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """For each group bits, uint32, that the threshold's are very likely not below, and others that they are below."""
+    groups = ranked.groups
+    sizes = [sum(ranked.scores[k].shape.num_elements() for k in kernels) for kernels in groups.members]
+    strides = [_stride(sizes[g], score) for g, score in zip(groups.owner, ranked.scores, strict=True)]
+    first_bit, bits = _SAMPLED
+
+    def sample(scores: list[tf.Tensor]) -> list[tf.Tensor]:
+        taken = [tf.reshape(score, [-1])[::stride] for score, stride in zip(scores, strides, strict=True)]
+        return [tf.bitcast(tf.bitwise.right_shift(_bits(each), first_bit), tf.uint32) for each in taken]
+
+    histograms = groups.sums(histograms_of(fused(sample)(ranked.scores), bits))
+    share = keep / tf.constant(sizes, tf.float64)
+    size = tf.reduce_sum(histograms, axis=1)
+    margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
+    first, last = size * share - margin, size * share + margin
+    upper, _, _ = kth_largest(histograms, tf.maximum(first, 1))
+    lower, _, _ = kth_largest(histograms, tf.minimum(last, size))
+    shift, one = tf.constant(first_bit, tf.uint32), tf.constant(1, tf.uint32)
+    high = tf.where(first >= 1, tf.bitwise.left_shift(upper + one, shift), tf.constant(_INFINITY + 1, tf.uint32))
+    # Zeros are not among the candidates: most of a sparse kernel's scores are.
+    return tf.where(last <= size, tf.maximum(tf.bitwise.left_shift(lower, shift), one), one), high
 
 
-def _histograms(digits: list[list[tf.Tensor]], size: int) -> tf.Tensor:
-    def count(digit: tf.Tensor) -> tf.Tensor:
-        # As one row the count is one thread's, and needs less around it: kernels are counted side by side.
-        rows = [1, -1] if digit.shape.num_elements() <= _ONE_THREAD else [-1]
-        no_weights = tf.zeros([0], tf.int32)
-        counts = tf.raw_ops.DenseBincount(
-            input=tf.reshape(digit, rows), size=size, weights=no_weights, binary_output=False
-        )
-        return tf.reshape(counts, [1, size])
-
-    return tf.concat([tf.add_n([count(d) for d in group]) for group in digits], axis=0)
+def _stride(size: int, score: tf.Tensor) -> int:
+    """A step through a kernel of a group of a size that comes through all its channels."""
+    fewest, most = _SAMPLE
+    stride = max(1, size // min(max(size // _ONE_IN, fewest), most))
+    while math.gcd(stride, score.shape.num_elements()) > 1:
+        stride += 1
+    return stride
 
 
-def _kth_largest(histograms: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """For each group the bin that holds the k-th largest, how many lie in higher bins, and how many in this one."""
-    # Row by row, so that the running sums are short.
-    table = tf.reshape(histograms, (histograms.shape[0], -1, _ROW))
-    row, above_row = _search(tf.reduce_sum(table, axis=2), k)
-    column, above = _search(_entries(table, row), k - above_row)
-    index = row * _ROW + column
-    return index, above_row + above, _entries(histograms, index)
+def _same(ranks: Sequence[tf.Tensor], thresholds: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    return [tf.equal(key, own) for key, own in zip(ranks, thresholds, strict=True)]
 
 
-def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    from_top = tf.cumsum(counts, axis=1, reverse=True)
-    index = tf.reduce_sum(tf.cast(from_top >= k[:, tf.newaxis], tf.int32), axis=1) - 1
-    return index, _entries(from_top - counts, index)
-
-
-def _entries(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """`table[g, index[g]]` for each g.
-
-    Gathered and not sliced: XLA wants a slice's beginning as a constant, takes the weights for constants to compute
-    it, and compiles for minutes, at each value anew.
-    """
-    groups, length = table.shape[:2]
-    return tf.gather(tf.reshape(table, (groups * length, *table.shape[2:])), index + tf.range(groups) * length)
-
-
-def _masks(ranks: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
-    def plain() -> list[list[tf.Tensor]]:
-        return [[k >= cut.threshold[g] for k in group] for g, group in enumerate(ranks)]
-
-    # Numbering the ties costs another pass or two; it is rare that a threshold cuts through them.
-    return tf.cond(tf.reduce_all(tf.equal(cut.tied, cut.quota)), plain, lambda: _cut_ties(ranks, cut))
-
-
-def _cut_ties(ranks: list[list[tf.Tensor]], cut: _Cut) -> list[list[tf.Tensor]]:
+def _up_to(bits: list[tf.Tensor], cut: _Cut, owner: list[int]) -> list[tf.Tensor]:
+    """Which int32 keys are above their group's threshold, or equal it and are not behind the last of those."""
+    threshold = tf.gather(tf.bitcast(cut.threshold, tf.int32), owner)
     masks = []
-    for g, group in enumerate(ranks):
-        threshold, quota = cut.threshold[g], cut.quota[g]
-        masks.append([])
-        for k in group:
-            rank = tf.cumsum(tf.reshape(tf.cast(tf.equal(k, threshold), tf.int32), [-1]))
-            masks[-1].append((k > threshold) | (tf.equal(k, threshold) & (tf.reshape(rank, tf.shape(k)) <= quota)))
-            quota = tf.maximum(quota - rank[-1], 0)
+    for k, each in enumerate(bits):
+        number = _numbered(each)
+        # One more than the threshold, where it is not above it, only for those up to the last.
+        masks.append(each + tf.cast(number <= tf.cast(cut.last[k], number.dtype), tf.int32) > threshold[k])
     return masks
+
+
+def _numbered(kernel: tf.Tensor) -> tf.Tensor:
+    """The flat index of each weight, in the shorter integers where they reach."""
+    size = kernel.shape.num_elements()
+    return tf.reshape(tf.range(size, dtype=tf.int32 if size <= tf.int32.max else tf.int64), kernel.shape)
+
+
+def _bits(scores: tf.Tensor) -> tf.Tensor:
+    # Without the sign: a NaN's might be set. Who passes one has been told, and takes no mask.
+    return tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF)

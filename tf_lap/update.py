@@ -16,11 +16,12 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
 from tf_lap.energy import Energies, Norms, far_sweep, sweep
-from tf_lap.enforce import masked
+from tf_lap.fused import fused
 from tf_lap.graph import Recipe
+from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.scores import Score
-from tf_lap.selection import batches, keep_largest
+from tf_lap.selection import batches, count, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -40,7 +41,7 @@ class Traced(NamedTuple):
 
     measure: Callable[[Gains], tuple[Norms, tf.Tensor]]
     all_energies: Callable[[Norms, Gains], tuple[Energies, tf.Tensor]]
-    choose: Callable[[Energies, tf.Tensor, Gains], tf.Tensor]
+    update: Callable[[tf.Tensor, Gains], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
     choose_one: Callable[[int, Energies, tf.Tensor, Gains], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
 
 
@@ -78,22 +79,29 @@ class Updater:
         return Traced(
             trace(functools.partial(self.measure)),
             trace(functools.partial(self.all_energies)),
-            trace(functools.partial(self.choose)),
+            trace(functools.partial(self.update)),
             lambda target, energies, keep, gains: one_by_one[target](energies, keep, gains),
         )
 
     def measure(self, gains: Gains) -> tuple[Norms, tf.Tensor]:
         """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
-        norms = [self._norms(number, gains) for number in range(len(self.recipe.kernels))]
+        norms = self._norms(range(len(self.recipe.kernels)), gains)
         return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
 
-    def _seen(self, number: int, gains: Gains) -> tf.Tensor:
+    def _seen(self, number: int, gains: Gains, weights: tf.Tensor) -> tf.Tensor:
         """A kernel's weights as they are scored."""
-        weights = compat.value(self.recipe.kernels[number].variable)
-        return weights * gains[number] if number in gains else weights
+        values = compat.value(weights)
+        return values * gains[number] if number in gains else values
 
-    def _norms(self, number: int, gains: Gains) -> tuple[tf.Tensor, tf.Tensor]:
-        return self.recipe.kernels[number].layout.norms(self._seen(number, gains))
+    def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
+        kernels = [self.recipe.kernels[number] for number in numbers]
+
+        def partial(weights: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+            seen = [self._seen(number, gains, each) for number, each in zip(numbers, weights, strict=True)]
+            return [kernel.layout.partial_sums(each) for kernel, each in zip(kernels, seen, strict=True)]
+
+        parts = fused(partial)([tf.convert_to_tensor(kernel.variable) for kernel in kernels])
+        return [kernel.layout.sums(each) for kernel, each in zip(kernels, parts, strict=True)]
 
     def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, tf.Tensor]:
         """The energies around all kernels, and a flag for each: whether they are finite."""
@@ -118,22 +126,37 @@ class Updater:
         distance = getattr(self.score, "distance", 1)
         if distance == 1:
             return sweep(self.recipe, norms)
-        weights = [self._seen(number, gains) for number in range(len(self.recipe.kernels))]
+        weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
         return far_sweep(self.recipe, weights, distance)
 
-    def choose(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
-        """Chooses and applies the masks of all targets; returns how many weights each keeps.
+    def update(self, keep: tf.Tensor, gains: Gains) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One update of all targets at once; where something is not finite, nothing is changed.
 
         Args:
-            energies: as `all_energies` gives them.
             keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
+
+        Returns:
+            The flags of `measure` and of `all_energies`, and how many weights each target keeps.
         """
+        norms, sound = self.measure(gains)
+        energies, around = self.all_energies(norms, gains)
+        kept = tf.cond(
+            tf.reduce_all(sound) & tf.reduce_all(around),
+            lambda: self._choose_all(energies, keep, gains),
+            lambda: tf.zeros([len(self.targets)], tf.float64),
+        )
+        return sound, around, kept
+
+    def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         everything = list(range(len(self.targets)))
         if self.allocation.pooled:
             return self._choose(everything, energies, keep, gains, [everything])
         sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
-        kept = [self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains) for batch in batches(sizes)]
+        kept: list[tf.Tensor] = []
+        for batch in batches(sizes):
+            with tf.control_dependencies(kept[-2:-1]):  # two at a time: what they need meanwhile adds up
+                kept.append(self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains))
         return tf.concat(kept, axis=0)
 
     def choose_one(
@@ -149,7 +172,7 @@ class Updater:
         """
         kept = self._choose([target], energies, keep[tf.newaxis], gains)[0]
         with tf.control_dependencies([kept]):
-            return self._norms(self.targets[target], gains), kept
+            return self._norms([self.targets[target]], gains)[0], kept
 
     def _choose(
         self,
@@ -161,41 +184,50 @@ class Updater:
     ) -> tf.Tensor:
         """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
         groups = groups or [[i] for i in range(len(targets))]
+        kernels = [self.recipe.kernels[self.targets[target]] for target in targets]
+        layouts = [kernel.layout for kernel in kernels]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
+        weights = [tf.convert_to_tensor(kernel.variable) for kernel in kernels]
+
+        def scored(weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
+            kinds = zip(targets, weights, live, strict=True)
+            return [tf.where(alive, self._scores(target, w, energies, gains), 0.0) for target, w, alive in kinds]
+
+        scores = (fused(scored) if getattr(self.score, "elementwise", False) else scored)(weights, live)
         ranked: list[Ranked] = []
         for g, group in enumerate(groups):
-            layouts = [self.recipe.kernels[self.targets[targets[i]]].layout for i in group]
-            more = keep[g] > sum(map(self.pattern.least, layouts))
-            ranked += [self._ranked(targets[i], live[i], energies, more, gains) for i in group]
-        chosen, _ = keep_largest(*zip(*ranked, strict=True), keep, groups)
-        return tf.stack([self._apply(*each) for each in zip(targets, chosen, live, strict=True)])
+            more = keep[g] > sum(self.pattern.least(layouts[i]) for i in group)
+            ranked += [self._ranked(layouts[i], Ranked(scores[i], weights[i], live[i]), more) for i in group]
 
-    def _ranked(self, target: int, live: tf.Tensor, energies: Energies, more: tf.Tensor, gains: Gains) -> Ranked:
-        kernel = self.recipe.kernels[self.targets[target]]
-        weights = compat.value(kernel.variable)
-        scores = self._scores(target, self._seen(self.targets[target], gains), energies)
-        pooled = self.pattern.pool(Ranked(masked(scores, live), weights, live), kernel.layout)
+        def finished(chosen: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor | None]:
+            masks = [self.pattern.expand(*each) for each in zip(chosen, live, layouts, strict=True)]
+            sparse = [tf.where(mask, w, tf.zeros([], w.dtype)) for mask, w in zip(masks, weights, strict=True)]
+            return masks, sparse, None if one_by_one else tf.stack([count(mask) for mask in masks])
+
+        one_by_one = all(self.pattern.units(layout) == layout.size for layout in layouts)
+        (masks, sparse, kept), counts, _ = keep_largest(*zip(*ranked, strict=True), keep, groups, finished)
+        for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
+            self.masks[target].assign(mask)
+            compat.assign(kernel.variable, weight)
+        return counts if one_by_one else kept
+
+    def _ranked(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
+        pooled = self.pattern.pool(scored._replace(magnitudes=compat.value(scored.magnitudes)), layout)
         ranked = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
-        pooled = self.pattern.protect(pooled._replace(scores=ranked), kernel.layout, more)
+        pooled = self.pattern.protect(pooled._replace(scores=ranked), layout, more)
         return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
 
-    def _scores(self, target: int, weights: tf.Tensor, energies: Energies) -> tf.Tensor:
+    def _scores(self, target: int, weights: tf.Tensor, energies: Energies, gains: Gains) -> tf.Tensor:
         number = self.targets[target]
         kernel = self.recipe.kernels[number]
-        scores = self.score.score(kernel, weights, energies[0][number], energies[1][number])
+        scores = self.score.score(kernel, self._seen(number, gains, weights), energies[0][number], energies[1][number])
         if tuple(scores.shape) != kernel.layout.shape:
             raise ValueError(
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
                 f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
             )
-        # abs also turns -0.0, whose sign bit would read as a negative number, into 0.0.
+        # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
-
-    def _apply(self, target: int, chosen: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-        mask, kernel = self.masks[target], self.recipe.kernels[self.targets[target]]
-        mask.assign(self.pattern.expand(chosen, live, kernel.layout))
-        compat.assign(kernel.variable, masked(kernel.variable, mask))
-        return tf.math.count_nonzero(mask, dtype=tf.int32)
 
 
 def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:

@@ -182,7 +182,7 @@ class Joint:
             counts = tf.round(
                 [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
             )
-            masks, lowest = keep_largest(*zip(*ranked, strict=True), tf.maximum(tf.cast(counts, tf.int32), 1))
+            masks, _, lowest = keep_largest(*zip(*ranked, strict=True), tf.maximum(tf.cast(counts, tf.int32), 1))
             for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
                 weight.keep(mask, score)
 
