@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tf_lap import selection
 from tf_lap.selection import keep_largest
 
 SCORES = st.one_of(
@@ -61,10 +63,51 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
     select = tf.function(lambda s, k: keep_largest([s], [ones], [live], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
         (mask,), _, _ = select(scores, tf.constant([keep]))
-        order = np.argsort(-scores.reshape(-1), kind="stable")[:keep]
-        expected = np.zeros(scores.size, bool)
-        expected[order] = True
-        np.testing.assert_array_equal(mask, expected.reshape(scores.shape))
+        np.testing.assert_array_equal(mask, kept_of(scores, keep))
+
+
+def kept_of(scores, keep):
+    """The mask of the largest by a stable sort."""
+    mask = np.zeros(scores.size, bool)
+    mask[np.argsort(-scores.reshape(-1), kind="stable")[:keep]] = True
+    return mask.reshape(scores.shape)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8191, 70_001, 300_000])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99, 1.0])
+def test_it_is_exact_at_any_size(size, share):
+    scores = np.abs(np.random.default_rng(size).standard_cauchy(size)).astype(np.float32)
+    keep = max(1, round(size * share))
+    (mask,), counts, lowest = keep_largest([scores], [scores], [scores > 0], tf.constant([keep]))
+    np.testing.assert_array_equal(mask, kept_of(scores, keep))
+    assert counts == [keep]
+    assert lowest == np.sort(scores)[-keep]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_it_is_exact_where_the_sample_misleads(traced, monkeypatch):
+    whole = []
+    search = selection._whole
+    monkeypatch.setattr(selection, "_whole", lambda *args: whole.append(args) or search(*args))
+    scores = np.abs(np.random.default_rng(0).standard_normal((1000, 300))).astype(np.float32)
+    stride = selection._stride(scores.size, tf.constant(scores))
+    scores.reshape(-1)[::stride] += 100
+    select = lambda s: keep_largest([s], [s], [s > 0], tf.constant([30_000]))  # noqa: E731
+    (mask,), _, _ = (tf.function(select, autograph=False) if traced else select)(tf.constant(scores))
+    np.testing.assert_array_equal(mask, kept_of(scores, 30_000))
+    assert whole  # all were searched
+
+
+def test_most_are_not_searched(monkeypatch):
+    monkeypatch.setattr(selection, "_whole", None)
+    searched = []
+    search = selection.threshold_of
+    monkeypatch.setattr(selection, "threshold_of", lambda *args: searched.append(args[0]) or search(*args))
+    scores = np.abs(np.random.default_rng(0).standard_normal((1000, 1000))).astype(np.float32)
+    for keep in (1000, 100_000, 500_000, 900_000):
+        (mask,), _, _ = keep_largest([scores], [scores], [scores > 0], tf.constant([keep]))
+        np.testing.assert_array_equal(mask, kept_of(scores, keep))
+    assert max(len(few[0]) for few in searched) < 0.05 * scores.size
 
 
 def test_under_xla_it_chooses_the_same():

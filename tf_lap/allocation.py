@@ -161,8 +161,8 @@ def _single(name: str, sparsities: Sequence[float]) -> float:
 
 def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     """Scores of one kernel with infinity for the largest live one: ranked with others, no kernel then loses all."""
-    first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]), output_type=tf.int32)
-    best = tf.reshape(tf.range(tf.size(scores)) == first, tf.shape(scores))
+    first = tf.argmax(tf.reshape(tf.where(live, scores, -1.0), [-1]))
+    best = tf.reshape(tf.range(tf.size(scores, tf.int64)) == first, tf.shape(scores))
     return tf.where(best & live, float("inf"), scores)
 
 

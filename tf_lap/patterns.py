@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, choose
+from tf_lap.fused import fused
 from tf_lap.kernels import Layout
 from tf_lap.selection import keys
 
@@ -136,12 +137,14 @@ class Blocks(Configurable):
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel."""
-        split, within = self._split(weights.live, layout)
-        return Ranked(
-            self._norms(weights.scores, layout),
-            self._norms(weights.magnitudes, layout),
-            tf.reduce_any(split, axis=within),
-        )
+
+        def pooled(scores: tf.Tensor, magnitudes: tf.Tensor, live: tf.Tensor) -> Ranked:
+            split, within = self._split(live, layout)
+            return Ranked(
+                self._norms(scores, layout), self._norms(magnitudes, layout), tf.reduce_any(split, axis=within)
+            )
+
+        return fused(pooled)(*weights)
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """Each block's flag for all its weights."""
@@ -225,17 +228,23 @@ class NOfM(Configurable):
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The weights, the n highest of each group above all others, which stay only where there are more."""
-        order = keys(tf.bitcast(ranked.scores, tf.int32), ranked.magnitudes, ranked.live)
+        # Sorts are slow where passes are fused.
+        guard = fused(self._guarded) if self.m <= _BY_PAIRS else self._guarded
         axis = len(layout.shape) + layout.input_axis
-        members = min(self.m, layout.shape[axis])
+        scores, live = guard(*ranked, axis, more)
+        return Ranked(scores, ranked.magnitudes, live)
+
+    def _guarded(self, scores: tf.Tensor, magnitudes: tf.Tensor, live: tf.Tensor, axis: int, more: tf.Tensor) -> Any:
+        order = keys(tf.bitcast(scores, tf.int32), magnitudes, live)
+        members = min(self.m, order.shape[axis])
         padded = _padded(order, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : layout.shape[-2], : layout.shape[-1]] & tf.cast(ranked.live, tf.bool)
-        live = tf.cast(ranked.live, tf.bool) & (best | more)
+        best = best[..., : order.shape[-2], : order.shape[-1]] & tf.cast(live, tf.bool)
+        live = tf.cast(live, tf.bool) & (best | more)
         # Others below infinity, so that none is as high.
-        scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
-        return Ranked(tf.where(live, scores, 0.0), ranked.magnitudes, live)
+        scores = tf.where(best, float("inf"), tf.minimum(scores, scores.dtype.max))
+        return tf.where(live, scores, 0.0), live
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The mask as it is."""

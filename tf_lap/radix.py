@@ -39,8 +39,10 @@ class Groups:
         return tf.stack([tf.reduce_sum(tf.gather(values, kernels), axis=0) for kernels in self.members])
 
     def each(self, values: tf.Tensor) -> list[tf.Tensor]:
-        """For each kernel its group's value, in a tensor of one."""
-        return tf.split(tf.gather(values, self.owner), len(self.owner))
+        """For each kernel its group's value, uint32, in a tensor of one."""
+        # As float32: GPUs have neither operation for uint32.
+        parts = tf.split(tf.gather(tf.bitcast(values, tf.float32), self.owner), len(self.owner))
+        return [tf.bitcast(part, tf.uint32) for part in parts]
 
     def shared(self, quota: tf.Tensor, available: tf.Tensor) -> tf.Tensor:
         """How much each kernel takes of its group's quota, the first as much as it has, then the next, float64."""
@@ -76,7 +78,7 @@ def histograms_of(digits: Sequence[tf.Tensor], bits: int) -> tf.Tensor:
     # As one row the count is one thread's, and needs less around it: kernels are counted side by side.
     counts = [
         tf.raw_ops.DenseBincount(
-            input=tf.reshape(tf.bitcast(each, tf.int32), [1, -1]),
+            input=tf.bitcast(tf.reshape(each, [1, -1]), tf.int32),
             size=1 << bits,
             weights=tf.zeros([0], tf.int32),
             binary_output=False,

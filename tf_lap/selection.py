@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_lap import compat
 from tf_lap.fused import fused
 from tf_lap.radix import Groups, histograms_of, kth_largest, threshold_of
 
@@ -108,7 +109,9 @@ def keep_largest(
         by_kernel = dict(zip(order, masks, strict=True))
         return then([by_kernel[i] for i in range(len(scores))])
 
-    found = _narrowed(ranked, tf.cast(keep, tf.float64), finish)
+    # XLA compiles for minutes, and searches wrongly, where it does not know how many there are.
+    search = _whole if compat.under_xla() else _narrowed
+    found = search(ranked, tf.cast(keep, tf.float64), finish)
     return found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))]))
 
 
@@ -181,8 +184,8 @@ def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
         return Kept(finish(kept), counts, tf.bitcast(cut.threshold, tf.float32))
 
     made = fused(masks)(ranked.scores, _Cut(threshold, tf.stack(last)))
-    # Of the weights above some threshold, with the first of those that equal it, only the right ones are as many. Not
-    # so where the sample misled; nor under XLA, which searches wrongly where it does not know how many there are.
+    # Of the weights above some threshold, with the first of those that equal it, only the right ones are as many: not
+    # so where the sample misled.
     hit = tf.reduce_all(tf.equal(groups.sums(made.counts), keep) & (threshold > 0))
     return tf.cond(hit, lambda: made, lambda: _whole(ranked, keep, finish))
 
@@ -209,9 +212,11 @@ class _Collected(NamedTuple):
 def _collected(score: tf.Tensor, within: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> _Collected:
     """Collects scores between two bounds, given in which rows there are any."""
     rows = tf.where(within)[:, 0]
-    few = tf.reshape(tf.bitcast(tf.gather(_rows(score), rows), tf.uint32), [-1])
-    at = tf.where((few >= low) & (few < high))[:, 0]
-    return _Collected(tf.gather(few, at), at, rows)
+    few = tf.reshape(tf.gather(_rows(score), rows), [-1])
+    bits = tf.bitcast(few, tf.uint32)
+    at = tf.where((bits >= low) & (bits < high))[:, 0]
+    # Scores and not their bits: GPUs gather no uint32.
+    return _Collected(tf.bitcast(tf.gather(few, at), tf.uint32), at, rows)
 
 
 def _whole(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:

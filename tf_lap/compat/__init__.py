@@ -19,6 +19,7 @@ from keras.src.ops import core as core_ops  # noqa: F401  (the classes behind ke
 from keras.src.ops import math as math_ops  # noqa: F401
 from keras.src.ops import nn as nn_ops  # noqa: F401
 from keras.src.ops import numpy as numpy_ops  # noqa: F401
+from tensorflow.python.ops import control_flow_util  # there is no public way to ask
 
 from tf_lap.compat import keras3
 from tf_lap.compat.nodes import Network as Network
@@ -140,6 +141,11 @@ def is_kernel_variable(kernel: Any) -> bool:
 def value(variable: Any) -> tf.Tensor:
     """A variable, tensor or number as a float32 tensor, read where it lives."""
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
+
+
+def under_xla() -> bool:
+    """Whether what is traced now will be compiled by XLA as a whole."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def constant(argument: Any) -> tuple[int, ...] | None:
