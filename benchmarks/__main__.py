@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-NAMES = ("tflite", "wrapped_steps")
+NAMES = ("mask_update", "growth", "training_steps", "wrapped_steps", "graphs", "imports", "tflite")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,15 +40,21 @@ def main() -> None:
     """Runs what the command line names; everything if it names nothing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"some of: {', '.join(NAMES)}")
-    names = parser.parse_args().names
+    parser.add_argument("--device", help="where mask_update and growth run, as GPU:0; the CPU if it is not said")
+    arguments = parser.parse_args()
+    names = arguments.names
     if unknown := set(names) - set(NAMES):
         parser.error(f"not known: {', '.join(sorted(unknown))}")
     for name in names or NAMES:
-        result = importlib.import_module(f"benchmarks.{name}").run()
-        result |= {"command": f"python -m benchmarks {name}", "versions": versions()}
+        benchmark = importlib.import_module(f"benchmarks.{name}")
+        command, file = f"python -m benchmarks {name}", name
+        if arguments.device and hasattr(benchmark, "DEVICE"):
+            benchmark.DEVICE = arguments.device
+            command, file = f"{command} --device {arguments.device}", f"{name}_{arguments.device.replace(':', '')}"
+        result = benchmark.run() | {"command": command, "versions": versions()}
         print(f"{name}: {result['what']}\n\n{table(result)}\n")
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        (RESULTS / f"{file}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

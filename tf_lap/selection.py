@@ -231,11 +231,9 @@ def _whole(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
     threshold, quota = threshold_of(flat, groups, keep)
     same = [tf.cast(each, tf.float64) for each in _same(flat, groups.each(threshold))]
     quotas = tf.unstack(groups.shared(quota, tf.stack([tf.reduce_sum(each) for each in same])))
-    number = [tf.where(each > 0, tf.cumsum(each), 0) for each in same]
-    last = [
-        tf.reduce_max(tf.where((n > 0) & (n <= q), tf.range(tf.size(n, tf.int64)), -1))
-        for n, q in zip(number, quotas, strict=True)
-    ]
+    # The one that makes the quota full comes after as many as have not yet. (A range of all numbers would be stored.)
+    before = [tf.reduce_sum(tf.cast(tf.cumsum(each) < q, tf.float64)) for each, q in zip(same, quotas, strict=True)]
+    last = [tf.cast(tf.where(q > 0, each, -1), tf.int64) for each, q in zip(before, quotas, strict=True)]
 
     def masks(ranks: list[tf.Tensor], cut: _Cut) -> Kept:
         limit = tf.bitcast(cut.threshold, tf.int32)
@@ -312,8 +310,11 @@ def _up_to(bits: list[tf.Tensor], cut: _Cut, owner: list[int]) -> list[tf.Tensor
 
 def _numbered(kernel: tf.Tensor) -> tf.Tensor:
     """The flat index of each weight, in the shorter integers where they reach."""
-    size = kernel.shape.num_elements()
-    return tf.reshape(tf.range(size, dtype=tf.int32 if size <= tf.int32.max else tf.int64), kernel.shape)
+    size, last = kernel.shape.num_elements(), kernel.shape[-1]
+    dtype = tf.int32 if size <= tf.int32.max else tf.int64
+    # From two short ranges: one of all numbers would be stored with the compiled function.
+    rows = tf.reshape(tf.range(size // last, dtype=dtype) * last, (*kernel.shape[:-1], 1))
+    return rows + tf.range(last, dtype=dtype)
 
 
 def _bits(scores: tf.Tensor) -> tf.Tensor:

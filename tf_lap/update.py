@@ -32,6 +32,9 @@ AROUND = (
 )
 
 
+LARGE = 1 << 22
+"""More weights than these are ranked with no others beside them."""
+
 Gains = dict[int, tf.Tensor]
 """Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
 
@@ -155,7 +158,9 @@ class Updater:
         sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
         kept: list[tf.Tensor] = []
         for batch in batches(sizes):
-            with tf.control_dependencies(kept[-2:-1]):  # two at a time: what they need meanwhile adds up
+            # Two at a time, or one where it is large: what they need meanwhile adds up.
+            large = sum(sizes[i] for i in batch) > LARGE
+            with tf.control_dependencies(kept[-1:] if large else kept[-2:-1]):
                 kept.append(self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains))
         return tf.concat(kept, axis=0)
 
