@@ -31,6 +31,7 @@ setup(
     extras_require={
         "litert": LITERT,
         "demo": DEMO,
+        "benchmarks": [*DEMO, "torch>=2.4"],
         "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.18"],
     },
     entry_points={"console_scripts": ["tf-lap=tf_lap.cli:main"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,8 @@ def run() -> dict[str, Any]:
         "tfmot on tf_keras, every 100 steps": lambda: Trained(tf_keras, 100),
         "tfmot on tf_keras, every step": lambda: Trained(tf_keras, 1),
     }
+    # Each fit is a part of the training.
+    warnings.filterwarnings("ignore", message="this training ends at step")
     models = {name: make() for name, make in trained.items()}
     rounds = [{name: model.step(STEPS) for name, model in models.items()} for _ in range(ROUNDS)]
     base = {name: "tf_keras unpruned" if "tf_keras" in name else "unpruned" for name in models}

@@ -4,6 +4,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
@@ -38,6 +39,58 @@ def command(tmp_path, monkeypatch, capsys):
 
 def test_wrapped_steps_are_measured_and_written(command):
     assert len(command("wrapped_steps", WIDTHS=(8, 6, 4), STEPS=8, ROUNDS=2, WARM_UP=2)) == 4
+
+
+@pytest.fixture
+def small():
+    """A network in place of ResNet50."""
+    import keras
+
+    return lambda *size: keras.Sequential([keras.Input((12,)), keras.layers.Dense(8), keras.layers.Dense(4)])
+
+
+def test_a_mask_update_is_measured_beside_its_peers(command, small):
+    ratios = command("mask_update", network=small, ROUNDS=2, TURNS=2, WARM_UP=2)
+    assert {"update, reads", "energies, reads", "tfmot magnitude, updates"} <= set(ratios)
+
+
+def test_peers_make_masks_of_the_same_size():
+    from benchmarks import peers
+
+    arrays = [np.random.default_rng(i).standard_normal((3, 3, 8, 8)).astype(np.float32) for i in range(3)]
+    kept = [58] * 3
+    assert [int(mask.sum()) for mask in peers.numpy_partition(arrays, 0.9).update()] == kept
+    other = peers.torch_lookahead(arrays, 0.9)
+    assert other is None or [int(mask.sum()) for mask in other.update()] == kept
+
+
+def test_growth_is_measured_and_drawn(command, small, tmp_path, monkeypatch):
+    from benchmarks import chart, growth
+
+    monkeypatch.setattr(growth, "memory", lambda size: {"weights": 400, "masks": 100, "beyond": int(1000 + size)})
+    ratios = command("growth", network=small, SIZES=(10, 20, 30), ROUNDS=2, TURNS=1, WARM_UP=2)
+    assert ratios["memory of masks"]["median"] == 0.25
+    chart.draw(tmp_path / "results" / "growth.json", tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone says what a process's memory was")
+def test_memory_is_that_of_masks_and_of_the_process(command):
+    from benchmarks import memory
+
+    memory.UPDATES = 2
+    taken = memory.main(1000.0)
+    assert taken["weights"] == 4 * taken["masks"] == 4000
+
+
+def test_training_steps_are_measured(command):
+    sizes = {"WIDTHS": (8, 6, 4), "STEPS": 8, "ROUNDS": 2, "WARM_UP": 2, "UPDATES_BEFORE": 1}
+    assert len(command("training_steps", **sizes)) == 4
+
+
+def test_graphs_and_imports_are_measured(command):
+    assert list(command("graphs", NETWORKS=("MobileNet",), ROUNDS=1)) == ["MobileNet"]
+    assert list(command("imports", PROGRAMS={"keras": "1", "all": "2"}, ROUNDS=1)) == ["all"]
 
 
 def test_tflite_files_are_measured_and_written(command):

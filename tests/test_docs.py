@@ -124,6 +124,20 @@ def test_the_committed_run_reaches_what_blocks_are_for():
     assert ratios["unstructured at 90%, bytes"]["median"] <= 0.17
 
 
+def test_the_figures_of_performance_are_those_of_the_committed_runs():
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in ("mask_update", "growth", "training_steps", "graphs", "imports"):
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        assert result["command"] in text
+        for row, ratio in result["ratios"].items():
+            assert f"| {row} | {shown(ratio)} |" in text
+
+
+def shown(ratio):
+    median, least, most = (f"{ratio[key]:.3g}" for key in ("median", "least", "most"))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
 def test_the_tables_of_results_are_those_of_the_committed_runs():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "benchmarks" / "results").glob("reproduce_*.json")):
