@@ -31,7 +31,6 @@ SETTINGS |= {"split_dim", "start", "limit", "delta", "strides", "dimension", "nu
 # Computed from shapes, and from the counts that the host gives: these are on the host already.
 OF_SHAPES = {
     "BroadcastGradientArgs int32",
-    "ConcatV2 int32",
     "Const",
     "Greater int32",
     "Size int64",
@@ -152,6 +151,34 @@ def test_traced_it_chooses_the_same_and_is_traced_once(choices):
         for path, mask in one.masks.items():
             np.testing.assert_array_equal(other.masks[path], mask)
     assert other._updater.traced.update.experimental_get_tracing_count() == 1
+
+
+class Thinned(tf_lap.patterns.Unstructured):
+    def expand(self, kept, live, layout):
+        number = tf.reshape(tf.range(layout.size), layout.shape)
+        return kept & tf.not_equal(number, 0)
+
+
+def test_weights_are_counted_as_a_pattern_leaves_them():
+    pruner = tf_lap.Pruner(network(), pattern=Thinned())
+    pruner.update(0.0)
+    assert [layer.kept for layer in pruner.report().layers] == [layer.weights - 1 for layer in pruner.report().layers]
+
+
+class Borrowed(tf_lap.scores.Magnitude):
+    def score(self, kernel, weights, incoming, outgoing):
+        scores = tf.numpy_function(np.abs, [weights], tf.float32)
+        return tf.reshape(scores, kernel.layout.shape)
+
+
+def test_a_score_of_ones_own_is_not_compiled():
+    ours, theirs = network(), network()
+    one, other = tf_lap.Pruner(ours, score=Borrowed()), tf_lap.Pruner(theirs, score="magnitude")
+    one._updates = 10
+    one.update(0.5)
+    other.update(0.5)
+    for path, mask in other.masks.items():
+        np.testing.assert_array_equal(one.masks[path], mask)
 
 
 def test_where_something_is_not_finite_the_traced_update_changes_nothing():

@@ -1,8 +1,8 @@
 """The k-th largest of keys, digit by digit.
 
 A histogram of the upper bits of all keys names the bucket that holds it, one of the next bits within that bucket a
-smaller one, and a third the key itself. Counts are float64, exact far beyond any kernel: int32 TensorFlow takes to the
-host, on GPUs too.
+smaller one, and a third the key itself. Histograms are float64 as soon as they are there, exact far beyond any kernel:
+int32 TensorFlow takes to the host, on GPUs too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def threshold_of(ranks: Sequence[tf.Tensor], groups: Groups, keep: tf.Tensor) ->
             tf.bitwise.right_shift(tf.bitwise.bitwise_xor(key, own), shift)
             for key, own in zip(ranks, groups.each(base), strict=True)
         ]
-        digit, above, _ = kth_largest(groups.sums(histograms_of(digits, bits)), keep)
+        digit, above = kth_largest(groups.sums(histograms_of(digits, bits)), keep)
         base += tf.bitwise.left_shift(digit, shift)
         keep -= above
     return base, keep
@@ -85,17 +85,16 @@ def histograms_of(digits: Sequence[tf.Tensor], bits: int) -> tf.Tensor:
         )
         for each in digits
     ]
-    return tf.cast(tf.concat(counts, axis=0), tf.float64)
+    return tf.concat([tf.cast(each, tf.float64) for each in counts], axis=0)
 
 
-def kth_largest(histograms: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """For each group the bin that holds the k-th largest, uint32, how many lie in higher bins, and how many in it."""
+def kth_largest(histograms: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """For each group the bin that holds the k-th largest, uint32, and how many lie in higher bins."""
     # Row by row, so that the running sums are short.
     table = tf.reshape(histograms, (histograms.shape[0], -1, _ROW))
     row, above_row = _search(tf.reduce_sum(table, axis=2), k)
     column, above = _search(_entries(table, row), k - above_row)
-    index = row * _ROW + column
-    return tf.cast(index, tf.uint32), above_row + above, _entries(histograms, index)
+    return tf.cast(row * _ROW + column, tf.uint32), above_row + above
 
 
 def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -25,7 +25,8 @@ class Score(Protocol):
         needs_data: True where it has a method `gains(model, recipe, targets, data)`, which gives for kernels, by their
             numbers, what their weights are multiplied by before anything else.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
-        elementwise: True where `score` is made of what XLA compiles into one pass over the weights.
+        elementwise: True, set in the class itself, where `score` is made of what XLA compiles into one pass over the
+            weights; subclasses do not inherit it, since they may do something else.
     """
 
     looks: bool
@@ -150,6 +151,7 @@ class LookaheadActivation(Lookahead):
     `tf_lap.probe.activity`.
     """
 
+    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
@@ -189,6 +191,7 @@ class OBD(Configurable):
 class OBDLookahead(Lookahead):
     """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
 
+    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:

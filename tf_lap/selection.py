@@ -1,8 +1,8 @@
 """The exact k-th largest of many scores, on the device where they are, without sorting.
 
 Non-negative float32 numbers are ordered as the integers with the same bits. A sample first tells two numbers that the
-threshold must lie between; what lies above both is counted, and what lies between them, one weight in thirty or so, is
-collected and searched. What comes of it is counted: where the sample misled, or the threshold is zero, all are
+threshold very likely lies between; what lies above both is counted, and what lies between them, one weight in thirty or
+so, is collected and searched. What comes of it is counted: where the sample misled, or the threshold is zero, all are
 searched. Ties are kept from the lowest flat index, in the order of the kernels.
 """
 
@@ -23,14 +23,16 @@ _INFINITY = 0x7F800000  # its bits, the largest of a number
 _FIRST_SCORE = (_INFINITY >> 9) + 3
 _SAMPLED = (17, 14)  # (first bit, bits) of what is looked at in a sample
 _SAMPLE = (1 << 13, 1 << 15)  # the fewest and the most of it
-_ONE_IN = 64
+_ONE_IN = 64  # so many weights, between those two
 _DEVIATIONS = 3.5  # of the sample's error; beyond them lies one threshold in two thousand
-_AT_ONCE = 16
-_WEIGHTS_AT_ONCE = 1 << 22
+_AT_ONCE = 16  # kernels
+WEIGHTS_AT_ONCE = 1 << 22
 _BESIDE = 4  # weights in a row: most rows have none that the threshold may be among
-_WITHIN = 1 << 8  # above what is counted of so many
+_WITHIN = (
+    1 << 8
+)  # more than are in a row: two counts go into one number, those above times 1 and those within times this
 
-Finish = Callable[[list[tf.Tensor]], Any]
+_Finish = Callable[[list[tf.Tensor]], Any]
 
 
 class _Ranked(NamedTuple):
@@ -66,7 +68,7 @@ class Kept(NamedTuple):
 
     Attributes:
         masks: bool tensors, or what `then` made of them.
-        counts: float64, how many are True in each.
+        counts: float64, how many are True in each mask, before `then`.
         lowest: float32, for each group the score of the last that is kept.
     """
 
@@ -81,7 +83,7 @@ def keep_largest(
     live: Sequence[tf.Tensor],
     keep: tf.Tensor,
     groups: Sequence[Sequence[int]] | None = None,
-    then: Callable[[list[tf.Tensor]], Any] = list,
+    then: _Finish = list,
 ) -> Kept:
     """Masks of the `keep` highest ranks of each group of kernels; of all that are live, where there are fewer.
 
@@ -123,7 +125,7 @@ def batches(sizes: Sequence[int]) -> list[list[int]]:
     together: list[list[int]] = []
     weights = 0
     for i, size in enumerate(sizes):
-        if not together or len(together[-1]) == _AT_ONCE or weights + size > _WEIGHTS_AT_ONCE:
+        if not together or len(together[-1]) == _AT_ONCE or weights + size > WEIGHTS_AT_ONCE:
             together.append([])
             weights = 0
         together[-1].append(i)
@@ -148,7 +150,7 @@ def _rows(kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.pad(flat, [[0, missing]]) if missing else flat, (-1, _BESIDE))
 
 
-def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
+def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
     """Searches the scores that each group's threshold may be among."""
     groups = ranked.groups
     bounds = _bracket(ranked, keep)
@@ -178,6 +180,7 @@ def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
         for each, q in zip(ties, tf.unstack(groups.shared(quota, tied)), strict=True)
     ]
 
+    # What is made of masks that turn out wrong is thrown away: nothing has been assigned yet.
     def masks(scores: list[tf.Tensor], cut: _Cut) -> Kept:
         kept = _up_to([_bits(each) for each in scores], cut, groups.owner)
         counts = tf.stack([count(mask) for mask in kept])
@@ -219,7 +222,7 @@ def _collected(score: tf.Tensor, within: tf.Tensor, low: tf.Tensor, high: tf.Ten
     return _Collected(tf.bitcast(tf.gather(few, at), tf.uint32), at, rows)
 
 
-def _whole(ranked: _Ranked, keep: tf.Tensor, finish: Finish) -> Kept:
+def _whole(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
     """Searches all ranks."""
     groups = ranked.groups
 
@@ -276,8 +279,8 @@ def _bracket(ranked: _Ranked, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     size = tf.reduce_sum(histograms, axis=1)
     margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
     first, last = size * share - margin, size * share + margin
-    upper, _, _ = kth_largest(histograms, tf.maximum(first, 1))
-    lower, _, _ = kth_largest(histograms, tf.minimum(last, size))
+    upper, _ = kth_largest(histograms, tf.maximum(first, 1))
+    lower, _ = kth_largest(histograms, tf.minimum(last, size))
     shift, one = tf.constant(first_bit, tf.uint32), tf.constant(1, tf.uint32)
     high = tf.where(first >= 1, tf.bitwise.left_shift(upper + one, shift), tf.constant(_INFINITY + 1, tf.uint32))
     # Zeros are not among the candidates: most of a sparse kernel's scores are.
@@ -318,5 +321,5 @@ def _numbered(kernel: tf.Tensor) -> tf.Tensor:
 
 
 def _bits(scores: tf.Tensor) -> tf.Tensor:
-    # Without the sign: a NaN's might be set. Who passes one has been told, and takes no mask.
-    return tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF)
+    # Without the sign, which a NaN's may have, and no larger than infinity's: no key may leave int32's range.
+    return tf.minimum(tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF), _INFINITY)

@@ -1,7 +1,7 @@
 """One mask update, on the device: energies, scores, selection, masks, weights zeroed.
 
-Everything here is TensorFlow operations over the model's variables; what crosses to the host is one flag a kernel,
-so that a kernel that is not finite is named before anything changes.
+Everything here is TensorFlow operations over the model's variables. What crosses to the host are two flags a kernel, so
+that the pruner can name one that is not finite (nothing is changed then), and how many weights each keeps.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tf_lap.energy import Energies, Norms, far_sweep, sweep
 from tf_lap.fused import fused
 from tf_lap.graph import Recipe
 from tf_lap.kernels import Layout
-from tf_lap.patterns import Pattern, Ranked
+from tf_lap.patterns import NOfM, Pattern, Ranked, Unstructured
 from tf_lap.scores import Score
-from tf_lap.selection import batches, count, keep_largest
+from tf_lap.selection import WEIGHTS_AT_ONCE, batches, count, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -31,9 +31,6 @@ AROUND = (
     "variance, or weights beside it are too large for float32"
 )
 
-
-LARGE = 1 << 22
-"""More weights than these are ranked with no others beside them."""
 
 Gains = dict[int, tf.Tensor]
 """Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
@@ -99,11 +96,11 @@ class Updater:
     def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
         kernels = [self.recipe.kernels[number] for number in numbers]
 
-        def partial(weights: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        def summed(weights: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
             seen = [self._seen(number, gains, each) for number, each in zip(numbers, weights, strict=True)]
             return [kernel.layout.partial_sums(each) for kernel, each in zip(kernels, seen, strict=True)]
 
-        parts = fused(partial)([tf.convert_to_tensor(kernel.variable) for kernel in kernels])
+        parts = fused(summed)([tf.convert_to_tensor(kernel.variable) for kernel in kernels])
         return [kernel.layout.sums(each) for kernel, each in zip(kernels, parts, strict=True)]
 
     def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, tf.Tensor]:
@@ -157,10 +154,11 @@ class Updater:
             return self._choose(everything, energies, keep, gains, [everything])
         sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
         kept: list[tf.Tensor] = []
+        large = False
         for batch in batches(sizes):
-            # Two at a time, or one where it is large: what they need meanwhile adds up.
-            large = sum(sizes[i] for i in batch) > LARGE
-            with tf.control_dependencies(kept[-1:] if large else kept[-2:-1]):
+            # Two at a time, and a large one alone: what they need meanwhile adds up.
+            large, beside = sum(sizes[i] for i in batch) > WEIGHTS_AT_ONCE, large
+            with tf.control_dependencies(kept[-1:] if large or beside else kept[-2:-1]):
                 kept.append(self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains))
         return tf.concat(kept, axis=0)
 
@@ -173,7 +171,7 @@ class Updater:
             target: which one, a Python integer.
             energies: as `all_energies` gives them.
             keep: an int32 scalar.
-            gains: as `choose` takes them.
+            gains: as `update` takes them.
         """
         kept = self._choose([target], energies, keep[tf.newaxis], gains)[0]
         with tf.control_dependencies([kept]):
@@ -198,23 +196,25 @@ class Updater:
             kinds = zip(targets, weights, live, strict=True)
             return [tf.where(alive, self._scores(target, w, energies, gains), 0.0) for target, w, alive in kinds]
 
-        scores = (fused(scored) if getattr(self.score, "elementwise", False) else scored)(weights, live)
+        scores = (fused(scored) if type(self.score).__dict__.get("elementwise") else scored)(weights, live)
         ranked: list[Ranked] = []
         for g, group in enumerate(groups):
             more = keep[g] > sum(self.pattern.least(layouts[i]) for i in group)
             ranked += [self._ranked(layouts[i], Ranked(scores[i], weights[i], live[i]), more) for i in group]
 
+        # What is ranked is what is kept, but where a pattern makes its masks of something else.
+        plain = type(self.pattern) in (Unstructured, NOfM)
+
         def finished(chosen: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor | None]:
             masks = [self.pattern.expand(*each) for each in zip(chosen, live, layouts, strict=True)]
             sparse = [tf.where(mask, w, tf.zeros([], w.dtype)) for mask, w in zip(masks, weights, strict=True)]
-            return masks, sparse, None if one_by_one else tf.stack([count(mask) for mask in masks])
+            return masks, sparse, None if plain else tf.stack([count(mask) for mask in masks])
 
-        one_by_one = all(self.pattern.units(layout) == layout.size for layout in layouts)
         (masks, sparse, kept), counts, _ = keep_largest(*zip(*ranked, strict=True), keep, groups, finished)
         for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
             self.masks[target].assign(mask)
             compat.assign(kernel.variable, weight)
-        return counts if one_by_one else kept
+        return counts if plain else kept
 
     def _ranked(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
         pooled = self.pattern.pool(scored._replace(magnitudes=compat.value(scored.magnitudes)), layout)
