@@ -15,7 +15,7 @@ import pytest
 
 from tf_lap import charts, demo, tasks
 
-MNIST = Path(os.environ.get("TF_LAP_MNIST", "mnist.npz"))
+MNIST = Path(os.environ.get("TF_LAP_MNIST") or "mnist.npz")
 SIZES = (64 * 300, 300 * 300, 300 * 300, 300 * 300, 300 * 10)
 
 
