@@ -36,8 +36,7 @@ def run() -> dict[str, Any]:
     for weights in SIZES:
         with tf.device(DEVICE):
             subject = mask_update.Subject(network(weights))
-            for _ in range(WARM_UP):
-                measure.seconds(subject.update, subject.reset)
+            subject.warm_up(WARM_UP)
             others = peers.all_of(subject.arrays, mask_update.SPARSITY) if weights <= PEERS_UP_TO else {}
             ours = {"tf_lap lookahead": (subject.update, subject.reset)}
             times = measure.by_turns({**ours, **others}, ROUNDS, TURNS)
@@ -55,7 +54,7 @@ def run() -> dict[str, Any]:
         "memory beyond them at the peak": large["beyond"],
         f"the same, less that of {SIZES[0]:.3g} weights (graphs and compiled code)": large["beyond"] - small["beyond"],
     }
-    ratios |= {name: measure.spread([taken / large["weights"]]) for name, taken in shares.items()}
+    ratios |= {name: measure.spread([size / large["weights"]]) for name, size in shares.items()}
     return {
         "what": f"mask updates to sparsity {mask_update.SPARSITY} of {LAYERS} Dense layers of one width, on {DEVICE}; "
         f"medians of {ROUNDS} rounds; memory in a process of its own, at {SIZES[-1]:.3g} "

@@ -49,6 +49,10 @@ class Subject:
         """From nothing pruned to the benchmark's sparsity."""
         self.pruner.update(SPARSITY)
 
+    def warm_up(self, updates: int) -> list[float]:
+        """How long the first updates take."""
+        return [measure.seconds(self.update, self.reset) for _ in range(updates)]
+
 
 def run() -> dict[str, Any]:
     """Times all of them by turns."""
@@ -56,7 +60,7 @@ def run() -> dict[str, Any]:
     with tf.device(DEVICE):
         subject = Subject(network())
         ours = {name: (getattr(subject, name), subject.reset) for name in ("read", "energies", "update")}
-        first = [measure.seconds(subject.update, subject.reset) for _ in range(WARM_UP)]
+        first = subject.warm_up(WARM_UP)
         others = peers.all_of(subject.arrays, SPARSITY)
         times = measure.by_turns({**ours, **others}, ROUNDS, TURNS)
     weights = sum(array.size for array in subject.arrays)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+WIDTHS = (784, 500, 500, 500, 500, 10)
 BATCH = 60
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 import tf_lap
+from benchmarks import measure
 from tf_lap.export import runtime
 
 WIDTH, LAYERS = 1024, 3
@@ -37,16 +37,11 @@ def run() -> dict[str, Any]:
             report = tf_lap.export_tflite(model, Path(folder) / "model.tflite")
             latencies = [report.timed(threads=THREADS, rounds=ROUNDS).latency for _ in range(REPEATS)]
             name = f"{pattern} at {sparsity:.0%}"
-            ratios[f"{name}, latency"] = _spread([each.file.median / each.dense.median for each in latencies])
-            ratios[f"{name}, bytes"] = _spread([report.file_bytes / report.dense_bytes])
-            ratios[f"{name}, gzipped bytes"] = _spread([report.gzip_bytes / report.dense_bytes])
+            ratios[f"{name}, latency"] = measure.spread([each.file.median / each.dense.median for each in latencies])
+            ratios[f"{name}, bytes"] = measure.spread([report.file_bytes / report.dense_bytes])
+            ratios[f"{name}, gzipped bytes"] = measure.spread([report.gzip_bytes / report.dense_bytes])
     return {
         "what": f"{LAYERS} Dense layers of width {WIDTH}, float32, {THREADS} thread, {runtime.installed().name}; ratio "
         f"to the dense file; latency: medians of {ROUNDS} rounds by turns, {REPEATS} times",
         "ratios": ratios,
     }
-
-
-def _spread(ratios: list[float]) -> dict[str, float]:
-    found = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-    return {name: round(value, 3) for name, value in found.items()}

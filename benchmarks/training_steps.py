@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,11 @@ import tf_keras
 
 import tf_lap
 import tf_lap.tfmot  # before tfmot, which sets an environment variable for good
-from benchmarks import perceptron
+from benchmarks import measure, perceptron
 
 import tensorflow_model_optimization as tfmot  # isort: skip
 
-WIDTHS = (784, 500, 500, 500, 500, 10)
+WIDTHS = perceptron.WIDTHS
 STEPS, ROUNDS, WARM_UP = 200, 7, 20
 UPDATES_BEFORE = 12  # the first ten of a pruner are not traced
 FINAL = 0.98
@@ -66,15 +65,12 @@ def run() -> dict[str, Any]:
     warnings.filterwarnings("ignore", message="this training ends at step")
     models = {name: make() for name, make in trained.items()}
     rounds = [{name: model.step(STEPS) for name, model in models.items()} for _ in range(ROUNDS)]
+    times = {name: [each[name] for each in rounds] for name in models}
     base = {name: "tf_keras unpruned" if "tf_keras" in name else "unpruned" for name in models}
-    ratios = {name: sorted(each[name] / each[base[name]] for each in rounds) for name in models if base[name] != name}
     return {
         "what": f"a step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {perceptron.BATCH}, Adam; "
         f"sparsity 0 to {FINAL} over {STEPS * ROUNDS} steps and the first {UPDATES_BEFORE} updates; ratio to the "
         f"unpruned step of the same Keras and round, {ROUNDS} rounds",
-        "milliseconds": {n: round(1e3 * statistics.median(each[n] for each in rounds), 2) for n in models},
-        "ratios": {
-            name: {"median": round(statistics.median(each), 3), "least": round(each[0], 3), "most": round(each[-1], 3)}
-            for name, each in ratios.items()
-        },
+        "milliseconds": measure.milliseconds(times),
+        "ratios": {name: measure.ratio(times, name, base[name]) for name in models if base[name] != name},
     }

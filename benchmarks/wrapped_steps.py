@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,13 @@ import tf_keras
 
 import tf_lap
 import tf_lap.tfmot  # before tfmot, which sets an environment variable for good
-from benchmarks import perceptron
+from benchmarks import measure, perceptron
 
 import tensorflow_model_optimization as tfmot  # isort: skip
 
 sparsity = tfmot.sparsity.keras
 
-WIDTHS = (784, 500, 500, 500, 500, 10)
+WIDTHS = perceptron.WIDTHS
 STEPS, ROUNDS, WARM_UP = 60, 9, 5
 FINAL = 0.98
 
@@ -46,15 +45,11 @@ def run() -> dict[str, Any]:
                 for name, model in models.items()
             }
         )
-    ratios = {name: sorted(each[name] / each["unpruned"] for each in rounds) for name in models}
+    times = {name: [each[name] for each in rounds] for name in models}
     return {
         "what": f"a step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {perceptron.BATCH}, Adam, "
         f"tf_keras; sparsity 0 to {FINAL} over {STEPS * ROUNDS} steps; ratio to the unpruned step of the "
         f"same round, {ROUNDS} rounds",
-        "unpruned_milliseconds": round(1e3 * statistics.median(each["unpruned"] for each in rounds), 2),
-        "ratios": {
-            name: {"median": round(statistics.median(each), 2), "least": round(each[0], 2), "most": round(each[-1], 2)}
-            for name, each in ratios.items()
-            if name != "unpruned"
-        },
+        "milliseconds": measure.milliseconds(times),
+        "ratios": {name: measure.ratio(times, name, "unpruned") for name in models if name != "unpruned"},
     }

@@ -66,20 +66,16 @@ def traced(model, **choices):
 def nodes(function):
     """The nodes of a function's graph and of the functions in it, but for those that XLA compiles as one."""
     graph = function.graph.as_graph_def()
+    bodies = {each.signature.name: each.node_def for each in graph.library.function}
     compiled = {
         node.attr["f"].func.name
-        for each in (graph, *(_Body(f) for f in graph.library.function))
-        for node in each.node
+        for body in (graph.node, *bodies.values())
+        for node in body
         if node.op in ("PartitionedCall", "StatefulPartitionedCall") and node.attr["_XlaMustCompile"].b
     }
     assert compiled  # else nothing would be fused
-    plain = [f for f in graph.library.function if f.signature.name not in compiled]
-    return [node for each in (graph, *(_Body(f) for f in plain)) for node in each.node]
-
-
-class _Body:
-    def __init__(self, function):
-        self.node = function.node_def
+    plain = [body for name, body in bodies.items() if name not in compiled]
+    return [node for body in (graph.node, *plain) for node in body]
 
 
 def gpu_kernels(node):

@@ -13,8 +13,8 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of tensors and lists of them that XLA compiles where its caller is traced; else it runs as it is.
 
     TensorFlow runs one operation after another, and each reads and writes all weights; XLA makes one pass of what is
-    elementwise, and of sums of few neighbours. (It is slow on a CPU at sums of many
-    numbers and at sorting.) What crosses the border on a GPU must not be int32, which TensorFlow keeps on the host.
+    elementwise, and of sums of few neighbours. (It is slow on a CPU at sums of many numbers and at sorting.) What
+    crosses the border on a GPU must not be int32, which TensorFlow keeps on the host.
     """
 
     @functools.wraps(function)

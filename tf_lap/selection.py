@@ -28,9 +28,8 @@ _DEVIATIONS = 3.5  # of the sample's error; beyond them lies one threshold in tw
 _AT_ONCE = 16  # kernels
 WEIGHTS_AT_ONCE = 1 << 22
 _BESIDE = 4  # weights in a row: most rows have none that the threshold may be among
-_WITHIN = (
-    1 << 8
-)  # more than are in a row: two counts go into one number, those above times 1 and those within times this
+# More than are in a row: two counts go into one number, those above times 1 and those within times this.
+_WITHIN = 1 << 8
 
 _Finish = Callable[[list[tf.Tensor]], Any]
 
@@ -182,9 +181,8 @@ def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
 
     # What is made of masks that turn out wrong is thrown away: nothing has been assigned yet.
     def masks(scores: list[tf.Tensor], cut: _Cut) -> Kept:
-        kept = _up_to([_bits(each) for each in scores], cut, groups.owner)
-        counts = tf.stack([count(mask) for mask in kept])
-        return Kept(finish(kept), counts, tf.bitcast(cut.threshold, tf.float32))
+        lowest = tf.bitcast(cut.threshold, tf.float32)
+        return _made([_bits(each) for each in scores], cut, groups, finish, lowest)
 
     made = fused(masks)(ranked.scores, _Cut(threshold, tf.stack(last)))
     # Of the weights above some threshold, with the first of those that equal it, only the right ones are as many: not
@@ -242,9 +240,9 @@ def _whole(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
         limit = tf.bitcast(cut.threshold, tf.int32)
         # A threshold of 0 is that of the dead, of whom none is kept.
         last = tf.where(tf.gather(limit, groups.owner) > 0, cut.last, -1)
-        kept = _up_to([tf.bitcast(each, tf.int32) for each in ranks], cut._replace(last=last), groups.owner)
-        counts = tf.stack([count(mask) for mask in kept])
-        return Kept(finish(kept), counts, tf.bitcast(tf.maximum(limit - _FIRST_SCORE, 0), tf.float32))
+        lowest = tf.bitcast(tf.maximum(limit - _FIRST_SCORE, 0), tf.float32)
+        bits = [tf.bitcast(each, tf.int32) for each in ranks]
+        return _made(bits, cut._replace(last=last), groups, finish, lowest)
 
     return fused(masks)(ranks, _Cut(threshold, tf.stack(last)))
 
@@ -300,15 +298,15 @@ def _same(ranks: Sequence[tf.Tensor], thresholds: Sequence[tf.Tensor]) -> list[t
     return [tf.equal(key, own) for key, own in zip(ranks, thresholds, strict=True)]
 
 
-def _up_to(bits: list[tf.Tensor], cut: _Cut, owner: list[int]) -> list[tf.Tensor]:
-    """Which int32 keys are above their group's threshold, or equal it and are not behind the last of those."""
-    threshold = tf.gather(tf.bitcast(cut.threshold, tf.int32), owner)
+def _made(bits: list[tf.Tensor], cut: _Cut, groups: Groups, finish: _Finish, lowest: tf.Tensor) -> Kept:
+    """Keeps the int32 keys that are above their group's threshold, or equal it and are not behind the last of those."""
+    threshold = tf.gather(tf.bitcast(cut.threshold, tf.int32), groups.owner)
     masks = []
     for k, each in enumerate(bits):
         number = _numbered(each)
         # One more than the threshold, where it is not above it, only for those up to the last.
         masks.append(each + tf.cast(number <= tf.cast(cut.last[k], number.dtype), tf.int32) > threshold[k])
-    return masks
+    return Kept(finish(masks), tf.stack([count(mask) for mask in masks]), lowest)
 
 
 def _numbered(kernel: tf.Tensor) -> tf.Tensor:

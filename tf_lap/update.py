@@ -19,7 +19,7 @@ from tf_lap.energy import Energies, Norms, far_sweep, sweep
 from tf_lap.fused import fused
 from tf_lap.graph import Recipe
 from tf_lap.kernels import Layout
-from tf_lap.patterns import NOfM, Pattern, Ranked, Unstructured
+from tf_lap.patterns import Pattern, Ranked
 from tf_lap.scores import Score
 from tf_lap.selection import WEIGHTS_AT_ONCE, batches, count, keep_largest
 
@@ -202,19 +202,18 @@ class Updater:
             more = keep[g] > sum(self.pattern.least(layouts[i]) for i in group)
             ranked += [self._ranked(layouts[i], Ranked(scores[i], weights[i], live[i]), more) for i in group]
 
-        # What is ranked is what is kept, but where a pattern makes its masks of something else.
-        plain = type(self.pattern) in (Unstructured, NOfM)
-
         def finished(chosen: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor | None]:
             masks = [self.pattern.expand(*each) for each in zip(chosen, live, layouts, strict=True)]
             sparse = [tf.where(mask, w, tf.zeros([], w.dtype)) for mask, w in zip(masks, weights, strict=True)]
-            return masks, sparse, None if plain else tf.stack([count(mask) for mask in masks])
+            # What was chosen has been counted; what a pattern makes of it has not.
+            counted = all(mask is each for mask, each in zip(masks, chosen, strict=True))
+            return masks, sparse, None if counted else tf.stack([count(mask) for mask in masks])
 
         (masks, sparse, kept), counts, _ = keep_largest(*zip(*ranked, strict=True), keep, groups, finished)
         for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
             self.masks[target].assign(mask)
             compat.assign(kernel.variable, weight)
-        return counts if plain else kept
+        return counts if kept is None else kept
 
     def _ranked(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
         pooled = self.pattern.pool(scored._replace(magnitudes=compat.value(scored.magnitudes)), layout)
