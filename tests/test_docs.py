@@ -131,6 +131,27 @@ def test_the_figures_of_performance_are_those_of_the_committed_runs():
         assert result["command"] in text
         for row, ratio in result["ratios"].items():
             assert f"| {row} | {shown(ratio)} |" in text
+    update = json.loads((ROOT / "benchmarks" / "results" / "mask_update.json").read_text(encoding="utf-8"))
+    taken, first = update["milliseconds"], update["first_updates_seconds"]
+    assert f"a hundredth of its {taken['tfmot magnitude'] / 1000:.1f} seconds" in text
+    fewest = taken["update"] / update["ratios"]["update, copies of the fewest bytes"]["median"]
+    assert f"once ({fewest:.0f} milliseconds)" in text
+    assert f"({sorted(first[:10])[5]:.2g} seconds each for ResNet50)" in text
+    assert f"which takes {max(first):.3g} seconds" in text
+    growth = json.loads((ROOT / "benchmarks" / "results" / "growth.json").read_text(encoding="utf-8"))
+    whole, less = [
+        each["median"] for row, each in growth["ratios"].items() if row.startswith(("memory beyond", "the same"))
+    ]
+    weights = growth["seconds"]["tf_lap lookahead"][-1][0]
+    assert f"{(whole - less) * 4 * weights / 1e6:.0f} MB" in text
+
+
+def test_what_is_left_of_all_weights_is_that_of_the_committed_run():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    path = ROOT / "benchmarks" / "results" / "reproduce_cifar10_resnet18.json"
+    cells = json.loads(path.read_text(encoding="utf-8"))["retrained"]
+    left = sorted({cell["kept_of_all"] / cell["weights_of_all"] for cell in cells}, reverse=True)
+    assert " and ".join(f"{share:.2%}" for share in left) + " are left" in text
 
 
 def shown(ratio):
