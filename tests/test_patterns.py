@@ -16,6 +16,7 @@ import tf_lap
 from tf_lap import patterns
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured
+from tf_lap.ranks import ranks
 from tf_lap.selection import keep_largest
 
 layers = keras.layers
@@ -33,7 +34,7 @@ def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     more = tf.constant(keep > pattern.least(layout))
     pooled = pattern.pool(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout)
     ranked = pattern.protect(pooled, layout, more)
-    (chosen,), _, _ = keep_largest(*([each] for each in ranked), tf.constant([keep]))
+    (chosen,), _, _ = keep_largest(ranks([ranked]), tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
 
 

@@ -2,29 +2,47 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lap.radix import Groups, histograms_of, kth_largest, threshold_of
+from tf_lap.radix import BINS, Groups, kth_bins, kth_smallest
 
 
-@pytest.mark.parametrize("owner", [[0], [0, 1, 2], [0, 0, 1]])
-def test_the_threshold_is_that_of_a_sort(owner):
+def histograms_of(numbers, groups):
+    """What `kth_smallest` asks for, in NumPy."""
+
+    def histograms(base, shift):
+        rows = []
+        for number, low, by in zip(numbers, groups.each(base).numpy(), groups.each(shift).numpy(), strict=True):
+            digits = (number ^ low) >> by
+            rows.append(np.bincount(digits[digits < BINS], minlength=BINS).astype(np.float64))
+        return groups.sums(tf.constant(rows))
+
+    return histograms
+
+
+@pytest.mark.parametrize("bits", [31, 12, 11, 3])
+@pytest.mark.parametrize("owner", [[0], [0, 1, 2], [0, 0, 1]], ids=str)
+def test_it_is_that_of_a_sort(owner, bits):
     rng = np.random.default_rng(0)
-    keys = [rng.choice([0, 1, 5, 1 << 20, (1 << 31) - 1, *range(100)], 500 + i).astype(np.uint32) for i in owner]
+    drawn = [rng.choice([0, 1, 5, 1 << 20, (1 << 31) - 1, *range(100)], 500 + i) for i in owner]
+    numbers = [each % (1 << bits) for each in drawn]
     groups = Groups(owner)
-    for keep in (1, 7, 400):
-        wanted = tf.constant([keep] * len(groups.members), tf.float64)
-        threshold, quota = threshold_of([tf.constant(each) for each in keys], groups, wanted)
+    count = len(groups.members)
+    for k in (1, 7, 400):
+        wanted = tf.fill([count], tf.constant(k, tf.float64))
+        most = tf.fill([count], tf.constant(bits, tf.int64))
+        below, quota = kth_smallest(histograms_of(numbers, groups), most, wanted)
         for g, members in enumerate(groups.members):
-            together = np.sort(np.concatenate([keys[k] for k in members]))[::-1]
-            assert threshold[g] == together[keep - 1]
-            assert quota[g] == keep - np.count_nonzero(together > together[keep - 1])
+            together = np.sort(np.concatenate([numbers[i] for i in members]))
+            assert below[g] == together[k - 1]
+            assert quota[g] == k - np.count_nonzero(together < together[k - 1])
 
 
-def test_digits_beyond_a_histogram_are_not_counted():
-    table = histograms_of([tf.constant([0, 3, 3, 300, 2_000_000_000], tf.uint32)], 8)
-    np.testing.assert_array_equal(table[0, :4], [1, 0, 0, 2])
-    assert tf.reduce_sum(table) == 3
-    index, above = kth_largest(table, tf.constant([3.0], tf.float64))
-    assert (index, above) == (0, 2)
+def test_several_are_sought_in_one_histogram():
+    table = np.zeros((2, 256))
+    table[0, [3, 3 + 128, 255]] = 5, 6, 7
+    table[1, 200] = 1
+    bins, before = kth_bins(tf.constant(table), tf.constant([[1.0, 5, 6, 18, 19], [0, 1, 1, 1, 1]], tf.float64))
+    np.testing.assert_array_equal(bins, [[3, 3, 131, 255, 255], [0, 200, 200, 200, 200]])
+    np.testing.assert_array_equal(before[0], [0, 0, 5, 11, 11])
 
 
 def test_a_quota_goes_to_the_first_of_a_group():

@@ -44,6 +44,7 @@ class Uniform(Configurable):
     """Each kernel at its own sparsity: the same for all, or what a mapping gives it."""
 
     pooled: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
 
     def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """A count for each kernel."""
@@ -118,6 +119,7 @@ class ERK(Configurable):
     """
 
     pooled: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
 
     def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """A count for each kernel.

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_lap.choices import Configurable, choose
 from tf_lap.fused import fused
 from tf_lap.kernels import Layout
-from tf_lap.selection import keys
+from tf_lap.ranks import keys
 
 _EXPONENT = 0x7F800000  # the bits of a float32 that hold it
 _SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal
@@ -67,6 +67,7 @@ class Unstructured(Configurable):
     """Weights go one by one."""
 
     sparsity: ClassVar[None] = None
+    elementwise: ClassVar[bool] = True
 
     def units(self, layout: Layout) -> int:
         """The number of weights."""
@@ -235,7 +236,7 @@ class NOfM(Configurable):
         return Ranked(scores, ranked.magnitudes, live)
 
     def _guarded(self, scores: tf.Tensor, magnitudes: tf.Tensor, live: tf.Tensor, axis: int, more: tf.Tensor) -> Any:
-        order = keys(tf.bitcast(scores, tf.int32), magnitudes, live)
+        order = keys(scores, magnitudes, live)
         members = min(self.m, order.shape[axis])
         padded = _padded(order, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])

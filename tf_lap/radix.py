@@ -1,20 +1,27 @@
-"""The k-th largest of keys, digit by digit.
+"""The k-th smallest of many numbers of at most 31 bits, digit by digit, without sorting.
 
-A histogram of the upper bits of all keys names the bucket that holds it, one of the next bits within that bucket a
-smaller one, and a third the key itself. Histograms are float64 as soon as they are there, exact far beyond any kernel:
-int32 TensorFlow takes to the host, on GPUs too.
+A histogram of the upper bits names the bin that holds it, one of the next bits from there on a smaller one, and a third
+the number itself. Counts are float64 as soon as they are there, exact far beyond any kernel: int32 TensorFlow takes to
+the host, on GPUs too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-_DIGITS = ((20, 11), (10, 10), (0, 10))  # (first bit, bits) of the digits of a key
+_DIGIT = 11  # bits
+BINS = 1 << _DIGIT
+_PASSES = 3
 _ROW = 128
+
+Histograms = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Of a base and a shift, int64, one for each group: how often `(number xor base) >> shift` occurs among its numbers,
+`(groups, BINS)`, float64, those beyond not counted. So one that differs from the base above the next digit comes behind
+all others or is not counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,84 +39,66 @@ class Groups:
         """The kernels of each group."""
         return [[k for k, owner in enumerate(self.owner) if owner == g] for g in range(self.owner[-1] + 1)]
 
+    @property
+    def single(self) -> bool:
+        """Whether each kernel is ranked by itself."""
+        return len(self.members) == len(self.owner)
+
     def sums(self, values: tf.Tensor) -> tf.Tensor:
         """Sums over each group of what stands for its kernels along the first axis."""
-        if len(self.members) == len(self.owner):
+        if self.single:
             return values
         return tf.stack([tf.reduce_sum(tf.gather(values, kernels), axis=0) for kernels in self.members])
 
-    def each(self, values: tf.Tensor) -> list[tf.Tensor]:
-        """For each kernel its group's value, uint32, in a tensor of one."""
-        # As float32: GPUs have neither operation for uint32.
-        parts = tf.split(tf.gather(tf.bitcast(values, tf.float32), self.owner), len(self.owner))
-        return [tf.bitcast(part, tf.uint32) for part in parts]
+    def each(self, values: tf.Tensor) -> tf.Tensor:
+        """For each kernel its group's value."""
+        return values if self.single else tf.gather(values, self.owner)
 
     def shared(self, quota: tf.Tensor, available: tf.Tensor) -> tf.Tensor:
         """How much each kernel takes of its group's quota, the first as much as it has, then the next, float64."""
+        if self.single:
+            return quota
         before = tf.cumsum(available, exclusive=True)
         first = [kernels[0] for kernels in self.members]
         return tf.clip_by_value(tf.gather(quota + tf.gather(before, first), self.owner) - before, 0, available)
 
 
-def threshold_of(ranks: Sequence[tf.Tensor], groups: Groups, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The `keep`-th largest of each group's keys, uint32, and how many that equal it are kept, float64.
+def kth_smallest(histograms: Histograms, bits: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The k-th smallest number of each group, int64, and the how-manieth it is of those that equal it, float64.
+
+    Where k is less than 1, or a group has fewer, it is as if there were such a number: the caller counts how many are.
 
     Args:
-        ranks: for each kernel uint32 keys below 2^31.
-        groups: which of them belong together.
-        keep: how many, for each group.
+        histograms: of the numbers.
+        bits: int64, for each group how many bits the number that is sought has at most.
+        k: float64, likewise.
     """
-    base = tf.zeros_like(keep, tf.uint32)
-    for first_bit, bits in _DIGITS:
-        shift = tf.constant(first_bit, tf.uint32)
-        # Without the group's bits so far, all others are beyond a digit.
-        digits = [
-            tf.bitwise.right_shift(tf.bitwise.bitwise_xor(key, own), shift)
-            for key, own in zip(ranks, groups.each(base), strict=True)
-        ]
-        digit, above = kth_largest(groups.sums(histograms_of(digits, bits)), keep)
-        base += tf.bitwise.left_shift(digit, shift)
-        keep -= above
-    return base, keep
+    base = tf.zeros_like(bits)
+    for _ in range(_PASSES):
+        bits = tf.maximum(bits - _DIGIT, 0)
+        bins, before = kth_bins(histograms(base, bits), k[:, tf.newaxis])
+        base += tf.bitwise.left_shift(bins[:, 0], bits)
+        k -= before[:, 0]
+    return base, k
 
 
-def histograms_of(digits: Sequence[tf.Tensor], bits: int) -> tf.Tensor:
-    """How often each digit occurs in each kernel, `(kernels, 2^bits)`; digits are uint32, larger ones not counted."""
-    # As one row the count is one thread's, and needs less around it: kernels are counted side by side.
-    counts = [
-        tf.raw_ops.DenseBincount(
-            input=tf.bitcast(tf.reshape(each, [1, -1]), tf.int32),
-            size=1 << bits,
-            weights=tf.zeros([0], tf.int32),
-            binary_output=False,
-        )
-        for each in digits
-    ]
-    return tf.concat([tf.cast(each, tf.float64) for each in counts], axis=0)
+def kth_bins(histograms: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The bins that hold the k-th smallest, int64, and how many lie in lower bins, float64.
 
-
-def kth_largest(histograms: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """For each group the bin that holds the k-th largest, uint32, and how many lie in higher bins."""
+    Args:
+        histograms: float64, for each group.
+        k: `(groups, n)`, float64: n for each group. Where it has fewer than one of them, the last bin.
+    """
     # Row by row, so that the running sums are short.
     table = tf.reshape(histograms, (histograms.shape[0], -1, _ROW))
-    row, above_row = _search(tf.reduce_sum(table, axis=2), k)
-    column, above = _search(_entries(table, row), k - above_row)
-    return tf.cast(row * _ROW + column, tf.uint32), above_row + above
+    row, above = _search(tf.reduce_sum(table, axis=2)[:, tf.newaxis], k)
+    column, more = _search(tf.gather(table, row, batch_dims=1), k - above)
+    return row * _ROW + column, above + more
 
 
 def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    from_top = tf.cumsum(counts, axis=1, reverse=True)
-    reached = tf.reduce_sum(tf.cast(from_top >= k[:, tf.newaxis], tf.float64), axis=1)
-    index = tf.cast(tf.maximum(reached - 1, 0), tf.int64)
-    return index, _entries(from_top - counts, index)
-
-
-def _entries(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """`table[g, index[g]]` for each g.
-
-    Gathered and not sliced: XLA wants a slice's beginning as a constant, takes the weights for constants to compute
-    it, and compiles for minutes, at each value anew.
-    """
-    groups, length = table.shape[:2]
-    first = tf.range(0, groups * length, length, dtype=tf.int64)
-    return tf.gather(tf.reshape(table, (groups * length, *table.shape[2:])), index + first)
+    # The last is never passed over.
+    most = tf.cumsum(counts, axis=2)[:, :, :-1]
+    passed = tf.cast(most < k[:, :, tf.newaxis], tf.float64)
+    before = tf.reduce_sum(passed * counts[:, :, :-1], axis=2)
+    return tf.cast(tf.reduce_sum(passed, axis=2), tf.int64), before

@@ -1,9 +1,8 @@
-"""The exact k-th largest of many scores, on the device where they are, without sorting.
+"""Masks of the highest ranks, exactly as many as wanted, on the device where they are, without sorting.
 
-Non-negative float32 numbers are ordered as the integers with the same bits. A sample first tells two numbers that the
-threshold very likely lies between; what lies above both is counted, and what lies between them, one weight in thirty or
-so, is collected and searched. What comes of it is counted: where the sample misled, or the threshold is zero, all are
-searched. Ties are kept from the lowest flat index, in the order of the kernels.
+A sample first tells two ranks that the threshold very likely lies between; what lies above both is counted, and what
+lies between them, one weight in thirty or so, is collected and searched. What is found shows whether the sample
+misled: then all are searched. Ties are kept from the lowest flat index, in the order of the kernels.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.fused import fused
-from tf_lap.radix import Groups, histograms_of, kth_largest, threshold_of
+from tf_lap.radix import BINS, Groups, kth_bins, kth_smallest
+from tf_lap.ranks import score_of
 
-_INFINITY = 0x7F800000  # its bits, the largest of a number
-_FIRST_SCORE = (_INFINITY >> 9) + 3
-_SAMPLED = (17, 14)  # (first bit, bits) of what is looked at in a sample
-_SAMPLE = (1 << 13, 1 << 15)  # the fewest and the most of it
-_ONE_IN = 64  # so many weights, between those two
+_LARGEST = 0x7FFFFFFF  # no rank is larger
+_BITS = 31
+_SAMPLE = (1 << 14, 1 << 16)  # the fewest and the most of it
+_ONE_IN = 32  # so many weights, between those two
+_SAMPLE_SHIFT, _SAMPLE_BINS = 15, 1 << 12  # 256 bins an octave, for sixteen octaves below the largest
 _DEVIATIONS = 3.5  # of the sample's error; beyond them lies one threshold in two thousand
 _AT_ONCE = 16  # kernels
 WEIGHTS_AT_ONCE = 1 << 22
@@ -38,28 +38,14 @@ class _Ranked(NamedTuple):
     """Kernels in the order of their groups.
 
     Attributes:
-        scores: of each kernel.
-        weights: likewise.
-        live: likewise.
+        ranks: of each kernel.
         groups: which belong together.
+        keep: float64, for each group.
     """
 
-    scores: list[tf.Tensor]
-    weights: list[tf.Tensor]
-    live: list[tf.Tensor]
+    ranks: list[tf.Tensor]
     groups: Groups
-
-
-class _Cut(NamedTuple):
-    """Where kernels are cut.
-
-    Attributes:
-        threshold: uint32, for each group the last key that is kept.
-        last: int64, for each kernel the flat index up to which keys that equal the threshold are kept.
-    """
-
-    threshold: tf.Tensor
-    last: tf.Tensor
+    keep: tf.Tensor
 
 
 class Kept(NamedTuple):
@@ -77,23 +63,15 @@ class Kept(NamedTuple):
 
 
 def keep_largest(
-    scores: Sequence[tf.Tensor],
-    weights: Sequence[tf.Tensor],
-    live: Sequence[tf.Tensor],
+    ranks: Sequence[tf.Tensor],
     keep: tf.Tensor,
     groups: Sequence[Sequence[int]] | None = None,
     then: _Finish = list,
 ) -> Kept:
     """Masks of the `keep` highest ranks of each group of kernels; of all that are live, where there are fewer.
 
-    From the bottom rank: weights that are zero; weights whose score is zero, by their magnitude (between dead
-    channels no score is above zero, and a live weight must not make room for a zero); and all others by their scores.
-
     Args:
-        scores: for each kernel non-negative float32, finite or infinite; no NaN, no -0.0, and 0 where a weight is
-            pruned already.
-        weights: its float32 weights.
-        live: bool, False where a weight is pruned already; or zeros there and ones elsewhere, float32.
+        ranks: for each kernel what `tf_lap.ranks.ranks` gives.
         keep: int32, for each group a count between 1 and the number of its weights.
         groups: the numbers of the kernels that are ranked together, in order; each kernel by itself if None.
         then: what to make of the masks in the same pass.
@@ -101,30 +79,32 @@ def keep_largest(
     Returns:
         Masks with exactly `keep` True in a group where as many are live.
     """
-    groups = [[i] for i in range(len(scores))] if groups is None else groups
+    groups = [[i] for i in range(len(ranks))] if groups is None else groups
     order = list(itertools.chain.from_iterable(groups))
-    some = ([tf.convert_to_tensor(each[i]) for i in order] for each in (scores, weights, live))
-    ranked = _Ranked(*some, Groups([g for g, group in enumerate(groups) for _ in group]))
+    some = [tf.convert_to_tensor(ranks[i]) for i in order]
+    ranked = _Ranked(some, Groups([g for g, group in enumerate(groups) for _ in group]), tf.cast(keep, tf.float64))
 
     def finish(masks: list[tf.Tensor]) -> Any:
         by_kernel = dict(zip(order, masks, strict=True))
-        return then([by_kernel[i] for i in range(len(scores))])
+        return then([by_kernel[i] for i in range(len(ranks))])
 
     # XLA compiles for minutes, and searches wrongly, where it does not know how many there are.
-    search = _whole if compat.under_xla() else _narrowed
-    found = search(ranked, tf.cast(keep, tf.float64), finish)
+    found = (_whole if compat.under_xla() else _narrowed)(ranked, finish)
     return found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))]))
 
 
 def batches(sizes: Sequence[int]) -> list[list[int]]:
     """Which kernels, given their numbers of weights, to pass to `keep_largest` at once.
 
-    Kernels that are searched together cost few small operations; but what they need meanwhile adds up.
+    Kernels that are searched together cost few small operations; but what they need meanwhile adds up, and two batches
+    are searched side by side.
     """
+    half = sum(sizes) / 2
     together: list[list[int]] = []
     weights = 0
     for i, size in enumerate(sizes):
-        if not together or len(together[-1]) == _AT_ONCE or weights + size > WEIGHTS_AT_ONCE:
+        full = weights >= half or weights + size > WEIGHTS_AT_ONCE
+        if not together or full or len(together[-1]) == _AT_ONCE:
             together.append([])
             weights = 0
         together[-1].append(i)
@@ -149,58 +129,61 @@ def _rows(kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.pad(flat, [[0, missing]]) if missing else flat, (-1, _BESIDE))
 
 
-def _narrowed(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
-    """Searches the scores that each group's threshold may be among."""
+def _narrowed(ranked: _Ranked, finish: _Finish) -> Kept:
+    """Searches the ranks that each group's threshold may be among."""
     groups = ranked.groups
-    bounds = _bracket(ranked, keep)
+    low, high = _bracket(ranked)
 
-    def split(scores: list[tf.Tensor], low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        low, high = (tf.gather(tf.bitcast(bound, tf.int32), groups.owner) for bound in (low, high))
+    def split(ranks: list[tf.Tensor], *bounds: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        low, high = (tf.bitcast(bound, tf.int32) for bound in bounds)
         above, within = [], []
-        for k, bits in enumerate(_rows(_bits(each)) for each in scores):
+        for k, keys in enumerate(_rows(tf.bitcast(each, tf.int32)) for each in ranks):
             # Both counts in one sum, in one pass.
-            kind = tf.where(bits >= high[k], 1, tf.where(bits >= low[k], _WITHIN, 0))
+            kind = tf.where(keys > high[k], 1, tf.where(keys >= low[k], _WITHIN, 0))
             row = tf.reduce_sum(kind, axis=1)
             above.append(_sum(_rows(tf.cast(row % _WITHIN, tf.float32))))
             within.append(row >= _WITHIN)
         return tf.stack(above), within
 
-    above, within = fused(split)(ranked.scores, *bounds)
-    own = zip(ranked.scores, within, *(groups.each(bound) for bound in bounds), strict=True)
-    collected = [_collected(*each) for each in own]
-    found = [each.keys for each in collected]
-    threshold, quota = threshold_of(found, groups, keep - groups.sums(above))
-    same = _same(found, groups.each(threshold))
-    ties = [each.index(tf.where(flags)[:, 0]) for each, flags in zip(collected, same, strict=True)]
+    above, within = fused(split)(ranked.ranks, *(_unsigned(groups.each(bound)) for bound in (low, high)))
+    highs, spreads = (_scalars(groups.each(bound)) for bound in (high, high - low))
+    some = [_collected(*each) for each in zip(ranked.ranks, within, highs, spreads, strict=True)]
+
+    def histograms(base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        bases, shifts = (_scalars(groups.each(value)) for value in (base, shift))
+        return groups.sums(_counted([_digit(few.below, *own) for few, *own in zip(some, bases, shifts, strict=True)]))
+
+    bits = tf.cast(tf.math.ceil(tf.math.log(tf.maximum(high - low, 0) + 1) / math.log(2)), tf.int64)
+    below, quota = kth_smallest(histograms, bits, ranked.keep - groups.sums(above))
+    threshold = high - tf.cast(below, tf.float64)
+    owns = _scalars(groups.each(below))
+    ties = [tf.where(tf.equal(few.below, own))[:, 0] for few, own in zip(some, owns, strict=True)]
     tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
-    none = tf.constant([-1], tf.int64)
-    last = [
-        tf.gather(tf.concat([none, each], axis=0), tf.cast(q, tf.int64))
-        for each, q in zip(ties, tf.unstack(groups.shared(quota, tied)), strict=True)
-    ]
+    # Who is not among those that were collected is no threshold.
+    hit = tf.reduce_all((threshold >= low) & (quota >= 1) & (quota <= groups.sums(tied)))
 
-    # What is made of masks that turn out wrong is thrown away: nothing has been assigned yet.
-    def masks(scores: list[tf.Tensor], cut: _Cut) -> Kept:
-        lowest = tf.bitcast(cut.threshold, tf.float32)
-        return _made([_bits(each) for each in scores], cut, groups, finish, lowest)
+    def found() -> Kept:
+        behind = tf.unstack(groups.shared(quota, tied))
+        none = tf.constant([-1], tf.int64)
+        last = [
+            tf.gather(tf.concat([none, few.index(each)], axis=0), tf.cast(number, tf.int64))
+            for few, each, number in zip(some, ties, behind, strict=True)
+        ]
+        return _made(ranked, threshold, tf.stack(last), ranked.keep if groups.single else None, finish)
 
-    made = fused(masks)(ranked.scores, _Cut(threshold, tf.stack(last)))
-    # Of the weights above some threshold, with the first of those that equal it, only the right ones are as many: not
-    # so where the sample misled.
-    hit = tf.reduce_all(tf.equal(groups.sums(made.counts), keep) & (threshold > 0))
-    return tf.cond(hit, lambda: made, lambda: _whole(ranked, keep, finish))
+    return tf.cond(hit, found, lambda: _whole(ranked, finish))
 
 
 class _Collected(NamedTuple):
-    """Some of a kernel's scores.
+    """Some of a kernel's weights, in their order.
 
     Attributes:
-        keys: their bits, uint32.
-        at: where each of them was in the rows that were looked through.
-        rows: the numbers of these rows.
+        below: uint32, by how much their ranks are less than the highest that the threshold may be.
+        at: int64, where each of them was in the rows that were looked through.
+        rows: int64, the numbers of these rows.
     """
 
-    keys: tf.Tensor
+    below: tf.Tensor
     at: tf.Tensor
     rows: tf.Tensor
 
@@ -210,103 +193,94 @@ class _Collected(NamedTuple):
         return tf.gather(self.rows, at // _BESIDE) * _BESIDE + at % _BESIDE
 
 
-def _collected(score: tf.Tensor, within: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> _Collected:
-    """Collects scores between two bounds, given in which rows there are any."""
+def _collected(ranks: tf.Tensor, within: tf.Tensor, high: tf.Tensor, spread: tf.Tensor) -> _Collected:
+    """Collects the ranks that are so much below the highest, given in which rows there are any."""
     rows = tf.where(within)[:, 0]
-    few = tf.reshape(tf.gather(_rows(score), rows), [-1])
-    bits = tf.bitcast(few, tf.uint32)
-    at = tf.where((bits >= low) & (bits < high))[:, 0]
-    # Scores and not their bits: GPUs gather no uint32.
-    return _Collected(tf.bitcast(tf.gather(few, at), tf.uint32), at, rows)
+    few = tf.reshape(tf.gather(_rows(ranks), rows), [-1])
+    # Above the highest the difference wraps around, and is larger than all others.
+    below = high - tf.bitcast(few, tf.uint32)
+    at = tf.where(below <= spread)[:, 0]
+    return _Collected(high - tf.bitcast(tf.gather(few, at), tf.uint32), at, rows)
 
 
-def _whole(ranked: _Ranked, keep: tf.Tensor, finish: _Finish) -> Kept:
+def _scalars(values: tf.Tensor) -> list[tf.Tensor]:
+    """Each of these numbers as uint32."""
+    # By way of float32: GPUs have no such operation for uint32.
+    return [tf.bitcast(each, tf.uint32) for each in tf.unstack(tf.bitcast(_unsigned(values), tf.float32))]
+
+
+def _unsigned(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.cast(values, tf.int64), tf.uint32)
+
+
+def _digit(number: tf.Tensor, base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    return tf.bitwise.right_shift(tf.bitwise.bitwise_xor(number, base), shift)
+
+
+def _counted(digits: Sequence[tf.Tensor]) -> tf.Tensor:
+    """A histogram of each of these tensors of integers of 32 bits, or of what has the bits of such."""
+    # As one row the count is one thread's, and needs less around it: kernels are counted side by side.
+    return tf.concat([_row_counts(tf.reshape(each, [1, -1]), BINS) for each in digits], axis=0)
+
+
+def _row_counts(values: tf.Tensor, size: int) -> tf.Tensor:
+    """How often each number below `size` occurs in each row, float64."""
+    integers, none = tf.bitcast(values, tf.int32), tf.zeros([0], tf.int32)
+    counts = tf.raw_ops.DenseBincount(input=integers, size=size, weights=none, binary_output=False)
+    return tf.cast(counts, tf.float64)
+
+
+def _whole(ranked: _Ranked, finish: _Finish) -> Kept:
     """Searches all ranks."""
     groups = ranked.groups
 
-    def all_keys(scores: list[tf.Tensor], weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [tf.bitcast(keys(_bits(s), *other), tf.uint32) for s, *other in zip(scores, weights, live, strict=True)]
+    def digits(ranks: list[tf.Tensor], base: tf.Tensor, shift: tf.Tensor) -> list[tf.Tensor]:
+        base, shift = (tf.bitcast(value, tf.int32) for value in (base, shift))
+        below = (_LARGEST - tf.bitcast(each, tf.int32) for each in ranks)
+        return [tf.bitcast(_digit(each, base[k], shift[k]), tf.float32) for k, each in enumerate(below)]
 
-    ranks = fused(all_keys)(ranked.scores, ranked.weights, ranked.live)
-    flat = [tf.reshape(each, [-1]) for each in ranks]
-    threshold, quota = threshold_of(flat, groups, keep)
-    same = [tf.cast(each, tf.float64) for each in _same(flat, groups.each(threshold))]
+    def histograms(base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+        own = (_unsigned(groups.each(value)) for value in (base, shift))
+        return groups.sums(_counted(fused(digits)(ranked.ranks, *own)))
+
+    bits = tf.fill(tf.shape(ranked.keep, tf.int64), tf.constant(_BITS, tf.int64))
+    below, quota = kth_smallest(histograms, bits, ranked.keep)
+    threshold = _LARGEST - tf.cast(below, tf.float64)
+    limits = _unsigned(groups.each(threshold))
+    same = [
+        tf.cast(tf.equal(tf.bitcast(tf.reshape(each, [-1]), tf.uint32), limits[k]), tf.float64)
+        for k, each in enumerate(ranked.ranks)
+    ]
     quotas = tf.unstack(groups.shared(quota, tf.stack([tf.reduce_sum(each) for each in same])))
     # The one that makes the quota full comes after as many as have not yet. (A range of all numbers would be stored.)
     before = [tf.reduce_sum(tf.cast(tf.cumsum(each) < q, tf.float64)) for each, q in zip(same, quotas, strict=True)]
-    last = [tf.cast(tf.where(q > 0, each, -1), tf.int64) for each, q in zip(before, quotas, strict=True)]
-
-    def masks(ranks: list[tf.Tensor], cut: _Cut) -> Kept:
-        limit = tf.bitcast(cut.threshold, tf.int32)
-        # A threshold of 0 is that of the dead, of whom none is kept.
-        last = tf.where(tf.gather(limit, groups.owner) > 0, cut.last, -1)
-        lowest = tf.bitcast(tf.maximum(limit - _FIRST_SCORE, 0), tf.float32)
-        bits = [tf.bitcast(each, tf.int32) for each in ranks]
-        return _made(bits, cut._replace(last=last), groups, finish, lowest)
-
-    return fused(masks)(ranks, _Cut(threshold, tf.stack(last)))
+    # A threshold of 0 is that of the pruned, of whom none is kept.
+    last = tf.where(tf.minimum(tf.stack(quotas), groups.each(threshold)) > 0, tf.stack(before), -1.0)
+    return _made(ranked, threshold, last, None, finish)
 
 
-def keys(bits: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-    """Non-negative int32 numbers in the order of the ranks that `keep_largest` goes by.
+def _made(ranked: _Ranked, threshold: tf.Tensor, last: tf.Tensor, counts: tf.Tensor | None, finish: _Finish) -> Kept:
+    """Keeps what ranks above the threshold of its group, or equals it and is not behind the last of those.
 
     Args:
-        bits: those of the scores, int32.
-        weights: as `keep_largest` takes them, for one kernel.
-        live: likewise.
+        ranked: the kernels.
+        threshold: of each group, float64.
+        last: for each kernel the flat index of the last tie that is kept.
+        counts: how many each keeps, where that is known.
+        finish: what to make of the masks.
     """
-    # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
-    magnitude = tf.bitwise.right_shift(tf.bitcast(tf.abs(weights), tf.int32), 9)
-    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
-    return tf.where(tf.cast(live, tf.bool), rank, 0)
 
+    def masks(ranks: list[tf.Tensor], limits: tf.Tensor, last: tf.Tensor) -> tuple[Any, tf.Tensor | None]:
+        limits, kept = tf.bitcast(limits, tf.int32), []
+        for k, keys in enumerate(tf.bitcast(each, tf.int32) for each in ranks):
+            number = _numbered(keys)
+            # One more than the rank, where it is not above the threshold, only for those up to the last.
+            kept.append(keys + tf.cast(number <= tf.cast(last[k], number.dtype), tf.int32) > limits[k])
+        return finish(kept), tf.stack([count(mask) for mask in kept]) if counts is None else None
 
-def _bracket(ranked: _Ranked, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """For each group bits, uint32, that the threshold's are very likely not below, and others that they are below."""
-    groups = ranked.groups
-    sizes = [sum(ranked.scores[k].shape.num_elements() for k in kernels) for kernels in groups.members]
-    strides = [_stride(sizes[g], score) for g, score in zip(groups.owner, ranked.scores, strict=True)]
-    first_bit, bits = _SAMPLED
-
-    def sample(scores: list[tf.Tensor]) -> list[tf.Tensor]:
-        taken = [tf.reshape(score, [-1])[::stride] for score, stride in zip(scores, strides, strict=True)]
-        return [tf.bitcast(tf.bitwise.right_shift(_bits(each), first_bit), tf.uint32) for each in taken]
-
-    histograms = groups.sums(histograms_of(fused(sample)(ranked.scores), bits))
-    share = keep / tf.constant(sizes, tf.float64)
-    size = tf.reduce_sum(histograms, axis=1)
-    margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
-    first, last = size * share - margin, size * share + margin
-    upper, _ = kth_largest(histograms, tf.maximum(first, 1))
-    lower, _ = kth_largest(histograms, tf.minimum(last, size))
-    shift, one = tf.constant(first_bit, tf.uint32), tf.constant(1, tf.uint32)
-    high = tf.where(first >= 1, tf.bitwise.left_shift(upper + one, shift), tf.constant(_INFINITY + 1, tf.uint32))
-    # Zeros are not among the candidates: most of a sparse kernel's scores are.
-    return tf.where(last <= size, tf.maximum(tf.bitwise.left_shift(lower, shift), one), one), high
-
-
-def _stride(size: int, score: tf.Tensor) -> int:
-    """A step through a kernel of a group of a size that comes through all its channels."""
-    fewest, most = _SAMPLE
-    stride = max(1, size // min(max(size // _ONE_IN, fewest), most))
-    while math.gcd(stride, score.shape.num_elements()) > 1:
-        stride += 1
-    return stride
-
-
-def _same(ranks: Sequence[tf.Tensor], thresholds: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    return [tf.equal(key, own) for key, own in zip(ranks, thresholds, strict=True)]
-
-
-def _made(bits: list[tf.Tensor], cut: _Cut, groups: Groups, finish: _Finish, lowest: tf.Tensor) -> Kept:
-    """Keeps the int32 keys that are above their group's threshold, or equal it and are not behind the last of those."""
-    threshold = tf.gather(tf.bitcast(cut.threshold, tf.int32), groups.owner)
-    masks = []
-    for k, each in enumerate(bits):
-        number = _numbered(each)
-        # One more than the threshold, where it is not above it, only for those up to the last.
-        masks.append(each + tf.cast(number <= tf.cast(cut.last[k], number.dtype), tf.int32) > threshold[k])
-    return Kept(finish(masks), tf.stack([count(mask) for mask in masks]), lowest)
+    limits = _unsigned(ranked.groups.each(threshold))
+    made, counted = fused(masks)(ranked.ranks, limits, tf.cast(last, tf.int64))
+    return Kept(made, counted if counts is None else counts, score_of(threshold))
 
 
 def _numbered(kernel: tf.Tensor) -> tf.Tensor:
@@ -318,6 +292,44 @@ def _numbered(kernel: tf.Tensor) -> tf.Tensor:
     return rows + tf.range(last, dtype=dtype)
 
 
-def _bits(scores: tf.Tensor) -> tf.Tensor:
-    # Without the sign, which a NaN's may have, and no larger than infinity's: no key may leave int32's range.
-    return tf.minimum(tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF), _INFINITY)
+def _bracket(ranked: _Ranked) -> tuple[tf.Tensor, tf.Tensor]:
+    """For each group two ranks, float64, that the threshold very likely lies between, or is."""
+    groups = ranked.groups
+    sizes = [sum(ranked.ranks[k].shape.num_elements() for k in kernels) for kernels in groups.members]
+    strides = [_stride(sizes[g], each) for g, each in zip(groups.owner, ranked.ranks, strict=True)]
+    taken = [-(-each.shape.num_elements() // stride) for each, stride in zip(ranked.ranks, strides, strict=True)]
+
+    def sample(ranks: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where in their group's histogram ranks of a sample are, one kernel a row, and the highest of each group."""
+        some = [
+            tf.pad(tf.reshape(tf.bitcast(each, tf.int32), [-1])[::stride], [[0, max(taken) - number]])
+            for each, stride, number in zip(ranks, strides, taken, strict=True)
+        ]
+        highest = [tf.reduce_max(tf.stack([some[k] for k in kernels])) for kernels in groups.members]
+        down = tf.stack([highest[g] - keys for g, keys in zip(groups.owner, some, strict=True)])
+        return tf.bitcast(tf.bitwise.right_shift(down, _SAMPLE_SHIFT), tf.float32), tf.bitcast(highest, tf.float32)
+
+    bins, highest = fused(sample)(ranked.ranks)
+    histograms = groups.sums(_row_counts(bins, _SAMPLE_BINS))
+    highest = tf.cast(tf.bitcast(highest, tf.uint32), tf.float64)
+    share = ranked.keep / tf.constant(sizes, tf.float64)
+    size = groups.sums(tf.constant(taken, tf.float64))
+    margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
+    first, last = size * share - margin, size * share + margin
+    found, _ = kth_bins(histograms, tf.stack([first, last], axis=1))
+    found = tf.cast(found, tf.float64)
+    counted = tf.reduce_sum(histograms, axis=1)
+    width = float(1 << _SAMPLE_SHIFT)
+    high = tf.where(first >= 1, highest - found[:, 0] * width, float(_LARGEST))
+    # Pruned weights are not among the candidates: most of a sparse kernel's are.
+    low = tf.where(last <= counted, tf.maximum(highest - (found[:, 1] + 1) * width + 1, 1), 1)
+    return low, high
+
+
+def _stride(size: int, kernel: tf.Tensor) -> int:
+    """A step through a kernel of a group of a size that comes through all its channels."""
+    fewest, most = _SAMPLE
+    stride = max(1, size // min(max(size // _ONE_IN, fewest), most))
+    while math.gcd(stride, kernel.shape.num_elements()) > 1:
+        stride += 1
+    return stride

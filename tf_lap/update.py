@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -20,6 +20,7 @@ from tf_lap.fused import fused
 from tf_lap.graph import Recipe
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
+from tf_lap.ranks import ranks
 from tf_lap.scores import Score
 from tf_lap.selection import WEIGHTS_AT_ONCE, batches, count, keep_largest
 
@@ -192,15 +193,9 @@ class Updater:
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
         weights = [tf.convert_to_tensor(kernel.variable) for kernel in kernels]
 
-        def scored(weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
-            kinds = zip(targets, weights, live, strict=True)
-            return [tf.where(alive, self._scores(target, w, energies, gains), 0.0) for target, w, alive in kinds]
-
-        scores = (fused(scored) if type(self.score).__dict__.get("elementwise") else scored)(weights, live)
-        ranked: list[Ranked] = []
-        for g, group in enumerate(groups):
-            more = keep[g] > sum(self.pattern.least(layouts[i]) for i in group)
-            ranked += [self._ranked(layouts[i], Ranked(scores[i], weights[i], live[i]), more) for i in group]
+        least = [self.pattern.least(layout) for layout in layouts]
+        more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
+        ordered = self._ranks(targets, weights, live, [more[i] for i in range(len(targets))], energies, gains)
 
         def finished(chosen: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor | None]:
             masks = [self.pattern.expand(*each) for each in zip(chosen, live, layouts, strict=True)]
@@ -209,14 +204,39 @@ class Updater:
             counted = all(mask is each for mask, each in zip(masks, chosen, strict=True))
             return masks, sparse, None if counted else tf.stack([count(mask) for mask in masks])
 
-        (masks, sparse, kept), counts, _ = keep_largest(*zip(*ranked, strict=True), keep, groups, finished)
+        (masks, sparse, kept), counts, _ = keep_largest(ordered, keep, groups, finished)
         for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
             self.masks[target].assign(mask)
             compat.assign(kernel.variable, weight)
         return counts if kept is None else kept
 
-    def _ranked(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
-        pooled = self.pattern.pool(scored._replace(magnitudes=compat.value(scored.magnitudes)), layout)
+    def _ranks(
+        self,
+        targets: Sequence[int],
+        weights: list[tf.Tensor],
+        live: list[tf.Tensor],
+        more: Sequence[tf.Tensor],
+        energies: Energies,
+        gains: Gains,
+    ) -> list[tf.Tensor]:
+        """What `keep_largest` takes, for some targets; `more` as patterns take it."""
+
+        def scored(weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
+            kinds = zip(targets, weights, live, strict=True)
+            return [tf.where(alive, self._scores(target, w, energies, gains), 0.0) for target, w, alive in kinds]
+
+        def pooled(scores: list[tf.Tensor], weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[Ranked]:
+            things = map(Ranked, scores, map(compat.value, weights), live)
+            layouts = [self.recipe.kernels[self.targets[target]].layout for target in targets]
+            return [self._pooled(*each) for each in zip(layouts, things, more, strict=True)]
+
+        if _elementwise(self.score, self.allocation, self.pattern):
+            return fused(lambda w, kept: ranks(pooled(scored(w, kept), w, kept)))(weights, live)
+        scores = (fused(scored) if _elementwise(self.score) else scored)(weights, live)
+        return fused(ranks)(pooled(scores, weights, live))
+
+    def _pooled(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
+        pooled = self.pattern.pool(scored, layout)
         ranked = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
         pooled = self.pattern.protect(pooled._replace(scores=ranked), layout, more)
         return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
@@ -232,6 +252,11 @@ class Updater:
             )
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
+
+
+def _elementwise(*choices: Any) -> bool:
+    """Whether XLA does well at what these objects do; what a subclass of theirs does is not known."""
+    return all(vars(type(choice)).get("elementwise", False) for choice in choices)
 
 
 def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:

@@ -19,8 +19,10 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
+from tf_lap.fused import fused
 from tf_lap.graph import resolve
 from tf_lap.patterns import Unstructured
+from tf_lap.ranks import ranks
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
@@ -182,7 +184,7 @@ class Joint:
             counts = tf.round(
                 [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
             )
-            masks, _, lowest = keep_largest(*zip(*ranked, strict=True), tf.maximum(tf.cast(counts, tf.int32), 1))
+            masks, _, lowest = keep_largest(fused(ranks)(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
             for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
                 weight.keep(mask, score)
 

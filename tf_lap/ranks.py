@@ -1,0 +1,44 @@
+"""Ranks: one non-negative integer a weight, the larger the later it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+_INFINITY = 0x7F800000  # its bits, the largest of a number
+_FIRST_SCORE = (_INFINITY >> 9) + 3
+
+
+def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    """The ranks of a kernel's weights, int32, in their shape.
+
+    From the bottom: 0 for a weight that is pruned; then weights that are zero; weights whose score is zero, by their
+    magnitude (between dead channels no score is above zero, and a live weight must not make room for a zero); and all
+    others by their scores. Non-negative float32 numbers are ordered as the integers with the same bits.
+
+    Args:
+        scores: non-negative float32, finite or infinite; no NaN, no -0.0, and 0 where a weight is pruned already.
+        weights: float32.
+        live: bool, False where a weight is pruned already; or zeros there and ones elsewhere, float32.
+    """
+    # Without the sign, which a NaN's may have, and no larger than infinity's: no key may leave int32's range.
+    bits = tf.minimum(tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF), _INFINITY)
+    # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
+    magnitude = tf.bitwise.right_shift(tf.bitcast(tf.abs(weights), tf.int32), 9)
+    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
+    return tf.where(tf.cast(live, tf.bool), rank, 0)
+
+
+def ranks(kernels: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
+    """What `keys` gives for each kernel, as the bits of float32: GPUs gather neither int32 nor uint32.
+
+    Args:
+        kernels: for each what `keys` takes.
+    """
+    return [tf.bitcast(keys(*each), tf.float32) for each in kernels]
+
+
+def score_of(key: tf.Tensor) -> tf.Tensor:
+    """The scores, float32, that ranks given as float64 numbers stand for."""
+    return tf.bitcast(tf.cast(tf.cast(tf.maximum(key - _FIRST_SCORE, 0), tf.int64), tf.uint32), tf.float32)
