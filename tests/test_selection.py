@@ -99,8 +99,12 @@ def test_it_is_exact_where_the_sample_misleads(traced, monkeypatch):
     assert whole  # all were searched
 
 
+def _never(ranked, finish):
+    raise AssertionError("all are searched")
+
+
 def test_most_are_not_searched(monkeypatch):
-    monkeypatch.setattr(selection, "_whole", None)
+    monkeypatch.setattr(selection, "_whole", _never)
     searched = []
     collect = selection._collected
     monkeypatch.setattr(selection, "_collected", lambda *args: searched.append(collect(*args)) or searched[-1])
@@ -128,7 +132,7 @@ def test_under_xla_it_chooses_the_same():
 
 
 def test_weights_without_a_score_are_not_all_searched(monkeypatch):
-    monkeypatch.setattr(selection, "_whole", None)
+    monkeypatch.setattr(selection, "_whole", _never)
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((500, 500)).astype(np.float32)
     scores = np.abs(weights) * (rng.random(weights.shape) < 0.4)

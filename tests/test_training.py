@@ -153,3 +153,14 @@ def test_two_replicas_prune_alike():
     assert_exact(model)
     first, second = model.get_layer("first").kernel.value.values
     np.testing.assert_array_equal(first, second)
+
+
+def test_masks_made_under_a_strategy_are_the_same_on_all_replicas():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        pruner = tf_lap.Pruner(network())
+        pruner.update(0.5)
+    for mask in pruner._masks:
+        first, second = mask.values
+        np.testing.assert_array_equal(first, second)
+        assert np.count_nonzero(first) == round(first.numpy().size * 0.5)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import tf_lap
+from tf_lap import selection
 
 layers = keras.layers
 
@@ -147,6 +148,31 @@ def test_traced_it_chooses_the_same_and_is_traced_once(choices):
         for path, mask in one.masks.items():
             np.testing.assert_array_equal(other.masks[path], mask)
     assert other._updater.traced.update.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"allocation": "global"}, {"order": "forward"}, {"pattern": "block:1x4"}], ids=str
+)
+def test_where_a_traced_search_is_misled_the_masks_are_the_same(choices, monkeypatch):
+    plain, model = network(), network()
+    one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
+    one.update(0.3)
+    bracket, search, searched = selection._bracket, selection._whole, []
+
+    def above_all_ranks(ranked):
+        return [tf.ones_like(bound) * 2**31 - 1 for bound in bracket(ranked)]
+
+    monkeypatch.setattr(selection, "_bracket", above_all_ranks)
+    monkeypatch.setattr(selection, "_whole", lambda *args: searched.append(args) or search(*args))
+    other._updates = 10
+    other.update(0.3)
+    for path, mask in one.masks.items():
+        np.testing.assert_array_equal(other.masks[path], mask)
+    for ours, theirs in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [layer.kept for layer in other.report().layers] == [layer.kept for layer in one.report().layers]
+    assert searched
+    assert not any(tf.is_symbolic_tensor(ranked.keep) for ranked, _ in searched)
 
 
 class Thinned(tf_lap.patterns.Unstructured):

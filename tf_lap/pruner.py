@@ -28,7 +28,7 @@ from tf_lap.patterns import Pattern
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
-from tf_lap.update import AROUND, Gains, Traced, Updater
+from tf_lap.update import AROUND, MISLED, Gains, Traced, Updater
 
 # Tracing takes much longer than a plain update: it pays for those who prune often.
 _PLAIN_UPDATES = 10
@@ -180,9 +180,10 @@ class Pruner:
         for keep in parts:
             gains = self._gains()
             if self.order == "simultaneous":
-                sound, around, kept = self._functions.update(tf.constant(keep, tf.int32), gains)
-                self._check_finite(sound, around)
-                self._kept = [int(count) for count in kept.numpy()]
+                counts = tf.constant(keep, tf.int32)
+                updated = self._functions.update(counts, gains)
+                self._check_finite(updated.sound, updated.around)
+                self._kept = self._updater.completed(updated, counts, gains)
             else:
                 self._update_in_turn(keep, gains)
             self._updates += 1
@@ -209,8 +210,10 @@ class Pruner:
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
             energies, _ = self._functions.all_energies(norms, gains)
-            count = tf.constant(keep[target], tf.int32)
-            chosen, kept = self._functions.choose_one(target, energies, count, gains)
+            counts = tf.constant(keep, tf.int32)
+            chosen, kept = self._functions.choose_one(target, energies, counts, gains)
+            if kept == MISLED:
+                chosen, kept = self._updater.choose_one(target, energies, counts, gains)
             norms[self._targets[target]] = chosen
             self._kept[target] = int(kept)
 

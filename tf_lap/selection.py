@@ -7,6 +7,7 @@ misled: then all are searched. Ties are kept from the lowest flat index, in the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -66,31 +67,43 @@ def keep_largest(
     ranks: Sequence[tf.Tensor],
     keep: tf.Tensor,
     groups: Sequence[Sequence[int]] | None = None,
-    then: _Finish = list,
-) -> Kept:
+    finish: _Finish = list,
+    then: Callable[[Kept], Any] = lambda kept: kept,
+    misled: Callable[[], Any] | None = None,
+) -> Any:
     """Masks of the `keep` highest ranks of each group of kernels; of all that are live, where there are fewer.
 
     Args:
         ranks: for each kernel what `tf_lap.ranks.ranks` gives.
         keep: int32, for each group a count between 1 and the number of its weights.
         groups: the numbers of the kernels that are ranked together, in order; each kernel by itself if None.
-        then: what to make of the masks in the same pass.
+        finish: what to make of the masks in the same pass.
+        then: what to make of what was kept.
+        misled: what to do instead of all that where the sample misled, if not search all ranks. Compiled by XLA as a
+            whole, all ranks are searched anyway.
 
     Returns:
-        Masks with exactly `keep` True in a group where as many are live.
+        What `then` makes of masks with exactly `keep` True in a group where as many are live; or what `misled` gives.
     """
     groups = [[i] for i in range(len(ranks))] if groups is None else groups
     order = list(itertools.chain.from_iterable(groups))
     some = [tf.convert_to_tensor(ranks[i]) for i in order]
     ranked = _Ranked(some, Groups([g for g, group in enumerate(groups) for _ in group]), tf.cast(keep, tf.float64))
 
-    def finish(masks: list[tf.Tensor]) -> Any:
+    def finished(masks: list[tf.Tensor]) -> Any:
         by_kernel = dict(zip(order, masks, strict=True))
-        return then([by_kernel[i] for i in range(len(ranks))])
+        return finish([by_kernel[i] for i in range(len(ranks))])
 
+    def done(search: Callable[[], Kept]) -> Any:
+        found = search()
+        return then(found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))])))
+
+    everything = functools.partial(done, functools.partial(_whole, ranked, finished))
     # XLA compiles for minutes, and searches wrongly, where it does not know how many there are.
-    found = (_whole if compat.under_xla() else _narrowed)(ranked, finish)
-    return found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))]))
+    if compat.under_xla():
+        return everything()
+    hit, found = _narrowed(ranked, finished)
+    return tf.cond(hit, functools.partial(done, found), misled or everything)
 
 
 def batches(sizes: Sequence[int]) -> list[list[int]]:
@@ -129,8 +142,8 @@ def _rows(kernel: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.pad(flat, [[0, missing]]) if missing else flat, (-1, _BESIDE))
 
 
-def _narrowed(ranked: _Ranked, finish: _Finish) -> Kept:
-    """Searches the ranks that each group's threshold may be among."""
+def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[], Kept]]:
+    """Searches the ranks that each group's threshold may be among: whether it is, and what makes the masks then."""
     groups = ranked.groups
     low, high = _bracket(ranked)
 
@@ -171,7 +184,7 @@ def _narrowed(ranked: _Ranked, finish: _Finish) -> Kept:
         ]
         return _made(ranked, threshold, tf.stack(last), ranked.keep if groups.single else None, finish)
 
-    return tf.cond(hit, found, lambda: _whole(ranked, finish))
+    return hit, found
 
 
 class _Collected(NamedTuple):

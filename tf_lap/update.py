@@ -22,7 +22,7 @@ from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.ranks import ranks
 from tf_lap.scores import Score
-from tf_lap.selection import WEIGHTS_AT_ONCE, batches, count, keep_largest
+from tf_lap.selection import WEIGHTS_AT_ONCE, Kept, batches, count, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -37,12 +37,32 @@ Gains = dict[int, tf.Tensor]
 """Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
 
 
+MISLED = -1
+"""In place of how many weights a kernel keeps: its search was misled, and nothing of it was changed."""
+
+
+class Updated(NamedTuple):
+    """What an update gives.
+
+    Attributes:
+        sound: the flags of `Updater.measure`.
+        around: those of `Updater.all_energies`. Where one of all these is False, nothing was changed.
+        kept: float64, how many weights each target keeps, or MISLED.
+        energies: by which they were ranked.
+    """
+
+    sound: tf.Tensor
+    around: tf.Tensor
+    kept: tf.Tensor
+    energies: Energies
+
+
 class Traced(NamedTuple):
     """The functions of an `Updater` as traced ones."""
 
     measure: Callable[[Gains], tuple[Norms, tf.Tensor]]
     all_energies: Callable[[Norms, Gains], tuple[Energies, tf.Tensor]]
-    update: Callable[[tf.Tensor, Gains], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+    update: Callable[[tf.Tensor, Gains], Updated]
     choose_one: Callable[[int, Energies, tf.Tensor, Gains], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
 
 
@@ -130,15 +150,12 @@ class Updater:
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
         return far_sweep(self.recipe, weights, distance)
 
-    def update(self, keep: tf.Tensor, gains: Gains) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One update of all targets at once; where something is not finite, nothing is changed.
+    def update(self, keep: tf.Tensor, gains: Gains) -> Updated:
+        """One update of all targets at once.
 
         Args:
             keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
-
-        Returns:
-            The flags of `measure` and of `all_energies`, and how many weights each target keeps.
         """
         norms, sound = self.measure(gains)
         energies, around = self.all_energies(norms, gains)
@@ -147,20 +164,40 @@ class Updater:
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return sound, around, kept
+        return Updated(sound, around, kept, energies)
 
-    def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
+    def completed(self, updated: Updated, keep: tf.Tensor, gains: Gains) -> list[int]:
+        """How many weights each target keeps, after targets whose search was misled have been chosen anew.
+
+        Args:
+            updated: what `update` gave, with nothing in it that is not finite.
+            keep: as `update` took it.
+            gains: likewise.
+        """
+        kept = updated.kept.numpy()
+        for batch, groups in self._batches:
+            if kept[batch[0]] == MISLED:
+                kept[batch] = self._choose(batch, updated.energies, keep, gains, groups)
+        return [int(count) for count in kept]
+
+    @functools.cached_property
+    def _batches(self) -> list[tuple[list[int], list[list[int]]]]:
+        """Which targets are chosen at once, and which of these are ranked together."""
         everything = list(range(len(self.targets)))
         if self.allocation.pooled:
-            return self._choose(everything, energies, keep, gains, [everything])
+            return [(everything, [everything])]
         sizes = [self.recipe.kernels[target].layout.size for target in self.targets]
+        return [(batch, [[i] for i in range(len(batch))]) for batch in batches(sizes)]
+
+    def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         kept: list[tf.Tensor] = []
         large = False
-        for batch in batches(sizes):
+        for batch, groups in self._batches:
+            weights = sum(self.recipe.kernels[self.targets[i]].layout.size for i in batch)
             # Two at a time, and a large one alone: what they need meanwhile adds up.
-            large, beside = sum(sizes[i] for i in batch) > WEIGHTS_AT_ONCE, large
+            large, beside = weights > WEIGHTS_AT_ONCE, large
             with tf.control_dependencies(kept[-1:] if large or beside else kept[-2:-1]):
-                kept.append(self._choose(batch, energies, keep[batch[0] : batch[-1] + 1], gains))
+                kept.append(self._choose(batch, energies, keep, gains, groups))
         return tf.concat(kept, axis=0)
 
     def choose_one(
@@ -171,23 +208,26 @@ class Updater:
         Args:
             target: which one, a Python integer.
             energies: as `all_energies` gives them.
-            keep: an int32 scalar.
-            gains: as `update` takes them.
+            keep: as `update` takes it.
+            gains: likewise.
         """
-        kept = self._choose([target], energies, keep[tf.newaxis], gains)[0]
+        kept = self._choose([target], energies, keep, gains, [[0]])[0]
         with tf.control_dependencies([kept]):
             return self._norms([self.targets[target]], gains)[0], kept
 
     def _choose(
-        self,
-        targets: Sequence[int],
-        energies: Energies,
-        keep: tf.Tensor,
-        gains: Gains,
-        groups: Sequence[Sequence[int]] | None = None,
+        self, targets: Sequence[int], energies: Energies, keep: tf.Tensor, gains: Gains, groups: list[list[int]]
     ) -> tf.Tensor:
-        """Ranks some targets, in groups, and applies their masks; returns how many weights each keeps."""
-        groups = groups or [[i] for i in range(len(targets))]
+        """Ranks some targets, in groups, and applies their masks; how many weights each keeps, or MISLED.
+
+        Args:
+            targets: which.
+            energies: as `all_energies` gives them.
+            keep: as `update` takes it.
+            gains: likewise.
+            groups: which of these targets are ranked together.
+        """
+        keep = keep if self.allocation.pooled else keep[targets[0] : targets[-1] + 1]
         kernels = [self.recipe.kernels[self.targets[target]] for target in targets]
         layouts = [kernel.layout for kernel in kernels]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
@@ -204,11 +244,16 @@ class Updater:
             counted = all(mask is each for mask, each in zip(masks, chosen, strict=True))
             return masks, sparse, None if counted else tf.stack([count(mask) for mask in masks])
 
-        (masks, sparse, kept), counts, _ = keep_largest(ordered, keep, groups, finished)
-        for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
-            self.masks[target].assign(mask)
-            compat.assign(kernel.variable, weight)
-        return counts if kept is None else kept
+        def applied(found: Kept) -> tf.Tensor:
+            masks, sparse, kept = found.masks
+            for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
+                _replace(self.masks[target], mask)
+                compat.assign(kernel.variable, weight)
+            return found.counts if kept is None else kept
+
+        # The search of all weights is rare, and as large as all the rest: it is not traced, `completed` does it.
+        misled = functools.partial(tf.fill, [len(targets)], tf.constant(MISLED, tf.float64))
+        return keep_largest(ordered, keep, groups, finished, applied, misled if tf.inside_function() else None)
 
     def _ranks(
         self,
@@ -252,6 +297,15 @@ class Updater:
             )
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
+
+
+def _replace(mask: tf.Variable, new: tf.Tensor) -> None:
+    """Assigns a new mask."""
+    if tf.inside_function() or isinstance(mask, tf.distribute.DistributedValues):
+        mask.assign(new)
+    else:
+        # Into the old one's memory: each new piece of it among what is only needed meanwhile leaves a hole.
+        mask[...].assign(new)
 
 
 def _elementwise(*choices: Any) -> bool:
