@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tf_lap import selection
+from tf_lap.bracket import Sample
+from tf_lap.radix import Groups
 from tf_lap.ranks import ranks
 from tf_lap.selection import keep_largest
 
@@ -52,7 +54,8 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
     together = np.concatenate(parts)
     keep = data.draw(st.integers(1, len(together)))
     ones, live = [np.ones_like(p) for p in parts], [np.ones(p.shape, bool) for p in parts]
-    masks, counts, _ = keep_largest(ranks(zip(parts, ones, live, strict=True)), tf.constant([keep]), [[0, 1, 2]])
+    kernels = zip(parts, ones, live, strict=True)
+    masks, counts, _ = keep_largest(ranks(kernels), tf.constant([keep]), [[0, 1, 2]])
     expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
     np.testing.assert_array_equal(counts, [np.count_nonzero(mask) for mask in masks])
@@ -91,7 +94,7 @@ def test_it_is_exact_where_the_sample_misleads(traced, monkeypatch):
     search = selection._whole
     monkeypatch.setattr(selection, "_whole", lambda *args: whole.append(args) or search(*args))
     scores = np.abs(np.random.default_rng(0).standard_normal((1000, 300))).astype(np.float32)
-    stride = selection._stride(scores.size, tf.constant(scores))
+    (stride,) = Sample(Groups([0]), [scores.size])._strides
     scores.reshape(-1)[::stride] += 100
     select = lambda s: keep_largest(ranks([(s, s, s > 0)]), tf.constant([30_000]))  # noqa: E731
     (mask,), _, _ = (tf.function(select, autograph=False) if traced else select)(tf.constant(scores))

@@ -10,6 +10,7 @@ from tensorflow.python.framework import kernels
 
 import tf_lap
 from tf_lap import selection
+from tf_lap.bracket import Sample
 
 layers = keras.layers
 
@@ -157,12 +158,12 @@ def test_where_a_traced_search_is_misled_the_masks_are_the_same(choices, monkeyp
     plain, model = network(), network()
     one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
     one.update(0.3)
-    bracket, search, searched = selection._bracket, selection._whole, []
+    bracket, search, searched = Sample.bracket, selection._whole, []
 
-    def above_all_ranks(ranked):
-        return [tf.ones_like(bound) * 2**31 - 1 for bound in bracket(ranked)]
+    def above_all_ranks(*args):
+        return [tf.ones_like(bound) * 2**31 - 1 for bound in bracket(*args)]
 
-    monkeypatch.setattr(selection, "_bracket", above_all_ranks)
+    monkeypatch.setattr(Sample, "bracket", above_all_ranks)
     monkeypatch.setattr(selection, "_whole", lambda *args: searched.append(args) or search(*args))
     other._updates = 10
     other.update(0.3)

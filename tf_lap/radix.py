@@ -102,3 +102,10 @@ def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     passed = tf.cast(most < k[:, :, tf.newaxis], tf.float64)
     before = tf.reduce_sum(passed * counts[:, :, :-1], axis=2)
     return tf.cast(tf.reduce_sum(passed, axis=2), tf.int64), before
+
+
+def row_counts(values: tf.Tensor, size: int) -> tf.Tensor:
+    """How often each number below `size` occurs in each row of integers of 32 bits, or of such bits, float64."""
+    integers, none = tf.bitcast(values, tf.int32), tf.zeros([0], tf.int32)
+    counts = tf.raw_ops.DenseBincount(input=integers, size=size, weights=none, binary_output=False)
+    return tf.cast(counts, tf.float64)

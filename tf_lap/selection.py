@@ -16,16 +16,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.bracket import LARGEST, Sample
 from tf_lap.fused import fused
-from tf_lap.radix import BINS, Groups, kth_bins, kth_smallest
+from tf_lap.radix import BINS, Groups, kth_smallest, row_counts
 from tf_lap.ranks import score_of
 
-_LARGEST = 0x7FFFFFFF  # no rank is larger
 _BITS = 31
-_SAMPLE = (1 << 14, 1 << 16)  # the fewest and the most of it
-_ONE_IN = 32  # so many weights, between those two
-_SAMPLE_SHIFT, _SAMPLE_BINS = 15, 1 << 12  # 256 bins an octave, for sixteen octaves below the largest
-_DEVIATIONS = 3.5  # of the sample's error; beyond them lies one threshold in two thousand
 _AT_ONCE = 16  # kernels
 WEIGHTS_AT_ONCE = 1 << 22
 _BESIDE = 4  # weights in a row: most rows have none that the threshold may be among
@@ -87,16 +83,16 @@ def keep_largest(
     """
     groups = [[i] for i in range(len(ranks))] if groups is None else groups
     order = list(itertools.chain.from_iterable(groups))
+    places = [order.index(i) for i in range(len(order))]
     some = [tf.convert_to_tensor(ranks[i]) for i in order]
     ranked = _Ranked(some, Groups([g for g, group in enumerate(groups) for _ in group]), tf.cast(keep, tf.float64))
 
     def finished(masks: list[tf.Tensor]) -> Any:
-        by_kernel = dict(zip(order, masks, strict=True))
-        return finish([by_kernel[i] for i in range(len(ranks))])
+        return finish([masks[place] for place in places])
 
     def done(search: Callable[[], Kept]) -> Any:
         found = search()
-        return then(found._replace(counts=tf.gather(found.counts, [order.index(i) for i in range(len(order))])))
+        return then(found._replace(counts=tf.gather(found.counts, places)))
 
     everything = functools.partial(done, functools.partial(_whole, ranked, finished))
     # XLA compiles for minutes, and searches wrongly, where it does not know how many there are.
@@ -145,7 +141,8 @@ def _rows(kernel: tf.Tensor) -> tf.Tensor:
 def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[], Kept]]:
     """Searches the ranks that each group's threshold may be among: whether it is, and what makes the masks then."""
     groups = ranked.groups
-    low, high = _bracket(ranked)
+    sample = Sample(groups, [each.shape.num_elements() for each in ranked.ranks])
+    low, high = sample.bracket(fused(sample.draw)(ranked.ranks), ranked.keep)
 
     def split(ranks: list[tf.Tensor], *bounds: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         low, high = (tf.bitcast(bound, tf.int32) for bound in bounds)
@@ -233,14 +230,7 @@ def _digit(number: tf.Tensor, base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
 def _counted(digits: Sequence[tf.Tensor]) -> tf.Tensor:
     """A histogram of each of these tensors of integers of 32 bits, or of what has the bits of such."""
     # As one row the count is one thread's, and needs less around it: kernels are counted side by side.
-    return tf.concat([_row_counts(tf.reshape(each, [1, -1]), BINS) for each in digits], axis=0)
-
-
-def _row_counts(values: tf.Tensor, size: int) -> tf.Tensor:
-    """How often each number below `size` occurs in each row, float64."""
-    integers, none = tf.bitcast(values, tf.int32), tf.zeros([0], tf.int32)
-    counts = tf.raw_ops.DenseBincount(input=integers, size=size, weights=none, binary_output=False)
-    return tf.cast(counts, tf.float64)
+    return tf.concat([row_counts(tf.reshape(each, [1, -1]), BINS) for each in digits], axis=0)
 
 
 def _whole(ranked: _Ranked, finish: _Finish) -> Kept:
@@ -249,7 +239,7 @@ def _whole(ranked: _Ranked, finish: _Finish) -> Kept:
 
     def digits(ranks: list[tf.Tensor], base: tf.Tensor, shift: tf.Tensor) -> list[tf.Tensor]:
         base, shift = (tf.bitcast(value, tf.int32) for value in (base, shift))
-        below = (_LARGEST - tf.bitcast(each, tf.int32) for each in ranks)
+        below = (LARGEST - tf.bitcast(each, tf.int32) for each in ranks)
         return [tf.bitcast(_digit(each, base[k], shift[k]), tf.float32) for k, each in enumerate(below)]
 
     def histograms(base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
@@ -258,7 +248,7 @@ def _whole(ranked: _Ranked, finish: _Finish) -> Kept:
 
     bits = tf.fill(tf.shape(ranked.keep, tf.int64), tf.constant(_BITS, tf.int64))
     below, quota = kth_smallest(histograms, bits, ranked.keep)
-    threshold = _LARGEST - tf.cast(below, tf.float64)
+    threshold = LARGEST - tf.cast(below, tf.float64)
     limits = _unsigned(groups.each(threshold))
     same = [
         tf.cast(tf.equal(tf.bitcast(tf.reshape(each, [-1]), tf.uint32), limits[k]), tf.float64)
@@ -303,46 +293,3 @@ def _numbered(kernel: tf.Tensor) -> tf.Tensor:
     # From two short ranges: one of all numbers would be stored with the compiled function.
     rows = tf.reshape(tf.range(size // last, dtype=dtype) * last, (*kernel.shape[:-1], 1))
     return rows + tf.range(last, dtype=dtype)
-
-
-def _bracket(ranked: _Ranked) -> tuple[tf.Tensor, tf.Tensor]:
-    """For each group two ranks, float64, that the threshold very likely lies between, or is."""
-    groups = ranked.groups
-    sizes = [sum(ranked.ranks[k].shape.num_elements() for k in kernels) for kernels in groups.members]
-    strides = [_stride(sizes[g], each) for g, each in zip(groups.owner, ranked.ranks, strict=True)]
-    taken = [-(-each.shape.num_elements() // stride) for each, stride in zip(ranked.ranks, strides, strict=True)]
-
-    def sample(ranks: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where in their group's histogram ranks of a sample are, one kernel a row, and the highest of each group."""
-        some = [
-            tf.pad(tf.reshape(tf.bitcast(each, tf.int32), [-1])[::stride], [[0, max(taken) - number]])
-            for each, stride, number in zip(ranks, strides, taken, strict=True)
-        ]
-        highest = [tf.reduce_max(tf.stack([some[k] for k in kernels])) for kernels in groups.members]
-        down = tf.stack([highest[g] - keys for g, keys in zip(groups.owner, some, strict=True)])
-        return tf.bitcast(tf.bitwise.right_shift(down, _SAMPLE_SHIFT), tf.float32), tf.bitcast(highest, tf.float32)
-
-    bins, highest = fused(sample)(ranked.ranks)
-    histograms = groups.sums(_row_counts(bins, _SAMPLE_BINS))
-    highest = tf.cast(tf.bitcast(highest, tf.uint32), tf.float64)
-    share = ranked.keep / tf.constant(sizes, tf.float64)
-    size = groups.sums(tf.constant(taken, tf.float64))
-    margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
-    first, last = size * share - margin, size * share + margin
-    found, _ = kth_bins(histograms, tf.stack([first, last], axis=1))
-    found = tf.cast(found, tf.float64)
-    counted = tf.reduce_sum(histograms, axis=1)
-    width = float(1 << _SAMPLE_SHIFT)
-    high = tf.where(first >= 1, highest - found[:, 0] * width, float(_LARGEST))
-    # Pruned weights are not among the candidates: most of a sparse kernel's are.
-    low = tf.where(last <= counted, tf.maximum(highest - (found[:, 1] + 1) * width + 1, 1), 1)
-    return low, high
-
-
-def _stride(size: int, kernel: tf.Tensor) -> int:
-    """A step through a kernel of a group of a size that comes through all its channels."""
-    fewest, most = _SAMPLE
-    stride = max(1, size // min(max(size // _ONE_IN, fewest), most))
-    while math.gcd(stride, kernel.shape.num_elements()) > 1:
-        stride += 1
-    return stride
