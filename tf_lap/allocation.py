@@ -20,6 +20,8 @@ class Allocation(Protocol):
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
+        elementwise: True, set in the class itself, where `comparable` is made of what XLA compiles into the pass that
+            scores; as in `tf_lap.scores.Score`.
     """
 
     pooled: bool

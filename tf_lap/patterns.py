@@ -34,7 +34,12 @@ class Ranked(NamedTuple):
 
 
 class Pattern(Protocol):
-    """What a pattern object must offer."""
+    """What a pattern object must offer.
+
+    Attributes:
+        elementwise: True, set in the class itself, where `pool` and `protect` are made of what XLA compiles into the
+            pass that scores; as in `tf_lap.scores.Score`.
+    """
 
     @property
     def sparsity(self) -> float | None:

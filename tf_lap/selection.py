@@ -163,25 +163,25 @@ def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[],
         bases, shifts = (_scalars(groups.each(value)) for value in (base, shift))
         return groups.sums(_counted([_digit(few.below, *own) for few, *own in zip(some, bases, shifts, strict=True)]))
 
+    collected = groups.sums(tf.stack([tf.cast(tf.size(few.at, tf.int64), tf.float64) for few in some]))
+    rest = ranked.keep - groups.sums(above)
     bits = tf.cast(tf.math.ceil(tf.math.log(tf.maximum(high - low, 0) + 1) / math.log(2)), tf.int64)
-    below, quota = kth_smallest(histograms, bits, ranked.keep - groups.sums(above))
-    threshold = high - tf.cast(below, tf.float64)
-    owns = _scalars(groups.each(below))
-    ties = [tf.where(tf.equal(few.below, own))[:, 0] for few, own in zip(some, owns, strict=True)]
-    tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
-    # Who is not among those that were collected is no threshold.
-    hit = tf.reduce_all((threshold >= low) & (quota >= 1) & (quota <= groups.sums(tied)))
+    below, quota = kth_smallest(histograms, bits, rest)
 
     def found() -> Kept:
-        behind = tf.unstack(groups.shared(quota, tied))
+        owns = _scalars(groups.each(below))
+        ties = [tf.where(tf.equal(few.below, own))[:, 0] for few, own in zip(some, owns, strict=True)]
+        tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
         none = tf.constant([-1], tf.int64)
         last = [
             tf.gather(tf.concat([none, few.index(each)], axis=0), tf.cast(number, tf.int64))
-            for few, each, number in zip(some, ties, behind, strict=True)
+            for few, each, number in zip(some, ties, tf.unstack(groups.shared(quota, tied)), strict=True)
         ]
+        threshold = high - tf.cast(below, tf.float64)
         return _made(ranked, threshold, tf.stack(last), ranked.keep if groups.single else None, finish)
 
-    return hit, found
+    # All between the two ranks were collected: the threshold is among them if it lies between.
+    return tf.reduce_all((rest >= 1) & (rest <= collected)), found
 
 
 class _Collected(NamedTuple):
