@@ -16,7 +16,7 @@ from benchmarks import measure, perceptron
 import tensorflow_model_optimization as tfmot  # isort: skip
 
 WIDTHS = perceptron.WIDTHS
-STEPS, ROUNDS, WARM_UP = 200, 7, 20
+STEPS, ROUNDS, WARM_UP = 200, 11, 20
 UPDATES_BEFORE = 12  # the first ten of a pruner are not traced
 FINAL = 0.98
 
