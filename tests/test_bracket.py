@@ -37,9 +37,23 @@ def test_the_threshold_lies_between_and_few_ranks_do(owner, share):
 def test_nothing_bounds_what_no_sample_shows():
     (low, high), _, _ = bracket_of([np.ones((3, 2), np.float32)], [0], 0.2)
     assert high == LARGEST
-    assert low >= 1
-    (low, high), _, _ = bracket_of([np.zeros((300, 2), np.float32)], [0], 0.5)
     assert low == 1
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7])
+def test_infinite_scores_do_not_hide_the_others(share):
+    scores = np.abs(np.random.default_rng(0).standard_normal((1000, 800))).astype(np.float32)
+    scores[:, ::2] = np.inf
+    (low, high), (keys,), keep = bracket_of([scores], [0], share)
+    assert low[0] <= np.sort(keys)[::-1][int(keep[0]) - 1] <= high[0]
+    assert np.count_nonzero((keys >= low[0]) & (keys <= high[0])) < 0.04 * keys.size
+
+
+def test_a_threshold_among_infinite_scores_is_within():
+    scores = np.full((100, 80), np.inf, np.float32)
+    scores[:, ::2] = 0.1
+    (_, high), _, _ = bracket_of([scores], [0], 0.3)
+    assert high == LARGEST
 
 
 def test_all_channels_are_sampled():

@@ -90,16 +90,23 @@ def test_it_is_exact_at_any_size(size, share):
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_it_is_exact_where_the_sample_misleads(traced, monkeypatch):
-    whole = []
+    whole = tf.Variable(0)
     search = selection._whole
-    monkeypatch.setattr(selection, "_whole", lambda *args: whole.append(args) or search(*args))
+
+    def counted(*args):
+        whole.assign_add(1)
+        return search(*args)
+
+    monkeypatch.setattr(selection, "_whole", counted)
     scores = np.abs(np.random.default_rng(0).standard_normal((1000, 300))).astype(np.float32)
     (stride,) = Sample(Groups([0]), [scores.size])._strides
-    scores.reshape(-1)[::stride] += 100
     select = lambda s: keep_largest(ranks([(s, s, s > 0)]), tf.constant([30_000]))  # noqa: E731
-    (mask,), _, _ = (tf.function(select, autograph=False) if traced else select)(tf.constant(scores))
-    np.testing.assert_array_equal(mask, kept_of(scores, 30_000))
-    assert whole  # all were searched
+    select = tf.function(select, autograph=False) if traced else select
+    for more, expected in ((0, 0), (100, 1)):
+        scores.reshape(-1)[::stride] += more
+        (mask,), _, _ = select(tf.constant(scores))
+        np.testing.assert_array_equal(mask, kept_of(scores, 30_000))
+        assert whole == expected
 
 
 def _never(ranked, finish):
@@ -148,3 +155,24 @@ def test_weights_without_a_score_are_not_all_searched(monkeypatch):
     assert np.count_nonzero(mask) == keep
     assert np.count_nonzero(mask.numpy().reshape(-1) != expected) < 20
     assert lowest == 0
+
+
+@pytest.mark.parametrize("alive", [0, 1, 3000])
+def test_where_fewer_are_live_all_of_them_stay(alive, monkeypatch):
+    monkeypatch.setattr(selection, "_whole", _never)
+    scores = np.random.default_rng(0).random((300, 200)).astype(np.float32)
+    live = np.zeros(scores.size, bool)
+    live[np.random.default_rng(1).choice(scores.size, alive, replace=False)] = True
+    live = live.reshape(scores.shape)
+    both = ranks([(scores * live, scores, live), (scores, scores, live | True)])
+    masks, counts, lowest = keep_largest(both, tf.constant([5000, 5000]))
+    np.testing.assert_array_equal(masks[0], live)
+    np.testing.assert_array_equal(masks[1], kept_of(scores, 5000))
+    np.testing.assert_array_equal(counts, [alive, 5000])
+    assert lowest[0] == 0
+    (together, other), counts, _ = keep_largest(
+        ranks([(scores * live, scores, live)] * 2), tf.constant([9000]), [[0, 1]]
+    )
+    np.testing.assert_array_equal(together, live)
+    np.testing.assert_array_equal(other, live)
+    np.testing.assert_array_equal(counts, [alive, alive])

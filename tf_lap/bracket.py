@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_lap.radix import Groups, kth_bins, row_counts
+from tf_lap.ranks import INFINITE
 
 LARGEST = 0x7FFFFFFF  # no rank is larger
 _SIZE = (1 << 14, 1 << 16)  # the fewest and the most of a sample
@@ -33,15 +34,17 @@ class Sample:
     def draw(self, ranks: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Where in their group's histogram the sampled ranks are, one kernel a row, and the highest of each group.
 
-        To be fused; both are the bits of float32.
+        To be fused; both are the bits of float32. Infinite scores, which what must stay is given, are with the highest
+        of the others, from which on down the histogram counts.
         """
         taken = self._taken
         some = [
             tf.pad(tf.reshape(tf.bitcast(each, tf.int32), [-1])[::stride], [[0, max(taken) - number]])
             for each, stride, number in zip(ranks, self._strides, taken, strict=True)
         ]
-        highest = [tf.reduce_max(tf.stack([some[k] for k in kernels])) for kernels in self.groups.members]
-        down = tf.stack([highest[g] - keys for g, keys in zip(self.groups.owner, some, strict=True)])
+        finite = [tf.where(keys < INFINITE, keys, 0) for keys in some]
+        highest = [tf.reduce_max(tf.stack([finite[k] for k in kernels])) for kernels in self.groups.members]
+        down = tf.stack([tf.maximum(highest[g] - keys, 0) for g, keys in zip(self.groups.owner, some, strict=True)])
         return tf.bitcast(tf.bitwise.right_shift(down, _SHIFT), tf.float32), tf.bitcast(highest, tf.float32)
 
     def bracket(self, drawn: tuple[tf.Tensor, tf.Tensor], keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -61,7 +64,7 @@ class Sample:
         first, last = size * share - margin, size * share + margin
         found, _ = kth_bins(histograms, tf.stack([first, last], axis=1))
         upper, lower = tf.unstack(tf.cast(found, tf.float64) * float(1 << _SHIFT), axis=1)
-        high = tf.where(first >= 1, highest - upper, float(LARGEST))
+        high = tf.where((first >= 1) & (upper > 0), highest - upper, float(LARGEST))
         # Pruned weights are not among the candidates: most of a sparse kernel's are.
         least = tf.maximum(highest - lower - float((1 << _SHIFT) - 1), 1)
         return tf.where(last <= tf.reduce_sum(histograms, axis=1), least, 1), high

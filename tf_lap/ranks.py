@@ -8,6 +8,8 @@ import tensorflow as tf
 
 _INFINITY = 0x7F800000  # its bits, the largest of a number
 _FIRST_SCORE = (_INFINITY >> 9) + 3
+INFINITE = _INFINITY + _FIRST_SCORE
+"""The rank of an infinite score, the largest."""
 
 
 def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:

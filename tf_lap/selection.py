@@ -49,8 +49,8 @@ class Kept(NamedTuple):
     """What `keep_largest` gives.
 
     Attributes:
-        masks: bool tensors, or what `then` made of them.
-        counts: float64, how many are True in each mask, before `then`.
+        masks: bool tensors, or what `finish` made of them.
+        counts: float64, how many are True in each mask, before `finish`.
         lowest: float32, for each group the score of the last that is kept.
     """
 
@@ -167,21 +167,25 @@ def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[],
     rest = ranked.keep - groups.sums(above)
     bits = tf.cast(tf.math.ceil(tf.math.log(tf.maximum(high - low, 0) + 1) / math.log(2)), tf.int64)
     below, quota = kth_smallest(histograms, bits, rest)
+    # All above 0 were counted or collected, and they are no more than are to be kept: all that are live stay.
+    all_live = (low <= 1) & (rest > collected)
 
     def found() -> Kept:
         owns = _scalars(groups.each(below))
         ties = [tf.where(tf.equal(few.below, own))[:, 0] for few, own in zip(some, owns, strict=True)]
         tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
+        quotas = groups.shared(tf.where(all_live, tf.zeros_like(quota), quota), tied)
         none = tf.constant([-1], tf.int64)
         last = [
             tf.gather(tf.concat([none, few.index(each)], axis=0), tf.cast(number, tf.int64))
-            for few, each, number in zip(some, ties, tf.unstack(groups.shared(quota, tied)), strict=True)
+            for few, each, number in zip(some, ties, tf.unstack(quotas), strict=True)
         ]
-        threshold = high - tf.cast(below, tf.float64)
-        return _made(ranked, threshold, tf.stack(last), ranked.keep if groups.single else None, finish)
+        threshold = tf.where(all_live, tf.zeros_like(high), high - tf.cast(below, tf.float64))
+        counts = tf.minimum(ranked.keep, above + collected) if groups.single else None
+        return _made(ranked, threshold, tf.stack(last), counts, finish)
 
     # All between the two ranks were collected: the threshold is among them if it lies between.
-    return tf.reduce_all((rest >= 1) & (rest <= collected)), found
+    return tf.reduce_all((rest >= 1) & ((rest <= collected) | all_live)), found
 
 
 class _Collected(NamedTuple):

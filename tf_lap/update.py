@@ -301,10 +301,12 @@ class Updater:
 
 def _replace(mask: tf.Variable, new: tf.Tensor) -> None:
     """Assigns a new mask."""
-    if tf.inside_function() or isinstance(mask, tf.distribute.DistributedValues):
+    large = mask.shape.num_elements() > WEIGHTS_AT_ONCE
+    if not large or tf.inside_function() or isinstance(mask, tf.distribute.DistributedValues):
         mask.assign(new)
     else:
-        # Into the old one's memory: each new piece of it among what is only needed meanwhile leaves a hole.
+        # Into memory of its own, although TensorFlow copies it at each read from then on: a new piece of memory at each
+        # update, among those that are needed meanwhile only, leaves holes.
         mask[...].assign(new)
 
 
