@@ -24,6 +24,7 @@ from perceptrons import (
 )
 
 import tf_lap
+from tf_lap import update
 
 SETTINGS = {
     "plain": {},
@@ -155,7 +156,9 @@ def test_two_replicas_prune_alike():
     np.testing.assert_array_equal(first, second)
 
 
-def test_masks_made_under_a_strategy_are_the_same_on_all_replicas():
+@pytest.mark.parametrize("large", [1, 1 << 22])
+def test_masks_made_under_a_strategy_are_the_same_on_all_replicas(large, monkeypatch):
+    monkeypatch.setattr(update, "WEIGHTS_AT_ONCE", large)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         pruner = tf_lap.Pruner(network())

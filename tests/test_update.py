@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import tf_lap
-from tf_lap import selection
+from tf_lap import selection, update
 from tf_lap.bracket import Sample
 
 layers = keras.layers
@@ -174,6 +174,21 @@ def test_where_a_traced_search_is_misled_the_masks_are_the_same(choices, monkeyp
     assert [layer.kept for layer in other.report().layers] == [layer.kept for layer in one.report().layers]
     assert searched
     assert not any(tf.is_symbolic_tensor(ranked.keep) for ranked, _ in searched)
+
+
+def test_masks_that_are_written_in_place_are_the_same(monkeypatch):
+    plain, model = network(), network()
+    one, other = tf_lap.Pruner(plain), tf_lap.Pruner(model)
+    one.update(0.3)
+    one.update(0.5)
+    monkeypatch.setattr(update, "WEIGHTS_AT_ONCE", 1)
+    before = other.masks
+    other.update(0.3)
+    other._updates = 10  # from here on it is traced
+    other.update(0.5)
+    for path, mask in one.masks.items():
+        np.testing.assert_array_equal(other.masks[path], mask)
+        assert before[path].numpy().all()  # what was read before has not changed
 
 
 class Thinned(tf_lap.patterns.Unstructured):
