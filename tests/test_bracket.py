@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lap.bracket import LARGEST, Sample
+from tf_lap.bracket import Sample
 from tf_lap.radix import Groups
-from tf_lap.ranks import ranks
+from tf_lap.ranks import INFINITE, ranks
 
 OWNERS = [[0], [0, 1], [0, 0]]
 
@@ -36,7 +36,7 @@ def test_the_threshold_lies_between_and_few_ranks_do(owner, share):
 
 def test_nothing_bounds_what_no_sample_shows():
     (low, high), _, _ = bracket_of([np.ones((3, 2), np.float32)], [0], 0.2)
-    assert high == LARGEST
+    assert high == INFINITE
     assert low == 1
 
 
@@ -53,7 +53,7 @@ def test_a_threshold_among_infinite_scores_is_within():
     scores = np.full((100, 80), np.inf, np.float32)
     scores[:, ::2] = 0.1
     (_, high), _, _ = bracket_of([scores], [0], 0.3)
-    assert high == LARGEST
+    assert high == INFINITE
 
 
 def test_all_channels_are_sampled():

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tf_lap.radix import Groups, kth_bins, row_counts
 from tf_lap.ranks import INFINITE
 
-LARGEST = 0x7FFFFFFF  # no rank is larger
 _SIZE = (1 << 14, 1 << 16)  # the fewest and the most of a sample
 _ONE_IN = 32  # so many weights, between those two
 _SHIFT, _BINS = 15, 1 << 12  # 256 bins an octave, for sixteen octaves below the largest
@@ -57,14 +56,13 @@ class Sample:
         bins, highest = drawn
         histograms = self.groups.sums(row_counts(bins, _BINS))
         highest = tf.cast(tf.bitcast(highest, tf.uint32), tf.float64)
-        all_of = [float(sum(self.sizes[k] for k in kernels)) for kernels in self.groups.members]
-        size = tf.constant([float(sum(self._taken[k] for k in kernels)) for kernels in self.groups.members], tf.float64)
-        share = keep / tf.constant(all_of, tf.float64)
+        size = tf.constant(self._totals(self._taken), tf.float64)
+        share = keep / tf.constant(self._totals(self.sizes), tf.float64)
         margin = _DEVIATIONS * tf.sqrt(size * share * (1 - share)) + 2
         first, last = size * share - margin, size * share + margin
         found, _ = kth_bins(histograms, tf.stack([first, last], axis=1))
         upper, lower = tf.unstack(tf.cast(found, tf.float64) * float(1 << _SHIFT), axis=1)
-        high = tf.where((first >= 1) & (upper > 0), highest - upper, float(LARGEST))
+        high = tf.where((first >= 1) & (upper > 0), highest - upper, float(INFINITE))
         # Pruned weights are not among the candidates: most of a sparse kernel's are.
         least = tf.maximum(highest - lower - float((1 << _SHIFT) - 1), 1)
         return tf.where(last <= tf.reduce_sum(histograms, axis=1), least, 1), high
@@ -73,9 +71,8 @@ class Sample:
     def _strides(self) -> list[int]:
         """A step through each kernel that comes through all its channels; the same for a group, or nearly."""
         strides = []
-        for kernels in self.groups.members:
-            size = sum(self.sizes[k] for k in kernels)
-            fewest, most = _SIZE
+        fewest, most = _SIZE
+        for kernels, size in zip(self.groups.members, self._totals(self.sizes), strict=True):
             least = max(1, size // min(max(size // _ONE_IN, fewest), most))
             strides += [next(s for s in range(least, size + 2) if math.gcd(s, self.sizes[k]) == 1) for k in kernels]
         return strides
@@ -83,3 +80,7 @@ class Sample:
     @functools.cached_property
     def _taken(self) -> list[int]:
         return [-(-size // stride) for size, stride in zip(self.sizes, self._strides, strict=True)]
+
+    def _totals(self, counts: Sequence[int]) -> list[int]:
+        """The sum over each group of a count for each kernel."""
+        return [sum(counts[k] for k in kernels) for kernels in self.groups.members]

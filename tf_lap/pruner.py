@@ -207,10 +207,10 @@ class Pruner:
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
         norms = self._norms(gains)
+        counts = tf.constant(keep, tf.int32)
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
             energies, _ = self._functions.all_energies(norms, gains)
-            counts = tf.constant(keep, tf.int32)
             chosen, kept = self._functions.choose_one(target, energies, counts, gains)
             if kept == MISLED:
                 chosen, kept = self._updater.choose_one(target, energies, counts, gains)

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.bracket import LARGEST, Sample
+from tf_lap.bracket import Sample
 from tf_lap.fused import fused
 from tf_lap.radix import BINS, Groups, kth_smallest, row_counts
-from tf_lap.ranks import score_of
+from tf_lap.ranks import INFINITE, score_of
 
-_BITS = 31
+_BITS = 31  # of a rank
 _AT_ONCE = 16  # kernels
 WEIGHTS_AT_ONCE = 1 << 22
 _BESIDE = 4  # weights in a row: most rows have none that the threshold may be among
@@ -163,7 +163,7 @@ def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[],
         bases, shifts = (_scalars(groups.each(value)) for value in (base, shift))
         return groups.sums(_counted([_digit(few.below, *own) for few, *own in zip(some, bases, shifts, strict=True)]))
 
-    collected = groups.sums(tf.stack([tf.cast(tf.size(few.at, tf.int64), tf.float64) for few in some]))
+    collected = groups.sums(_lengths([few.at for few in some]))
     rest = ranked.keep - groups.sums(above)
     bits = tf.cast(tf.math.ceil(tf.math.log(tf.maximum(high - low, 0) + 1) / math.log(2)), tf.int64)
     below, quota = kth_smallest(histograms, bits, rest)
@@ -173,8 +173,7 @@ def _narrowed(ranked: _Ranked, finish: _Finish) -> tuple[tf.Tensor, Callable[[],
     def found() -> Kept:
         owns = _scalars(groups.each(below))
         ties = [tf.where(tf.equal(few.below, own))[:, 0] for few, own in zip(some, owns, strict=True)]
-        tied = tf.stack([tf.cast(tf.size(each, tf.int64), tf.float64) for each in ties])
-        quotas = groups.shared(tf.where(all_live, tf.zeros_like(quota), quota), tied)
+        quotas = groups.shared(tf.where(all_live, tf.zeros_like(quota), quota), _lengths(ties))
         none = tf.constant([-1], tf.int64)
         last = [
             tf.gather(tf.concat([none, few.index(each)], axis=0), tf.cast(number, tf.int64))
@@ -217,6 +216,10 @@ def _collected(ranks: tf.Tensor, within: tf.Tensor, high: tf.Tensor, spread: tf.
     return _Collected(high - tf.bitcast(tf.gather(few, at), tf.uint32), at, rows)
 
 
+def _lengths(each: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.stack([tf.cast(tf.size(some, tf.int64), tf.float64) for some in each])
+
+
 def _scalars(values: tf.Tensor) -> list[tf.Tensor]:
     """Each of these numbers as uint32."""
     # By way of float32: GPUs have no such operation for uint32.
@@ -243,16 +246,16 @@ def _whole(ranked: _Ranked, finish: _Finish) -> Kept:
 
     def digits(ranks: list[tf.Tensor], base: tf.Tensor, shift: tf.Tensor) -> list[tf.Tensor]:
         base, shift = (tf.bitcast(value, tf.int32) for value in (base, shift))
-        below = (LARGEST - tf.bitcast(each, tf.int32) for each in ranks)
+        below = (INFINITE - tf.bitcast(each, tf.int32) for each in ranks)
         return [tf.bitcast(_digit(each, base[k], shift[k]), tf.float32) for k, each in enumerate(below)]
 
     def histograms(base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
         own = (_unsigned(groups.each(value)) for value in (base, shift))
         return groups.sums(_counted(fused(digits)(ranked.ranks, *own)))
 
-    bits = tf.fill(tf.shape(ranked.keep, tf.int64), tf.constant(_BITS, tf.int64))
+    bits = tf.constant([_BITS] * len(groups.members), tf.int64)
     below, quota = kth_smallest(histograms, bits, ranked.keep)
-    threshold = LARGEST - tf.cast(below, tf.float64)
+    threshold = INFINITE - tf.cast(below, tf.float64)
     limits = _unsigned(groups.each(threshold))
     same = [
         tf.cast(tf.equal(tf.bitcast(tf.reshape(each, [-1]), tf.uint32), limits[k]), tf.float64)
