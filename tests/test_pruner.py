@@ -161,7 +161,7 @@ def test_a_frozen_kernel_is_skipped_with_that_reason_and_still_seen():
     pruner = tf_lap.Pruner(model)
     pruner.update(0.5)
     assert list(pruner.masks) == ["dense_0", "dense_2"]
-    assert pruner.report().layers[1].skipped == "frozen: its kernel is not trainable (trainable=False)"
+    assert pruner.report().layers[1].skipped == "frozen: the layer, or a model around it, is not trained (trainable=False)"
     np.testing.assert_array_equal(pruner.masks["dense_0"], lookahead_mask(weights, 0, 120))
 
 

@@ -123,9 +123,10 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
         )
     chosen = filtered(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
+    is_trained = compat.trains(model)
     for kernel in recipe.kernels:
-        if not kernel.variable.trainable:
-            skipped[kernel.path] = "frozen: its kernel is not trainable (trainable=False)"
+        if not is_trained(kernel.variable):
+            skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
     if len(skipped) == len(layers):
         reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
         raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}")

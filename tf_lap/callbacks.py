@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import numbers
 import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from tf_lap import backup, compat
-from tf_lap.allocation import Allocation
+from tf_lap.allocation import Allocation, Sparsity
 from tf_lap.arguments import check_choices
 from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
+from tf_lap.compat import fits
+from tf_lap.enforce import Watch, moved_past
+from tf_lap.fit_schedule import FitSchedule, Schedule
 from tf_lap.matching import Filters
+from tf_lap.once_sparse import WaitingCallbacks
 from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.samples import Representative
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
+from tf_lap.steps import StepCounter
+from tf_lap.warn import warn
 
 
 class LAPCallback(compat.Callback):
@@ -29,24 +37,31 @@ class LAPCallback(compat.Callback):
     Masks are updated when the schedule says so, and enforced inside the compiled training step in between.
     When training ends, the weights are exactly as sparse as the schedule's end, and nothing of the callback is left on
     the model: it saves, loads and exports like any Keras model. Each epoch's logs hold `"sparsity"`, the fraction of
-    zeros over the pruned kernels.
+    weights that are zero in the pruned kernels, and `"model_sparsity"`, that of all weights of the model.
 
-    Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one,
-    and those that put other weights into the model, such as `EarlyStopping(restore_best_weights=True)`, before it.
-    Weights that are restored then get the zeros of the last masks.
+    The recipe that works: prune in one fit, and fine-tune in a second one with `PreserveSparsity`, `EarlyStopping` and
+    `ModelCheckpoint`. In a single fit the best epoch is often an early one, before much was pruned: pass callbacks that
+    keep the best weights as `once_sparse`, and they count from the epoch on that reaches the final sparsity.
 
-    Used again for the same model, the callback goes on where it was: steps count on, zeros stay.
+    Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one.
+
+    A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch has
+    built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback goes on
+    where it was: steps count on, zeros stay, and layers that were thawed meanwhile are brought to the schedule's
+    sparsity at once. A pickled callback keeps its settings, its step and its report; used again, it begins anew.
 
     Example:
 
-    >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=4, frequency=1)
-    >>> callback = tf_lap.LAPCallback(schedule)
-    >>> history = model.fit(x, y, batch_size=16, epochs=2, callbacks=[callback], verbose=0)
+    >>> callback = tf_lap.LAPCallback(0.9)
+    >>> history = model.fit(x, y, batch_size=4, epochs=3, callbacks=[callback], verbose=0)
     >>> round(callback.report.sparsity, 2)
     0.9
+    >>> history = model.fit(x, y, epochs=2, callbacks=[tf_lap.PreserveSparsity()], verbose=0)
 
     Args:
-        pruning_schedule: a `LookaheadPruningSchedule`, or a function of a step that returns `(should_prune, sparsity)`.
+        pruning_schedule: a `LookaheadPruningSchedule`; or the final sparsity, a number or a mapping, for
+            `LookaheadPruningSchedule(final_sparsity)`, which takes its steps from the length of the fit; or a function
+            of a step that returns `(should_prune, sparsity)`.
         score: as in `Pruner`.
         allocation: as in `Pruner`.
         pattern: as in `Pruner`.
@@ -54,6 +69,9 @@ class LAPCallback(compat.Callback):
         filters: as in `Pruner`.
         neighbors: as in `Pruner`.
         data: as in `Pruner`; scores that need it are measured anew at each update.
+        once_sparse: callbacks that are told of nothing but the fit's beginning and end until the final sparsity is
+            reached, such as `[EarlyStopping(restore_best_weights=True), ModelCheckpoint(path, save_best_only=True)]`.
+            They are passed here, and not in the list that `fit` gets. Weights that they restore have all the zeros.
         backup_dir: where to keep masks and step while training, so that a crashed training that
             `keras.callbacks.BackupAndRestore` resumes goes on with the same zeros. Removed when training ends.
         log_dir: where to write each kernel's sparsity as TensorBoard summaries; needs the tensorboard package.
@@ -61,13 +79,14 @@ class LAPCallback(compat.Callback):
 
     Raises:
         TypeError, ValueError: a schedule that cannot be called, a choice that is not known; and at the start of `fit`
-            whatever `Pruner` raises, or that another LAPCallback prunes the model in this fit already.
+            whatever `Pruner` raises, that another LAPCallback prunes the model in this fit already, or that the
+            schedule takes its steps from a fit whose length is not known.
         ImportError: `log_dir` is given, and tensorboard is not installed.
     """
 
     def __init__(
         self,
-        pruning_schedule: LookaheadPruningSchedule,
+        pruning_schedule: Schedule | Sparsity,
         *,
         score: str | Score = "lookahead",
         allocation: str | Allocation = "uniform",
@@ -76,15 +95,23 @@ class LAPCallback(compat.Callback):
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
         data: Representative = None,
+        once_sparse: Sequence[Any] = (),
         backup_dir: str | os.PathLike[str] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(pruning_schedule, (numbers.Real, Mapping)) and not isinstance(pruning_schedule, bool):
+            pruning_schedule = LookaheadPruningSchedule(pruning_schedule)
         if not callable(pruning_schedule) or isinstance(pruning_schedule, type):
             raise TypeError(
-                f"pruning_schedule={pruning_schedule!r}: expected a tf_lap.LookaheadPruningSchedule, "
-                "for example LookaheadPruningSchedule(0.9, end_step=1000)"
+                f"pruning_schedule={pruning_schedule!r}: expected the final sparsity, such as 0.9, or a "
+                "tf_lap.LookaheadPruningSchedule, for example LookaheadPruningSchedule(0.9, end_step=1000)"
+            )
+        if once_sparse and not hasattr(pruning_schedule, "last_step"):
+            raise ValueError(
+                f"once_sparse is given, and pruning_schedule={pruning_schedule!r} does not say when it reaches the final "
+                "sparsity: use a tf_lap.LookaheadPruningSchedule"
             )
         check_choices(score, allocation, pattern, order)
         if log_dir is not None:
@@ -103,10 +130,17 @@ class LAPCallback(compat.Callback):
         self.log_dir = None if log_dir is None else os.fspath(log_dir)
         self.verbose = verbose
         self.step = 0
+        self._once_sparse = WaitingCallbacks(once_sparse)
         self._pruner: Pruner | None = None
+        self._report: PruningReport | None = None  # of a callback that was pickled
+        self._schedule = FitSchedule(self.pruning_schedule)
+        self._counter: StepCounter | None = None
+        self._watch: Watch | None = None
         self._writer: tf.summary.SummaryWriter | None = None
+        self._thawed: list[str] = []
+        self._checkpoints: list[tuple[Any, Any]] = []
         self._started = self._warned = False
-        self._batch = self._epoch = self._iterations = 0
+        self._epoch = 0
 
     @property
     def report(self) -> PruningReport:
@@ -115,7 +149,9 @@ class LAPCallback(compat.Callback):
         Raises:
             ValueError: before the first fit.
         """
-        return self._known().report()
+        if self._pruner is None and self._report is not None:
+            return self._report
+        return self.pruner.report()
 
     @property
     def pruner(self) -> Pruner:
@@ -124,88 +160,112 @@ class LAPCallback(compat.Callback):
         Raises:
             ValueError: before the first fit.
         """
-        return self._known()
+        if self._pruner is None:
+            raise ValueError("this LAPCallback has not pruned yet: pass it to model.fit(callbacks=[...]) first")
+        return self._pruner
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
         if self._pruner is not None:
             self._pruner.release()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The model and what works on it are neither copied nor pickled.
+        report = self._report if self._pruner is None else self._pruner.report()
+        fresh = {"_pruner": None, "_counter": None, "_watch": None, "_writer": None, "_checkpoints": [], "_model": None}
+        return {**vars(self), **fresh, "_report": report, "params": None, "_started": False}
+
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
         check_alone(self)
-        release_leftovers(self.model)
-        pruner, step = self._pruner, self.step
-        fresh = Pruner(self.model, **self._choices)
-        if pruner is None or pruner.model is not self.model:
-            pruner, step = fresh, 0
-        elif not fresh.covers(pruner):  # layers were frozen or thawed since
-            fresh.adopt(pruner)
-            pruner = fresh
-        pruner.check(self._sparsity_at(step))
-        if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
-            pruner.check_final(self.pruning_schedule.final_sparsity)
-        pruner.enforcement.check()
-        self._pruner, self.step = pruner, step
+        if self._pruner is None or self._pruner.model is not self.model:
+            self._pruner, self.step, self._schedule = None, 0, FitSchedule(self.pruning_schedule)
+        self._schedule.check_length(self.params.get("steps"))
+        if compat.is_built(self.model):
+            release_leftovers(self.model)
+            self._resolve()
         claim(self)
-        self._started = self._warned = False
+        self._started = False
+        self._counter = StepCounter(self.model, self.params.get("steps"))
+        callbacks = fits.callbacks_of_fit(self)
+        self._checkpoints = [(c, None) for c in callbacks if getattr(c, "save_best_only", False)]
+        fits.run_after_others(callbacks, self.model, self._end_after_others)
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(self.log_dir)
+        self._once_sparse.begin_training(self.model, self.params)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Remembers the epoch: only here it is known with which one a fit starts."""
         self._epoch = epoch
+        if not self._is_final():
+            self._checkpoints = [(callback, callback.best) for callback, _ in self._checkpoints]
+        self._once_sparse.tell("on_epoch_begin", epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes hold of the kernels at the first batch; warns there if the training is too short for the schedule."""
-        self._batch = batch
-        if self._started:
-            return
+        self._counter.begin(batch)
         # Not before the first batch: a callback that restores weights does so in its own on_train_begin.
-        self._started = True
-        pruner = self._known()
-        resumed = self._resume(pruner)
-        self._warn_if_too_short()
-        pruner.check()
-        pruner.apply()
-        pruner.freeze()
-        held.add(pruner.enforcement)
-        self._iterations = compat.iterations(self.model)
-        if not resumed:
-            self._update(range(self.step, self.step + 1))
+        if not self._started and compat.is_built(self.model):
+            self._start()
+        self._once_sparse.tell("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the steps done, and updates the masks where one of them is due."""
-        self._update(range(self.step + 1, self.step + self._executed(batch) + 1))
+        executed = self._counter.end(batch)
+        if not self._started:  # the batch has built the model
+            self._resolve()
+            self._start()
+        if self.pruner.drops_weights:
+            revived = self._watch.end_batch()
+            if revived:
+                warn(moved_past(self.model, revived))
+        self._update(range(self.step + 1, self.step + executed + 1))
+        self._once_sparse.tell("on_train_batch_end", batch, logs)
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights that another callback may have swapped in."""
         if self._started:
-            self._known().apply()
+            self.pruner.apply()
+            self._once_sparse.tell("on_test_begin", logs)
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Tells the callbacks in `once_sparse`."""
+        if self._started:
+            self._once_sparse.tell("on_test_end", logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Adds `sparsity` to the logs, and saves the backup."""
-        pruner = self._known()
+        """Adds `sparsity` and `model_sparsity` to the logs, and saves the backup."""
         # A callback may have put the optimizer's averages in place of the weights.
-        pruner.apply()
+        self.pruner.apply()
         if logs is not None:
-            logs["sparsity"] = pruner.sparsity
+            weights, zeros = model_census(self.model)
+            logs["sparsity"], logs["model_sparsity"] = self.pruner.sparsity, zeros / weights
         self._save()
+        if self._is_final():
+            self._once_sparse.let_go(epoch)
+        self._once_sparse.tell("on_epoch_end", epoch, logs)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights a last time and lets go of the model."""
-        pruner = self._known()
+        self._once_sparse.end_training(logs)
+        pruner = self.pruner
+        revived = pruner.enforcement.revived()
+        if revived and not self._watch.zeroes and not compat.uses_averages(self.model):
+            warn(
+                f"model {self.model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
+                f"something put back weights of an epoch in which fewer were pruned. They are zeroed again, so these "
+                f"weights are not those that were measured in that epoch. {_REMEDY}"
+            )
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
         pruner.release()
         disclaim(self)
         self._started = False
-        self._warn_if_short_of(self.step, "ended")
+        self._warn_if_short(self.step, "ended")
         if not self._warned and not pruner.patterned:
-            warnings.warn(
+            warn(
                 f"this training ended at sparsity {pruner.sparsity:.4g}, before the masks have the pattern "
-                f"{pruner.pattern}: let the schedule end at {pruner.pattern.sparsity:.6g}",
-                stacklevel=3,
+                f"{pruner.pattern}: let the schedule end at {pruner.pattern.sparsity:.6g}"
             )
         if self._writer is not None:
             self._writer.close()
@@ -213,81 +273,112 @@ class LAPCallback(compat.Callback):
         if self.backup_dir is not None:
             backup.delete(self.backup_dir)
 
-    def _known(self) -> Pruner:
+    def _end_after_others(self) -> None:
+        """Warns where a callback behind this one undid the pruning; called when all others have ended."""
+        revived = self.pruner.enforcement.revived()
+        if revived:
+            warn(
+                f"model {self.model.name!r}: when this training had ended, a callback behind LAPCallback put back "
+                f"{revived:,} weights that are pruned: the pruned kernels are {self.pruner.sparsity:.1%} zeros now. "
+                f"LAPCallback's pruner.apply() zeroes them. {_REMEDY}"
+            )
+        stale = [callback for callback, best in self._checkpoints if best is not None and callback.best == best]
+        if self._is_final() and any(callback.epochs_since_last_save is not None for callback in stale):
+            files = ", ".join(repr(callback.filepath) for callback in stale)
+            warn(
+                f"ModelCheckpoint wrote the best epoch to {files} before the final sparsity was reached, so that model "
+                f"is less sparse. {_REMEDY}"
+            )
+
+    def _resolve(self) -> None:
+        """Makes the pruner, or another one where layers were frozen or thawed since, and checks what it is to do."""
+        fresh, self._thawed = Pruner(self.model, **self._choices), []
         if self._pruner is None:
-            raise ValueError("this LAPCallback has not pruned yet: pass it to model.fit(callbacks=[...]) first")
-        return self._pruner
+            self._pruner = fresh
+            warning = left_whole_warning(fresh)
+            if warning:
+                warn(warning)
+        elif not fresh.covers(self._pruner):
+            self._thawed = fresh.only_here(self._pruner)
+            fresh.adopt(self._pruner)
+            self._pruner = fresh
+        if self._schedule.final_sparsity is None:
+            self._pruner.check(self._schedule.sparsity_at(self.step))
+        else:
+            self._pruner.check_final(self._schedule.final_sparsity)
+            self._pruner.check()
+        self._pruner.enforcement.check()
 
-    def _executed(self, batch: int) -> int:
-        """How many steps the execution that ends with `batch` ran: a short last one runs fewer than it is asked."""
-        steps = self.params.get("steps")
-        if steps:
-            return max(min(batch, steps - 1) - self._batch, 0) + 1
-        if batch == self._batch or getattr(self.model, "optimizer", None) is None:
-            return batch - self._batch + 1
-        before, self._iterations = self._iterations, compat.iterations(self.model)
-        return self._iterations - before
+    def _start(self) -> None:
+        """Takes hold of the kernels."""
+        self._started = True
+        pruner = self.pruner
+        with self._released_on_error():
+            resumed = self._resume(pruner)
+            steps, epochs = self.params.get("steps"), self.params["epochs"]
+            self._schedule.settle(steps, self.step - self._epoch * (steps or 0), epochs)
+            if steps:
+                self._warn_if_short(self.step + (epochs - self._epoch) * steps, "ends")
+            pruner.check()
+            pruner.hold_zeros(self._schedule.sparsity_at(self.step))
+            pruner.apply()
+            pruner.freeze()
+        held.add(pruner.enforcement)
+        self._watch = Watch(pruner.enforcement)
+        if not resumed:
+            self._update(range(self.step, self.step + 1), bool(self._thawed))
 
-    def _warn_if_too_short(self) -> None:
-        steps = self.params.get("steps")
-        if steps:
-            self._warn_if_short_of(self.step + (self.params["epochs"] - self._epoch) * steps, "ends")
+    @contextlib.contextmanager
+    def _released_on_error(self) -> Iterator[None]:
+        """Takes the masks off the model where something fails: the fit ends there, without on_train_end."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
-    def _warn_if_short_of(self, reached: int, ends: str) -> None:
-        last = getattr(self.pruning_schedule, "last_step", None)
-        if self._warned or last is None or reached >= last:
-            return
-        self._warned = True
-        argument = "end_step" if getattr(self.pruning_schedule, "end_step", None) == last else "begin_step"
-        warnings.warn(
-            f"this training {ends} at step {reached}, before the pruning schedule does at step {last}: the final "
-            f"sparsity is not reached. Train {last - reached} steps more, or set {argument}={reached} or less.",
-            stacklevel=4,
-        )
+    def _is_final(self) -> bool:
+        """Whether the final sparsity is reached."""
+        last_step = self._schedule.last_step if self._started else None
+        return last_step is not None and self.step >= last_step
 
-    def _sparsity_at(self, step: int) -> Any:
-        if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
-            return self.pruning_schedule.sparsity_at(step)
-        _, sparsity = self._ask(step)
-        return {k: float(v) for k, v in sparsity.items()} if isinstance(sparsity, Mapping) else float(sparsity)
+    def _warn_if_short(self, reached: int, ends: str) -> None:
+        shortfall = self._schedule.shortfall(reached)
+        if shortfall and not self._warned:  # once, for those too who call fit for each epoch
+            self._warned = True
+            warn(f"this training {ends} {shortfall}")
 
-    def _is_due(self, step: int) -> bool:
-        if isinstance(self.pruning_schedule, LookaheadPruningSchedule):
-            return self.pruning_schedule.is_due(step)
-        return bool(self._ask(step)[0])
-
-    def _ask(self, step: int) -> tuple[Any, Any]:
-        answer = self.pruning_schedule(step)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise TypeError(f"pruning_schedule returned {answer!r} for step {step}: expected (should_prune, sparsity)")
-        return answer
-
-    def _update(self, steps: range) -> None:
-        """Moves on to the last of `steps`, and updates the masks once if any of them is due."""
+    def _update(self, steps: range, at_once: bool = False) -> None:
+        """Moves on to the last of `steps`, and updates the masks once if any of them is due, or `at_once`."""
         if not steps:  # gradients are being accumulated over several executions
             return
         self.step = steps[-1]
-        due = [step for step in steps if self._is_due(step)]
-        if not due:
+        due = [step for step in steps if self._schedule.is_due(step)]
+        if not due and not at_once:
             return
-        pruner = self._known()
-        try:
-            pruner.update(self._sparsity_at(due[-1]))
-        except BaseException:
-            self.release()  # the fit ends here, and Keras then calls no on_train_end
-            raise
+        pruner = self.pruner
+        with self._released_on_error():
+            pruner.update(self._schedule.sparsity_at(due[-1] if due else self.step))
+            if at_once:
+                self._say(f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed")
+            self._say(f"step {self.step}: sparsity {pruner.sparsity:.4f}")
+            if self._writer is not None:
+                with self._writer.as_default(step=self.step):
+                    tf.summary.scalar("sparsity", pruner.sparsity)
+                    for layer in pruner.report().pruned:
+                        tf.summary.scalar(f"sparsity/{layer.path}", layer.sparsity)
+            self._save()
+
+    def _say(self, line: str) -> None:
         if self.verbose:
-            print(f"step {self.step}: sparsity {pruner.sparsity:.4f}")
-        if self._writer is not None:
-            with self._writer.as_default(step=self.step):
-                tf.summary.scalar("sparsity", pruner.sparsity)
-                for layer in pruner.report().pruned:
-                    tf.summary.scalar(f"sparsity/{layer.path}", layer.sparsity)
-        self._save()
+            # Keras's progress bar leaves its line open.
+            print(f"\n{line}" if self.params.get("verbose") == 1 else line)
+        else:
+            logging.info("%s", line)
 
     def _save(self) -> None:
         if self.backup_dir is not None:
-            masks = {path: mask.numpy() for path, mask in self._known().masks.items()}
+            masks = {path: mask.numpy() for path, mask in self.pruner.masks.items()}
             backup.save(self.backup_dir, self.step, compat.iterations(self.model), masks)
 
     def _resume(self, pruner: Pruner) -> bool:
@@ -299,16 +390,21 @@ class LAPCallback(compat.Callback):
         except ValueError as error:
             raise ValueError(f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew") from error
         if state.iterations and not compat.iterations(self.model) and not sparse:
-            warnings.warn(
+            warn(
                 f"backup_dir={self.backup_dir!r} holds the masks of a training {state.step} steps in, but this model's "
-                "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights",
-                stacklevel=3,
+                "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights"
             )
             return False
         pruner.restore(state.masks)
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True
+
+
+_REMEDY = (
+    "Pass callbacks that keep the best weights as LAPCallback(..., once_sparse=[...]), or fine-tune in a second fit with "
+    "PreserveSparsity"
+)
 
 
 def _require_tensorboard() -> None:

@@ -105,6 +105,14 @@ class Enforcement:
         """Zeroes the optimizer's moving averages of pruned weights, which would bring them back when swapped in."""
         self._zero(compat.moving_averages(self._model, list(self._variables.values())))
 
+    def revived(self) -> int:
+        """How many pruned weights are not zero now."""
+        return sum(back for back, _ in self.census())
+
+    def nonzero(self) -> list[int]:
+        """For each kernel, how many weights are not zero now."""
+        return [int(tf.math.count_nonzero(tf.convert_to_tensor(variable))) for variable in self._variables.values()]
+
     def census(self) -> list[tuple[int, int]]:
         """For each kernel, how many pruned weights are not zero now, and how many kept ones are."""
         counts = []
@@ -118,6 +126,57 @@ class Enforcement:
         for variable, mask in zip(variables, self._masks, strict=True):
             if variable is not None:
                 compat.assign(variable, masked(variable, mask))
+
+
+class Watch:
+    """Notices when something moves pruned weights past the optimizer, and zeroes them after each batch from then on.
+
+    Constraints are applied by optimizers. A `train_step` that assigns weights itself, and an optimizer that takes no
+    constraint, go past them. A look costs a pass over the kernels: so the first batches are looked at, and after them
+    one in a hundred.
+
+    Args:
+        enforcement: the masks.
+        zeroes: whether to zero after each batch from the beginning, because constraints are known not to reach all.
+
+    Attributes:
+        zeroes: whether weights are zeroed after each batch by now.
+    """
+
+    _FIRST_BATCHES = 3
+    _EVERY = 100
+
+    def __init__(self, enforcement: Enforcement, zeroes: bool = False) -> None:
+        self._enforcement = enforcement
+        self._batches = 0
+        self.zeroes = zeroes
+
+    def end_batch(self) -> int:
+        """Looks at the weights after a batch, and zeroes those that are pruned where the optimizer does not.
+
+        Returns:
+            How many pruned weights were not zero, the first time that there were any; else 0.
+        """
+        if self.zeroes:
+            self._enforcement.apply()
+            return 0
+        self._batches += 1
+        if self._batches > self._FIRST_BATCHES and self._batches % self._EVERY:
+            return 0
+        revived = self._enforcement.revived()
+        if revived:
+            self.zeroes = True
+            self._enforcement.apply()
+        return revived
+
+
+def moved_past(model: Any, revived: int) -> str:
+    """What to tell users when `Watch` found weights that came back."""
+    return (
+        f"model {model.name!r}: {revived:,} pruned weights were not zero after a training step, so something else than "
+        "the optimizer moves them, such as a train_step that assigns weights itself. They are zeroed after each batch "
+        "from now on; within a step they are not zero"
+    )
 
 
 def holder(variable: Any) -> Enforcement | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,9 +29,15 @@ from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
 from tf_lap.update import AROUND, MISLED, Gains, Traced, Updater
+from tf_lap.warn import warn
 
-# Tracing takes much longer than a plain update: it pays for those who prune often.
+# Tracing takes much longer than a plain update: it pays for those who prune often, and tracing the sweep alone pays
+# where one update sweeps often.
 _PLAIN_UPDATES = 10
+_PLAIN_SWEEPS = 15
+# More zeros than asked are worth a warning from this fraction of a kernel on: a few may be there by chance.
+_CLEARLY = 0.01
+_SHOWN = 3  # kernels that a warning names
 
 
 class Pruner:
@@ -94,7 +100,8 @@ class Pruner:
         self._paths = [kernels[i].path for i in self._targets]
         self._sizes = [kernels[i].layout.size for i in self._targets]
         self._kept = list(self._sizes)
-        self._named: set[str] = set()
+        self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
+        self._holds_zeros = False
         self._masks = [tf.Variable(tf.ones(kernels[i].layout.shape, tf.bool), trainable=False) for i in self._targets]
         override = given_neighbors(self._recipe, neighbors or {}, self.score)
         for number in override:
@@ -110,10 +117,9 @@ class Pruner:
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
         if self._recipe.untraced and self.score.looks:
-            warnings.warn(
+            warn(
                 f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
-                "in and beside it are ranked without the norms on that side; report() has the reasons",
-                stacklevel=3,
+                "in and beside it are ranked without the norms on that side; report() has the reasons"
             )
 
     @property
@@ -123,9 +129,18 @@ class Pruner:
 
     @property
     def sparsity(self) -> float:
-        """The fraction of zeros that the masks put into the pruned kernels together."""
-        counted = [i for i, path in enumerate(self._paths) if not self._named or path in self._named]
-        return 1.0 - sum(self._kept[i] for i in counted) / sum(self._sizes[i] for i in counted)
+        """The fraction of weights that are zero now in the pruned kernels together, counted in the weights."""
+        counted = [self._is_named(path) for path in self._paths]
+        nonzero = itertools.compress(self._enforcement.nonzero(), counted)
+        return 1.0 - sum(nonzero) / sum(itertools.compress(self._sizes, counted))
+
+    @property
+    def drops_weights(self) -> bool:
+        """Whether the masks drop any weight by now."""
+        return self._kept != self._sizes
+
+    def _is_named(self, path: str) -> bool:
+        return self._named is None or path in self._named
 
     @property
     def patterned(self) -> bool:
@@ -133,7 +148,7 @@ class Pruner:
         if self.pattern.sparsity is None:
             return True
         layouts = [self._recipe.kernels[target].layout for target in self._targets]
-        chosen = [path in self._named for path in self._paths]
+        chosen = [self._is_named(path) for path in self._paths]
         least = [self.pattern.least(layout) for layout in layouts]
         return all(n <= m for n, m, named in zip(self._kept, least, chosen, strict=True) if named)
 
@@ -160,6 +175,8 @@ class Pruner:
     def update(self, sparsity: Sparsity, *, steps: int = 1) -> None:
         """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
 
+        The first update takes the zeros that are in the kernels for pruned weights, as `hold_zeros` does.
+
         Args:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are.
@@ -177,18 +194,80 @@ class Pruner:
         parts = [
             self._keep({path: f * (part / steps) for path, f in fractions.items()}) for part in range(1, steps + 1)
         ]
-        for keep in parts:
-            gains = self._gains()
-            if self.order == "simultaneous":
-                counts = tf.constant(keep, tf.int32)
-                updated = self._functions.update(counts, gains)
-                self._check_finite(updated.sound, updated.around)
-                self._kept = self._updater.completed(updated, counts, gains)
-            else:
-                self._update_in_turn(keep, gains)
-            self._updates += 1
-        self._named.update(fractions)
+        before = self._holds_zeros
+        if not before:
+            self.hold_zeros(sparsity)
+        try:
+            for keep in parts:
+                self._choose(keep)
+        except ValueError:
+            if not before:  # the zeros of weights that are not sound say nothing of those that replace them
+                self._forget()
+            raise
+        self._note_names(sparsity)
         self._enforcement.apply_averages()
+
+    def _choose(self, keep: Sequence[int]) -> None:
+        """Updates all masks once."""
+        gains = self._gains()
+        if self.order == "simultaneous":
+            counts = tf.constant(keep, tf.int32)
+            updated = self._functions.update(counts, gains)
+            self._check_finite(updated.sound, updated.around)
+            self._kept = self._updater.completed(updated, counts, gains)
+        else:
+            self._update_in_turn(keep, gains)
+        self._updates += 1
+
+    def _forget(self) -> None:
+        for mask in self._masks:
+            mask.assign(tf.ones_like(mask))
+        self._kept, self._holds_zeros = list(self._sizes), False
+
+    def hold_zeros(self, sparsity: Sparsity = 0.0) -> None:
+        """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
+
+        A kernel that is zero altogether was not pruned but initialised so, and is left free. The first `update` does
+        this by itself; `LAPCallback` does it when a fit begins.
+
+        Args:
+            sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
+                a warning says that these stay.
+        """
+        self._holds_zeros = True
+        for i, (mask, variable) in enumerate(zip(self._masks, self._enforcement.kernels.values(), strict=True)):
+            live = tf.convert_to_tensor(mask) & tf.not_equal(tf.convert_to_tensor(variable), 0)
+            count = int(tf.math.count_nonzero(live))
+            if 0 < count < self._kept[i]:
+                mask.assign(live)
+                self._kept[i] = count
+        sparser = self._sparser_than(self._fractions(sparsity))
+        if sparser:
+            warn(
+                f"model {self.model.name!r} has more zeros already than is asked now: {'; '.join(sparser)}. They stay "
+                "zero. To go on from them without this warning, ask for as many (initial_sparsity of a schedule). To "
+                "let them train again, fit once without pruning"
+            )
+
+    def _sparser_than(self, fractions: Mapping[str, float]) -> list[str]:
+        """What to say of kernels whose masks drop clearly more than these fractions."""
+        dropped = {p: 1 - kept / n for p, kept, n in zip(self._paths, self._kept, self._sizes, strict=True)}
+        if self.allocation.pooled:
+            total, asked = 1 - sum(self._kept) / sum(self._sizes), next(iter(fractions.values()))
+            return [f"{total:.1%} of all kernels together, asked {asked:.1%}"] if total - asked > _CLEARLY else []
+        sparser = [
+            f"{path!r} {dropped[path]:.1%}, asked {fraction:.1%}"
+            for path, fraction in fractions.items()
+            if dropped[path] - fraction > _CLEARLY
+        ]
+        return sparser[:_SHOWN] + ([f"and {len(sparser) - _SHOWN} more kernels"] if len(sparser) > _SHOWN else [])
+
+    def _note_names(self, sparsity: Sparsity) -> None:
+        """Remembers which kernels mappings of sparsities named: others are reported as skipped."""
+        if isinstance(sparsity, Mapping):
+            self._named = (self._named or set()) | self._fractions(sparsity).keys()
+        else:
+            self._named = None
 
     def _gains(self) -> Gains:
         if not self._data:
@@ -201,16 +280,15 @@ class Pruner:
 
     @property
     def _functions(self) -> Updater | Traced:
-        # One update in a row of kernels sweeps as often as there are kernels.
-        often = self._updates >= _PLAIN_UPDATES or self.order != "simultaneous"
-        return self._updater.traced if often else self._updater
+        return self._updater.traced if self._updates >= _PLAIN_UPDATES else self._updater
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
         norms = self._norms(gains)
         counts = tf.constant(keep, tf.int32)
         targets = range(len(self._targets))
+        sweeper = self._updater.traced if len(targets) > _PLAIN_SWEEPS else self._functions
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = self._functions.all_energies(norms, gains)
+            energies, _ = sweeper.all_energies(norms, gains)
             chosen, kept = self._functions.choose_one(target, energies, counts, gains)
             if kept == MISLED:
                 chosen, kept = self._updater.choose_one(target, energies, counts, gains)
@@ -244,13 +322,17 @@ class Pruner:
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, and what is skipped and why."""
         kept = dict(zip(self._paths, self._kept, strict=True))
-        unnamed = [path for path in self._paths if self._named and path not in self._named]
+        unnamed = [path for path in self._paths if not self._is_named(path)]
         skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
         census = dict(zip(self._paths, self._enforcement.census(), strict=True))
         return report_of(self._recipe, self._neighbors, kept, skipped, census)
 
-    def restore(self, masks: Mapping[str, np.ndarray]) -> None:
+    def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
+
+        Args:
+            masks: bool arrays of the kernels' shapes, True where the weight stays.
+            sparsity: what they were chosen for: of a mapping, the report takes which layers it speaks of.
 
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
@@ -259,7 +341,7 @@ class Pruner:
         for path, variable in zip(self._paths, self._masks, strict=True):
             variable.assign(masks[path])
         self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
-        self._named.update(path for path in self._paths if not np.all(masks[path]))
+        self._note_names(sparsity)
         self.apply()
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
@@ -276,6 +358,12 @@ class Pruner:
         """Takes over the masks of another pruner of the same model, for the kernels that both prune."""
         theirs = {**self.masks, **other.masks}
         self.restore({path: theirs[path].numpy() for path in self._paths})
+        self._named = other._named
+
+    def only_here(self, other: Pruner) -> list[str]:
+        """The paths of kernels that this pruner prunes, and the other does not."""
+        theirs = {id(variable) for variable in other._enforcement.kernels.values()}
+        return [path for path, variable in self._enforcement.kernels.items() if id(variable) not in theirs]
 
     def covers(self, other: Pruner) -> bool:
         """Whether both prune the very same kernels."""

@@ -56,11 +56,16 @@ def check_model(model: Any) -> None:
             f"Keras runs on the {keras.backend.backend()!r} backend; tf_lap computes with TensorFlow. "
             "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
         )
-    if not model.built:
+    if not is_built(model):
         raise ValueError(
             f"model {model.name!r} is not built, so it has no kernels yet. Build it first: "
             "give it a keras.Input, call model.build(input_shape), or call it once on a batch."
         )
+
+
+def is_built(model: Any) -> bool:
+    """Whether a model has its weights. A Sequential without an Input and a subclassed model get them when called."""
+    return model.built
 
 
 def network(model: Any) -> Network | None:
@@ -231,9 +236,12 @@ def iterations(model: Any) -> int:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return 0
-    return int(tf.convert_to_tensor(optimizer.iterations)) * (
-        getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    )
+    return int(tf.convert_to_tensor(optimizer.iterations)) * gradient_accumulation_steps(model)
+
+
+def gradient_accumulation_steps(model: Any) -> int:
+    """How many training steps the model's optimizer counts as one; 1 where it has no optimizer."""
+    return getattr(getattr(model, "optimizer", None), "gradient_accumulation_steps", None) or 1
 
 
 @contextlib.contextmanager
