@@ -48,8 +48,8 @@ def assert_exact(model, sparsity=0.9):
 
 
 def assert_nothing_left(model):
-    for layer in model.layers:
-        assert not isinstance(layer.kernel.constraint, MaskConstraint)
+    for variable in model.trainable_variables:
+        assert not isinstance(variable.constraint, MaskConstraint)
 
 
 def adam_with(**arguments):

@@ -1,5 +1,7 @@
 """What LAPCallback tells and refuses."""
 
+import copy
+import pickle
 import sys
 import warnings
 
@@ -7,9 +9,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from perceptrons import STEPS, assert_exact, assert_nothing_left, compiled, data, fit, polynomial
+import tf_keras
+from perceptrons import SIZES, STEPS, assert_exact, assert_nothing_left, compiled, data, fit, network, polynomial
 
 import tf_lap
+
+both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
 
 
 def test_logs_hold_the_sparsity_for_history_and_the_callbacks_behind(tmp_path):
@@ -18,6 +23,9 @@ def test_logs_hold_the_sparsity_for_history_and_the_callbacks_behind(tmp_path):
     history = fit(compiled(), [tf_lap.LAPCallback(schedule), keras.callbacks.CSVLogger(log)])
     expected = [schedule.sparsity_at(6), schedule.sparsity_at(10)]
     assert history.history["sparsity"] == pytest.approx(expected, abs=1e-3)
+    weights = sum(SIZES.values())
+    of_all = [np.array(s) * weights / (weights + 24 + 24 + 10) for s in expected]  # the biases are not pruned
+    assert history.history["model_sparsity"] == pytest.approx(of_all, abs=0.02)
     assert "sparsity" in log.read_text().splitlines()[0]
 
 
@@ -38,6 +46,12 @@ def test_a_log_dir_without_tensorboard_is_an_error_before_training(tmp_path, mon
 def test_verbose_says_what_happens(capsys):
     fit(compiled(), [tf_lap.LAPCallback(polynomial(frequency=5), verbose=1)])
     assert capsys.readouterr().out == "step 0: sparsity 0.0000\nstep 5: sparsity 0.7875\nstep 10: sparsity 0.9000\n"
+
+
+def test_beside_a_progress_bar_each_line_is_one_of_its_own(capsys):
+    x, y = data()
+    compiled().fit(x, y, batch_size=16, callbacks=[tf_lap.LAPCallback(polynomial(end_step=5), verbose=1)], verbose=1)
+    assert "\nstep 5: sparsity 0.9000\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("decay", ["polynomial", "geometric"])
@@ -90,8 +104,11 @@ def test_a_kernel_that_is_not_finite_is_named_before_training():
 
 
 def test_what_is_no_schedule_is_a_type_error():
-    with pytest.raises(TypeError, match=r"pruning_schedule=0.9: expected a tf_lap.LookaheadPruningSchedule"):
-        tf_lap.LAPCallback(0.9)
+    for schedule in ("0.9", True, None, tf_lap.LookaheadPruningSchedule):
+        with pytest.raises(
+            TypeError, match=r"pruning_schedule=.*: expected the final sparsity, such as 0.9, or a tf_lap"
+        ):
+            tf_lap.LAPCallback(schedule)
     with pytest.raises(ValueError, match="score='best' is not known"):
         tf_lap.LAPCallback(polynomial(), score="best")
     with pytest.raises(ValueError, match="has not pruned yet"):
@@ -149,3 +166,227 @@ def test_tensorboard_behind_it_logs_the_sparsity(tmp_path):
     files = [str(file) for file in tmp_path.rglob("events.out.tfevents.*")]
     tags = {v.tag for f in files for event in tf.compat.v1.train.summary_iterator(f) for v in event.summary.value}
     assert "epoch_sparsity" in tags
+
+
+@pytest.mark.parametrize("schedule", [0.9, {"first|second": 0.9, "head": 0.8}, tf_lap.LookaheadPruningSchedule(0.9)])
+def test_a_sparsity_alone_takes_its_steps_from_the_length_of_the_fit(schedule):
+    model, callback = compiled(), tf_lap.LAPCallback(schedule)
+    sparsities = []
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: sparsities.append(callback.pruner.sparsity))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, [callback, look], epochs=5)  # 30 steps
+    first, last = np.flatnonzero(sparsities)[0] + 1, np.argmax(np.array(sparsities) == sparsities[-1]) + 1
+    assert (first, last) == (7, 20)  # the update at step 6, a fifth, is to the initial sparsity
+    if schedule == {"first|second": 0.9, "head": 0.8}:
+        assert np.count_nonzero(model.get_layer("head").kernel) == 48
+    else:
+        assert_exact(model)
+
+
+def test_a_schedule_in_epochs_is_that_of_the_fit():
+    model = compiled()
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, begin_epoch=4, end_epoch=4.5, frequency=1)
+    history = fit(model, [tf_lap.LAPCallback(schedule)], initial_epoch=3, epochs=6)
+    assert history.history["sparsity"] == [0, pytest.approx(0.9, abs=1e-3), pytest.approx(0.9, abs=1e-3)]
+
+
+def test_a_fit_of_unknown_length_asks_for_steps_before_anything_changes():
+    x, y = data()
+    batches = tf.data.Dataset.from_generator(
+        lambda: ((x[:16], y[:16]) for _ in range(4)),
+        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
+    )
+    model = compiled()
+    with pytest.raises(ValueError, match="give begin_step, end_step and frequency, or pass steps_per_epoch to fit"):
+        model.fit(batches, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
+    assert_nothing_left(model)
+    model.fit(batches.repeat(), steps_per_epoch=30, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])  # one remedy
+    assert_exact(model)
+    model = compiled()
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, begin_step=1, end_step=3, frequency=1)  # the other
+    model.fit(batches, verbose=0, callbacks=[tf_lap.LAPCallback(schedule)])
+    assert_exact(model)
+
+
+@both
+@pytest.mark.parametrize("kind", ["sequential", "subclassed"])
+@pytest.mark.parametrize("schedule", [0.9, tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot")])
+def test_a_model_that_fit_builds_is_resolved_at_the_first_batch(package, kind, schedule):
+    first, second = (package.layers.Dense(24, activation="relu", name=name) for name in ("first", "second"))
+    head = package.layers.Dense(10, name="head")
+
+    class Net(package.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.head = first, second, head
+
+        def call(self, x):
+            return self.head(self.second(self.first(x)))
+
+    model = package.Sequential([first, second, head]) if kind == "sequential" else Net()
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    callback = tf_lap.LAPCallback(schedule)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "model .* cannot be followed")  # of a subclassed model of tf_keras
+        model.fit(*data(), batch_size=16, epochs=3, verbose=0, callbacks=[callback])
+    assert callback.step == 18
+    for layer, size in zip((first, second, head), SIZES.values(), strict=True):
+        assert np.count_nonzero(layer.kernel.numpy()) == round(size * 0.1)
+    if package is keras or kind == "sequential":
+        assert callback.report.layers[1].previous == ("first",)
+    model.fit(*data(), batch_size=16, verbose=0, callbacks=[tf_lap.PreserveSparsity()])
+    assert np.count_nonzero(first.kernel.numpy()) == 38
+
+
+@both
+def test_frozen_layers_are_left_as_they_are_however_that_was_said(package):
+    layers = package.layers
+    inner = package.Sequential(
+        [package.Input((16,)), layers.Dense(16, name="a"), layers.Dense(16, name="b")], name="in"
+    )
+    model = package.Sequential([package.Input((16,)), inner, layers.Dense(8, name="c"), layers.Dense(10, name="d")])
+    inner.trainable = False
+    model.layers[1].trainable = False
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = [weights.copy() for weights in (*inner.get_weights(), *model.layers[1].get_weights())]
+    callback = tf_lap.LAPCallback(0.9)
+    with pytest.warns(UserWarning, match="can be pruned"):
+        model.fit(*data(), batch_size=16, epochs=2, verbose=0, callbacks=[callback])
+    for weights, old in zip((*inner.get_weights(), *model.layers[1].get_weights()), before, strict=True):
+        np.testing.assert_array_equal(weights, old)
+    assert [layer.path for layer in callback.report.pruned] == ["d"]
+    assert all("frozen" in layer.skipped for layer in callback.report.skipped)
+    assert np.count_nonzero(model.layers[2].kernel.numpy()) == 8
+
+
+def test_zeros_that_are_there_at_the_start_stay_and_are_said_where_less_is_asked():
+    model = compiled()
+    tf_lap.prune(model, 0.9)
+    zeros = {name: model.get_layer(name).kernel.numpy() == 0 for name in SIZES}
+    with pytest.warns(UserWarning, match="more zeros already than is asked now: 'first' 90.1%, asked 0.0%;.*They stay"):
+        history = fit(model, [tf_lap.LAPCallback(polynomial(0.95))])
+    assert history.history["sparsity"][0] >= 0.9
+    for name, mask in zeros.items():
+        assert not np.any(model.get_layer(name).kernel.numpy()[mask])
+    assert_exact(model, 0.95)
+
+
+def test_a_schedule_that_begins_with_the_zeros_that_are_there_does_not_warn():
+    model = compiled()
+    tf_lap.prune(model, 0.9)
+    schedule = tf_lap.LookaheadPruningSchedule(0.95, initial_sparsity=0.9, end_step=10, frequency=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, [tf_lap.LAPCallback(schedule)])
+    assert_exact(model, 0.95)
+
+
+def test_zeros_of_an_initializer_train_after_a_fit_without_pruning():
+    model = compiled(network())
+    model.get_layer("second").kernel.assign(np.eye(24))
+    with pytest.warns(UserWarning, match="'second' 95.8%, asked 0.0%.* let them train again, fit once without pruning"):
+        fit(model, [tf_lap.LAPCallback(polynomial(0.5))], epochs=2)
+    assert np.count_nonzero(model.get_layer("second").kernel) == 24
+    fit(model, [])
+    fit(model, [tf_lap.LAPCallback(polynomial(0.5, end_step=12))])
+    assert_exact(model, 0.5)
+
+
+class AssigningModel(keras.Model):
+    """Plain gradient descent, written by hand: no optimizer, and so no constraint."""
+
+    def train_step(self, batch):
+        x, y = batch
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        for variable, gradient in zip(self.trainable_variables, gradients, strict=True):
+            variable.assign(variable - 0.1 * gradient)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("begin_step", [0, 5])
+@pytest.mark.parametrize("callback_class", ["LAPCallback", "PreserveSparsity"])
+def test_masks_hold_after_every_batch_whatever_moves_the_weights(callback_class, begin_step):
+    plain = network()
+    model = compiled(AssigningModel(plain.inputs, plain.outputs))
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot", begin_step=begin_step)
+    callback = tf_lap.LAPCallback(schedule)
+    if callback_class == "PreserveSparsity":
+        tf_lap.prune(model, 0.9)
+        callback, begin_step = tf_lap.PreserveSparsity(), 0
+    nonzero = []
+    first = model.get_layer("first").kernel
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: nonzero.append(np.count_nonzero(first)))
+    with pytest.warns(UserWarning, match="something else than the optimizer moves them") as caught:
+        fit(model, [callback, look])
+    assert len(caught) == 1
+    assert set(nonzero[max(0, begin_step - 1) :]) == {38}
+    assert_exact(model)
+    assert_nothing_left(model)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 4])
+def test_steps_are_counted_where_another_optimizer_trains(steps_per_execution):
+    class Net(keras.Model):
+        def compile(self, inner, **arguments):
+            super().compile(**arguments)
+            self.inner = inner
+
+        def train_step(self, batch):
+            x, y = batch
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x, training=True))
+            self.inner.apply_gradients(
+                zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables, strict=True)
+            )
+            return {"loss": loss}
+
+    plain = network()
+    model = Net(plain.inputs, plain.outputs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss=loss, steps_per_execution=steps_per_execution)
+    x, y = data()
+    batches = tf.data.Dataset.from_generator(
+        lambda: ((x[:16], y[:16]) for _ in range(8)),
+        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
+    )
+    callback = tf_lap.LAPCallback(polynomial(end_step=8, frequency=1))
+    model.fit(batches, verbose=0, callbacks=[callback])
+    assert callback.step == 8
+    assert_exact(model)
+
+
+def test_fitting_epoch_by_epoch_warns_once():
+    model, callback = compiled(), tf_lap.LAPCallback(polynomial(end_step=24))
+    with pytest.warns(UserWarning, match="ends at step 6, before the pruning schedule does at step 24") as caught:
+        for _ in range(4):
+            fit(model, [callback], epochs=1)
+    assert len([w for w in caught if "before the pruning schedule" in str(w.message)]) == 1
+    assert_exact(model)
+
+
+def test_it_is_copied_and_pickled_after_a_fit_with_its_report():
+    model, callback = compiled(), tf_lap.LAPCallback(polynomial())
+    fit(model, [callback])
+    for again in (pickle.loads(pickle.dumps(callback)), copy.deepcopy(callback)):
+        assert again.report == callback.report
+        assert again.step == STEPS
+        other = compiled()
+        fit(other, [again])
+        assert again.step == STEPS
+        assert_exact(other)
+
+
+def test_a_transformer_of_which_little_can_be_pruned_warns_at_the_start():
+    inputs = keras.Input((6, 16))
+    h = keras.layers.MultiHeadAttention(4, 16, name="attention")(inputs, inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10, name="head")(keras.layers.GlobalAveragePooling1D()(h)))
+    compiled(model)
+    x, y = np.ones((32, 6, 16), np.float32), np.zeros(32, int)
+    with pytest.warns(UserWarning, match="can be pruned") as caught:
+        history = model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
+    assert len(caught) == 1
+    assert history.history["sparsity"][-1] == pytest.approx(0.9)
+    assert history.history["model_sparsity"][-1] < 0.05

@@ -161,7 +161,9 @@ def test_a_frozen_kernel_is_skipped_with_that_reason_and_still_seen():
     pruner = tf_lap.Pruner(model)
     pruner.update(0.5)
     assert list(pruner.masks) == ["dense_0", "dense_2"]
-    assert pruner.report().layers[1].skipped == "frozen: the layer, or a model around it, is not trained (trainable=False)"
+    assert (
+        pruner.report().layers[1].skipped == "frozen: the layer, or a model around it, is not trained (trainable=False)"
+    )
     np.testing.assert_array_equal(pruner.masks["dense_0"], lookahead_mask(weights, 0, 120))
 
 
@@ -191,13 +193,13 @@ def test_pruning_again_at_the_same_or_a_lower_sparsity_changes_nothing(score):
     model = chain(12, 20, 16, 5)
     tf_lap.prune(model, 0.95, score=score)
     before = kernels(model)
-    for sparsity in (0.95, 0.5):
-        report = tf_lap.prune(model, sparsity)
-        for name, kernel in kernels(model).items():
-            np.testing.assert_array_equal(kernel, before[name])
-    assert report.layers[0].kept == 120
-    assert report.layers[0].zero == 120 - 12
-    assert "note dense_0: 108 of the kept weights are zero all the same" in str(report)
+    assert tf_lap.prune(model, 0.95).layers[0].kept == 12
+    with pytest.warns(UserWarning, match="more zeros already than is asked now: 'dense_0' 95.0%, asked 50.0%"):
+        report = tf_lap.prune(model, 0.5)
+    for name, kernel in kernels(model).items():
+        np.testing.assert_array_equal(kernel, before[name])
+    assert report.layers[0].kept == 12
+    assert report.sparsity == pytest.approx(0.95, abs=0.01)
 
 
 def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
@@ -207,6 +209,41 @@ def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
     pruner = tf_lap.Pruner(model)
     pruner.update(0.75)
     np.testing.assert_array_equal(pruner.masks["dense_0"], [[0, 0, 0, 1], [0, 0, 1, 0]])
+
+
+def test_kept_weights_that_something_zeroed_are_reported():
+    model = chain(12, 20, 5)
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.5)
+    model.layers[0].kernel.assign(np.zeros((12, 20)))
+    assert pruner.report().layers[0].zero == 120
+    assert pruner.report().layers[0].sparsity == 1.0
+    assert pruner.sparsity == pruner.report().sparsity == pytest.approx((240 + 50) / 340)
+
+
+def test_what_is_restored_is_reported_as_pruned_unless_a_mapping_left_it_out():
+    for sparsity, skipped in (
+        (0.5, [None, None]),
+        ({"dense_0": 0.5}, [None, "the mapping of sparsities does not name it"]),
+    ):
+        first, second = (tf_lap.Pruner(chain(2, 8, 3), pattern="2:4") for _ in range(2))
+        first.update(sparsity)
+        second.restore({path: mask.numpy() for path, mask in first.masks.items()}, sparsity)
+        assert [layer.kept for layer in second.report().layers] == [layer.kept for layer in first.report().layers]
+        assert [layer.skipped for layer in second.report().layers] == skipped
+
+
+def test_zeros_of_weights_that_are_not_sound_are_not_taken_for_pruned_ones():
+    model = chain(12, 20, 5)
+    sound = model.get_weights()
+    model.layers[0].kernel.assign(np.zeros((12, 20)))
+    model.layers[1].kernel.assign(np.where(np.eye(20, 5) > 0, np.nan, 0.0))
+    pruner = tf_lap.Pruner(model)
+    with pytest.raises(ValueError, match="kernel of layer 'dense_1' holds NaN"):
+        pruner.update(0.5)
+    model.set_weights(sound)
+    pruner.update(0.5)
+    assert [layer.kept for layer in pruner.report().layers] == [120, 50]
 
 
 def test_layers_that_a_mapping_does_not_name_are_reported_so():

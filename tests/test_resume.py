@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from perceptrons import (
     SIZES,
     STEPS,
@@ -89,7 +90,8 @@ def test_restored_best_weights_get_the_zeros_too():
     x, y = data()
     stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
     callback = tf_lap.LAPCallback(polynomial(end_step=15, frequency=2))
-    model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, callback], verbose=0)
+    with pytest.warns(UserWarning, match="weights of an epoch in which fewer were pruned. They are zeroed again"):
+        model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, callback], verbose=0)
     assert stopping.best_epoch < 2
     assert_exact(model)
 
@@ -98,7 +100,8 @@ def test_weights_restored_behind_the_callback_are_counted_in_the_report():
     model = compiled(optimizer=keras.optimizers.SGD(0.5))
     stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
     callback = tf_lap.LAPCallback(polynomial(end_step=15, frequency=2))
-    fit(model, [callback, stopping], epochs=3)
+    with pytest.warns(UserWarning, match=r"behind LAPCallback put back .* pruner.apply\(\) zeroes them"):
+        fit(model, [callback, stopping], epochs=3)
     assert stopping.best_epoch < 2
     back = sum(layer.revived for layer in callback.report.layers)
     nonzero = sum(np.count_nonzero(model.get_layer(name).kernel) for name in SIZES)
@@ -150,3 +153,46 @@ def test_layers_thawed_between_fits_are_pruned_from_then_on():
     fit(compiled(model), [callback])
     assert_exact(model)
     assert np.all(model.get_layer("second").kernel.numpy()[zeros] == 0)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_layers_thawed_when_the_schedule_is_over_are_brought_to_its_sparsity_at_once(package, capsys):
+    layers = package.layers
+    model = package.Sequential([package.Input((16,)), layers.Dense(24, name="first"), layers.Dense(10, name="head")])
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
+    callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1), verbose=1)
+    model.layers[0].trainable = False
+    model.compile("adam", loss)
+    with pytest.warns(UserWarning, match="can be pruned"):
+        model.fit(*data(), batch_size=16, epochs=2, verbose=0, callbacks=[callback])
+    model.layers[0].trainable = True
+    model.compile("adam", loss)
+    capsys.readouterr()
+    history = model.fit(*data(), batch_size=16, epochs=1, verbose=0, callbacks=[callback])
+    assert capsys.readouterr().out.startswith("step 12: first brought to the schedule's sparsity, since thawed\n")
+    assert [np.count_nonzero(layer.kernel.numpy()) for layer in model.layers] == [38, 24]
+    assert history.history["sparsity"] == [pytest.approx(0.9, abs=1e-3)]
+    assert [layer.skipped for layer in callback.report.layers] == [None, None]
+
+
+def test_a_layer_that_was_pruned_before_it_was_frozen_keeps_its_zeros_when_thawed():
+    model, callback = network(), tf_lap.LAPCallback(polynomial(end_step=6, frequency=1))
+    fit(compiled(model), [callback])
+    zeros = model.get_layer("first").kernel.numpy() == 0
+    model.get_layer("first").trainable = False
+    fit(compiled(model), [callback])
+    model.get_layer("first").trainable = True
+    fit(compiled(model), [callback])
+    np.testing.assert_array_equal(model.get_layer("first").kernel.numpy() == 0, zeros)
+    assert_exact(model)
+
+
+def test_a_disk_that_fails_leaves_no_constraint_on_the_model(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no space left on device")
+
+    model, callback = compiled(), tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)
+    monkeypatch.setattr("tf_lap.backup.save", fail)
+    with pytest.raises(OSError, match="no space left"):
+        fit(model, [callback])
+    assert_nothing_left(model)

@@ -15,6 +15,7 @@ from absl import logging
 from tf_lap import backup, compat
 from tf_lap.allocation import Allocation, Sparsity
 from tf_lap.arguments import check_choices
+from tf_lap.census import model_census
 from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
 from tf_lap.compat import fits
 from tf_lap.enforce import Watch, moved_past
@@ -295,9 +296,6 @@ class LAPCallback(compat.Callback):
         fresh, self._thawed = Pruner(self.model, **self._choices), []
         if self._pruner is None:
             self._pruner = fresh
-            warning = left_whole_warning(fresh)
-            if warning:
-                warn(warning)
         elif not fresh.covers(self._pruner):
             self._thawed = fresh.only_here(self._pruner)
             fresh.adopt(self._pruner)
@@ -360,7 +358,9 @@ class LAPCallback(compat.Callback):
         with self._released_on_error():
             pruner.update(self._schedule.sparsity_at(due[-1] if due else self.step))
             if at_once:
-                self._say(f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed")
+                self._say(
+                    f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed"
+                )
             self._say(f"step {self.step}: sparsity {pruner.sparsity:.4f}")
             if self._writer is not None:
                 with self._writer.as_default(step=self.step):
@@ -395,7 +395,7 @@ class LAPCallback(compat.Callback):
                 "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights"
             )
             return False
-        pruner.restore(state.masks)
+        pruner.restore(state.masks, self._schedule.sparsity_at(state.step))
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True

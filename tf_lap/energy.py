@@ -8,6 +8,7 @@ of the network reads, `sum over readers of <read, energy>`, the derivative with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,12 +42,41 @@ def kernel_norms(recipe: Recipe) -> Norms:
     return [kernel.layout.norms(compat.value(kernel.variable)) for kernel in recipe.kernels]
 
 
-def sweep(recipe: Recipe, norms: Norms) -> Energies:
+# Where the largest weights of all kernels lie within these powers of two, all squares are far within float32's range.
+_PLAIN_EXPONENT = 20
+_LARGEST_END = 100  # the power of two that an end's energy may have: beside it a kernel's is nothing
+
+
+def common_unit(recipe: Recipe) -> float:
+    """A power of two that brings the weights of all kernels near 1, so that their squares stay in float32's range.
+
+    1.0 where they are near enough. Multiplied by it, which is exact, they rank as before: each energy around a kernel
+    then has the same factor, if the ends of the network put in its square in place of 1.
+
+    Args:
+        recipe: the resolved model; the weights are read now, also where a function is being traced.
+    """
+    with tf.init_scope():
+        largest = np.array([tf.reduce_max(tf.abs(compat.value(k.variable))) for k in recipe.kernels])
+    exponents = np.log2(largest[np.isfinite(largest) & (largest > 0)])
+    if not len(exponents) or np.max(np.abs(exponents)) <= _PLAIN_EXPONENT:
+        return 1.0
+    return 2.0 ** -round((np.min(exponents) + np.max(exponents)) / 2)
+
+
+def end_energy(unit: float, kernels: int = 1) -> float:
+    """What an end of the network puts in where energy went through so many kernels scaled by `unit`."""
+    exponent = 2 * kernels * math.log2(unit)
+    return 2.0 ** max(-_LARGEST_END, min(_LARGEST_END, exponent))
+
+
+def sweep(recipe: Recipe, norms: Norms, unit: float = 1.0) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
         norms: what each kernel reads and puts out, as `kernel_norms` gives it.
+        unit: what the weights were multiplied by before, as `common_unit` gives it.
 
     Returns:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
@@ -54,10 +84,12 @@ def sweep(recipe: Recipe, norms: Norms) -> Energies:
     """
     read = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
     put = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    return _around(recipe, norms, read, put)
+    return _around(recipe, norms, read, put, end_energy(unit))
 
 
-def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None) -> Energies:
+def far_sweep(
+    recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, unit: float = 1.0
+) -> Energies:
     """The energies around every use of every kernel when energy flows on through neighbouring kernels.
 
     A kernel puts out its squares times the energy of its inputs, in place of its squares alone: at distance 2 the
@@ -67,6 +99,7 @@ def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None
         recipe: the resolved model.
         weights: the values of its kernels.
         distance: how many kernels energy comes from on either side, 1 or more; None: all the way.
+        unit: as `sweep` takes it.
 
     Returns:
         As `sweep`; all the way, each kernel's are divided by a number, which ranks its weights the same.
@@ -74,18 +107,18 @@ def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None
     kernels = recipe.kernels
     squares = [kernel.layout.squares(w) for kernel, w in zip(kernels, weights, strict=True)]
     if distance is None:
-        return _all_the_way(recipe, squares)
+        return _all_the_way(recipe, squares, unit)
     norms = [kernel.layout.sums((matrix, matrix)) for kernel, matrix in zip(kernels, squares, strict=True)]
-    around = sweep(recipe, norms)
-    for _ in range(distance - 1):
+    around = sweep(recipe, norms, unit)
+    for kernels_passed in range(2, distance + 1):
         sides = list(zip(kernels, squares, *around, strict=True))
         put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
         read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
-        around = _around(recipe, norms, read, put)
+        around = _around(recipe, norms, read, put, end_energy(unit, kernels_passed))
     return around
 
 
-def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses) -> Energies:
+def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
@@ -93,10 +126,11 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses) -> Energies:
         norms: what stands in for a kernel that no use is known of.
         read: what each use of a kernel reads, `(inputs,)`.
         put: what it puts out, `(outputs,)`.
+        end: what the ends of the network put in and read, in each channel.
     """
     incoming: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
     sources: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    energy: list[tf.Tensor] = [tf.ones([1])] * recipe.tensors
+    energy: list[tf.Tensor] = [tf.fill([1], end)] * recipe.tensors
     loss = []
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         for step in recipe.steps:
@@ -113,14 +147,14 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses) -> Energies:
                 case Rule(sources=inputs, target=target, transform=transform):
                     energy[target] = transform(*(energy[s] for s in inputs))
                 case Wall(sources=inputs):
-                    loss += [tf.reduce_sum(energy[s]) for s in inputs]
-        loss += [tf.reduce_sum(energy[tensor]) for tensor, _ in recipe.outputs]
+                    loss += [tf.reduce_sum(energy[s] * end) for s in inputs]
+        loss += [tf.reduce_sum(energy[tensor] * end) for tensor, _ in recipe.outputs]
         total = tf.add_n(loss) if loss else tf.zeros([])
     outgoing = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return _stacked(incoming, outgoing, norms)
+    return _stacked(incoming, outgoing, norms, end)
 
 
-def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor]) -> Energies:
+def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], unit: float) -> Energies:
     """The energies around every use of every kernel, through all kernels before and behind it.
 
     Through many layers they would leave float32's range. So each tensor's energy is a vector near 1 and the logarithm
@@ -138,7 +172,8 @@ def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor]) -> Energies:
                     layout = recipe.kernels[kernel].layout
                     arriving = tf.broadcast_to(energy[source][0], [layout.inputs])
                     incoming[kernel].append((arriving, energy[source][1]))
-                    leaf, scale = _near_one(layout.put_on(squares[kernel], arriving), energy[source][1])
+                    before = energy[source][1] - 2 * math.log(unit)
+                    leaf, scale = _near_one(layout.put_on(squares[kernel], arriving), before)
                     tape.watch(leaf)
                     sources[kernel].append(leaf)
                     scales[kernel].append(scale)
@@ -155,7 +190,7 @@ def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor]) -> Energies:
     # A derivative by a vector over its scale is as much larger.
     ahead = [list(zip(each, map(tf.negative, s), strict=True)) for each, s in zip(outgoing, scales, strict=True)]
     sides = ([_common(uses)[0] if uses else [] for uses in side] for side in (incoming, ahead))
-    return _stacked(*sides, [(tf.ones([k.layout.inputs]), tf.ones([k.layout.outputs])) for k in recipe.kernels])
+    return _stacked(*sides, [(tf.ones([k.layout.inputs]), tf.ones([k.layout.outputs])) for k in recipe.kernels], 1.0)
 
 
 Scaled = tuple[tf.Tensor, tf.Tensor]
@@ -178,14 +213,14 @@ def _common(energies: Sequence[Scaled]) -> tuple[list[tf.Tensor], tf.Tensor]:
     return [energy * tf.exp(each - scale) for energy, each in energies], scale
 
 
-def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms) -> Energies:
-    backs = [_stack(e, n[0]) for e, n in zip(incoming, norms, strict=True)]
-    return backs, [_stack(e, n[1]) for e, n in zip(outgoing, norms, strict=True)]
+def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms, end: float) -> Energies:
+    backs = [_stack(e, n[0], end) for e, n in zip(incoming, norms, strict=True)]
+    return backs, [_stack(e, n[1], end) for e, n in zip(outgoing, norms, strict=True)]
 
 
-def _stack(uses: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
-    # A kernel whose surroundings are not known stands between ones on both sides.
-    return tf.stack(uses) if uses else tf.ones_like(like)[tf.newaxis]
+def _stack(uses: Sequence[tf.Tensor], like: tf.Tensor, end: float) -> tf.Tensor:
+    # A kernel whose surroundings are not known stands between ends on both sides.
+    return tf.stack(uses) if uses else tf.fill([1, *like.shape], end)
 
 
 def channel_energies(model: Any) -> dict[str, ChannelEnergies]:

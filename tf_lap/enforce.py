@@ -44,12 +44,16 @@ class Enforcement:
         model: the model.
         variables: the kernels, by layer path.
         masks: a bool variable for each.
+
+    Attributes:
+        is_partial: whether `attach` left out a kernel for which the optimizer takes no constraint.
     """
 
     def __init__(self, model: Any, variables: dict[str, Any], masks: Sequence[tf.Variable]) -> None:
         self._model = model
         self._variables = variables
         self._masks = list(masks)
+        self.is_partial = False
 
     @property
     def kernels(self) -> dict[str, Any]:
@@ -83,7 +87,11 @@ class Enforcement:
         self.check()
         if self.attached:
             return
+        refuses = compat.refuses_constraint(self._model)
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
+            if refuses(variable):
+                self.is_partial = True
+                continue
             compat.set_constraint(variable, MaskConstraint(mask, compat.get_constraint(variable), self))
         compat.refresh_train_function(self._model)
 
@@ -137,8 +145,7 @@ class Watch:
     one in a hundred.
 
     Args:
-        enforcement: the masks.
-        zeroes: whether to zero after each batch from the beginning, because constraints are known not to reach all.
+        enforcement: the masks, attached. Where they are only in part, it zeroes after each batch from the beginning.
 
     Attributes:
         zeroes: whether weights are zeroed after each batch by now.
@@ -147,10 +154,10 @@ class Watch:
     _FIRST_BATCHES = 3
     _EVERY = 100
 
-    def __init__(self, enforcement: Enforcement, zeroes: bool = False) -> None:
+    def __init__(self, enforcement: Enforcement) -> None:
         self._enforcement = enforcement
         self._batches = 0
-        self.zeroes = zeroes
+        self.zeroes = enforcement.is_partial
 
     def end_batch(self) -> int:
         """Looks at the weights after a batch, and zeroes those that are pruned where the optimizer does not.

@@ -271,7 +271,7 @@ class _Resolver:
                     self.index[id(sub)] = len(self.kernels)
                     self.kernels.append(Kernel(self._path(path), sub, rule.kernel(sub), rule.layout(sub), 0, reason))
                 else:
-                    matrices = _matrices(compat.own_weights(sub))
+                    matrices = weight_matrices(compat.own_weights(sub))
                     others[self._path(path)] = Other(type(sub).__name__, matrices, unusable)
             else:
                 self._other(sub, path, rule, others)
@@ -282,7 +282,7 @@ class _Resolver:
         own = compat.own_weights(layer)
         if isinstance(rule, KernelRule):
             own = [v for v in own if v is not rule.kernel(layer)]
-        matrices = _matrices(own)
+        matrices = weight_matrices(own)
         if not matrices:
             return
         reason = f"the weights of a {name} act on one channel each" if rule else f"{name} has no kernel rule"
@@ -292,7 +292,8 @@ class _Resolver:
         others[self._path(path)] = Other(name, matrices, reason)
 
 
-def _matrices(variables: list[Any]) -> tuple[Any, ...]:
+def weight_matrices(variables: list[Any]) -> tuple[Any, ...]:
+    """Those of some variables that are weight matrices: of two axes or more, and no biases."""
     return tuple(v for v in variables if len(v.shape) > 1 and "bias" not in compat.variable_name(v))
 
 

@@ -36,10 +36,6 @@ class StepCounter:
             batch: its number in the epoch, as Keras tells `on_train_batch_begin`.
         """
         self._first_batch = batch
-        if batch == 0:
-            self._missing = 0
-        elif self._missing:  # that execution was not the last of its epoch, so it was whole
-            self._optimizer_counts = False
 
     def end(self, batch: int) -> int:
         """How many steps were done since the last execution ended.
@@ -55,7 +51,10 @@ class StepCounter:
         self._batches += asked
         now = compat.iterations(self._model)
         moved, self._last_iteration = now - self._last_iteration, now
-        if now == self._first_iteration and self._batches >= self._accumulation:
+        stands_still = now == self._first_iteration and self._batches >= self._accumulation
+        # Not the first of its epoch: so the one before was not the last, and ran all that it was asked for.
+        was_whole = self._missing and self._first_batch > 0
+        if stands_still or was_whole:
             self._optimizer_counts = False
         if not self._optimizer_counts:
             steps = self._batches - self._counted

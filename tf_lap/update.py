@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.energy import Energies, Norms, far_sweep, sweep
+from tf_lap.energy import Energies, Norms, common_unit, end_energy, far_sweep, sweep
 from tf_lap.fused import fused
 from tf_lap.graph import Recipe
 from tf_lap.kernels import Layout
@@ -109,9 +109,16 @@ class Updater:
         norms = self._norms(range(len(self.recipe.kernels)), gains)
         return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
 
+    @functools.cached_property
+    def _unit(self) -> float:
+        """What all weights are multiplied by before they are measured and scored: `common_unit`, of the first update."""
+        return common_unit(self.recipe)
+
     def _seen(self, number: int, gains: Gains, weights: tf.Tensor) -> tf.Tensor:
         """A kernel's weights as they are scored."""
         values = compat.value(weights)
+        if self._unit != 1:
+            values *= self._unit
         return values * gains[number] if number in gains else values
 
     def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
@@ -129,8 +136,8 @@ class Updater:
         if self.score.looks:
             incoming, outgoing = self._around(norms, gains)
             for kernel, (previous, following) in self.override.items():
-                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0])
-                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1])
+                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self._unit)
+                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self._unit)
         else:
             incoming = [tf.ones_like(read)[tf.newaxis] for read, _ in norms]
             outgoing = [tf.ones_like(put)[tf.newaxis] for _, put in norms]
@@ -146,9 +153,9 @@ class Updater:
     def _around(self, norms: Norms, gains: Gains) -> Energies:
         distance = getattr(self.score, "distance", 1)
         if distance == 1:
-            return sweep(self.recipe, norms)
+            return sweep(self.recipe, norms, self._unit)
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
-        return far_sweep(self.recipe, weights, distance)
+        return far_sweep(self.recipe, weights, distance, self._unit)
 
     def update(self, keep: tf.Tensor, gains: Gains) -> Updated:
         """One update of all targets at once.
@@ -315,13 +322,13 @@ def _elementwise(*choices: Any) -> bool:
     return all(vars(type(choice)).get("elementwise", False) for choice in choices)
 
 
-def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor) -> tf.Tensor:
-    """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, ones where there is no neighbour.
+def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor, unit: float) -> tf.Tensor:
+    """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, those of an end where there is none.
 
     A neighbour with a multiple of the channels (behind a Flatten) adds up over it; one with a fraction of them repeats.
     """
     if not norms:
-        return tf.ones_like(like)[tf.newaxis]
+        return tf.fill([1, *like.shape], end_energy(unit))
     width = like.shape[0]
     parts = []
     for norm in norms:

@@ -138,6 +138,23 @@ def variable_name(variable: Any) -> str:
     return variable.name.rpartition("/")[2].partition(":")[0]
 
 
+def variable_path(variable: Any) -> str:
+    """A variable's name with those of the layers around it, as far as its Keras keeps them."""
+    return getattr(variable, "path", variable.name).partition(":")[0]
+
+
+def overlaid_matrices(model: Any) -> dict[str, Any]:
+    """The weight matrices that a LoRA adapter adds to, by the names of their layers: they are frozen themselves."""
+    layers = [] if is_tf_keras(model) else model._flatten_layers()
+    return {
+        layer.name: variable
+        for layer in layers
+        if getattr(layer, "lora_enabled", False)
+        for variable in own_weights(layer)
+        if not variable.trainable and len(variable.shape) > 1
+    }
+
+
 def is_kernel_variable(kernel: Any) -> bool:
     """Whether a layer's kernel is a floating-point variable (not a tensor of LoRA, nor a quantized table)."""
     return _of_variable(kernel).is_kernel_variable(kernel)
@@ -176,6 +193,21 @@ def get_constraint(variable: Any) -> Callable[[Any], Any] | None:
 def set_constraint(variable: Any, constraint: Callable[[Any], Any] | None) -> None:
     """Sets the function that the optimizer applies to this variable after each step."""
     _of_variable(variable).set_constraint(variable, constraint)
+
+
+def refuses_constraint(model: Any) -> Callable[[Any], bool]:
+    """For which variables the model's optimizer raises where they have a constraint.
+
+    Legacy optimizers of tf_keras do for embeddings, whose gradients are sparse.
+
+    Args:
+        model: the model that is trained.
+
+    Returns:
+        A predicate on variables.
+    """
+    refused = {id(variable) for variable in _of(model).without_constraint(model)}
+    return lambda variable: id(variable) in refused
 
 
 def _of_variable(variable: Any) -> ModuleType:
@@ -220,6 +252,12 @@ def refresh_train_function(model: Any) -> None:
     if _of(model).is_compiled(model):
         model.train_function = None
         model.make_train_function()
+
+
+def uses_averages(model: Any) -> bool:
+    """Whether the model's optimizer puts moving averages in place of the weights when training ends."""
+    optimizer = getattr(model, "optimizer", None)
+    return bool(getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False))
 
 
 def moving_averages(model: Any, variables: list[Any]) -> list[Any | None]:

@@ -193,6 +193,11 @@ def bare(variable: Any) -> list[Any]:
     return [variable]
 
 
+def without_constraint(model: Any) -> list[Any]:
+    """The variables for which the optimizer takes no constraint: none."""
+    return []
+
+
 def is_compiled(model: Any) -> bool:
     """Whether the model has a training step."""
     return model.compiled

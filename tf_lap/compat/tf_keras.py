@@ -139,6 +139,12 @@ def bare(variable: Any) -> list[Any]:
     return list(getattr(inner, "values", [inner]))
 
 
+def without_constraint(model: Any) -> list[Any]:
+    """The variables for which the optimizer takes no constraint: embeddings, where it is a legacy one."""
+    layers_of_model = model._flatten_layers(include_self=False)
+    return [v for layer in layers_of_model if not takes_constraint(layer, model) for v in layer.weights]
+
+
 def is_compiled(model: Any) -> bool:
     """Whether the model has a training step."""
     return private(model, "_is_compiled")
