@@ -63,13 +63,26 @@ def test_it_becomes_plain_data(report):
         "skipped": None,
         "revived": 0,
         "zero": 0,
+        "note": None,
+        "zeros": 54,
         "sparsity": 0.5,
     }
+    biases = 4 + 4 + 6 + 10
+    assert plain["left_whole"] == {
+        "left out by filters": 60,
+        "the weights of a DepthwiseConv2D act on one channel each": 36,
+        "the weights of a SeparableConv2D act on one channel each": 36,
+        "biases, normalization and other vectors": biases,
+    }
+    assert plain["model_weights"] == 132 + 60 + 36 + 36 + biases
+    assert plain["zeros"] == 66
+    assert plain["model_zeros"] == 66 + biases
+    assert plain["model_sparsity"] == plain["model_zeros"] / plain["model_weights"]
 
 
 def test_many_neighbours_are_counted_in_the_table_and_named_in_the_data():
     layer = LayerReport("a", "Dense", (2, 2), 4, 1, previous=tuple("bcdef"))
-    report = PruningReport((layer,))
+    report = PruningReport((layer,), 4, 3, {})
     assert "b, c +3" in str(report)
     assert report.to_dict()["layers"][0]["previous"] == list("bcdef")
 

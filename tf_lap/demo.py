@@ -55,7 +55,7 @@ class Outcome:
 
     dense: list[float] = dataclasses.field(default_factory=list)
     retrained: list[Retrained] = dataclasses.field(default_factory=list)
-    report: tf_lap.PruningReport = dataclasses.field(default_factory=lambda: tf_lap.PruningReport(()))
+    report: tf_lap.PruningReport = dataclasses.field(default_factory=lambda: tf_lap.PruningReport((), 0, 0, {}))
     weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def curves(self) -> dict[str, dict[float, list[float]]]:

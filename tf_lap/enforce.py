@@ -110,9 +110,10 @@ class Enforcement:
         counts = []
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
             nonzero = tf.not_equal(tf.convert_to_tensor(variable), 0)
-            pruned, kept = nonzero & ~mask, mask & ~nonzero
-            counts.append((int(tf.math.count_nonzero(pruned)), int(tf.math.count_nonzero(kept))))
-        return counts
+            counts += [tf.math.count_nonzero(nonzero & ~mask), tf.math.count_nonzero(mask & ~nonzero)]
+        # One read for all kernels: on a GPU each waits for what runs.
+        revived_and_zero = tf.reshape(tf.stack(counts), (-1, 2)).numpy().tolist()
+        return [(revived, zero) for revived, zero in revived_and_zero]
 
     def _zero(self, variables: Sequence[Any | None]) -> None:
         for variable, mask in zip(variables, self._masks, strict=True):

@@ -281,6 +281,30 @@ def get(pattern: Any) -> Pattern:
         raise TypeError(f"{error}; {_KNOWN}") from error
 
 
+def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
+    """Why a kernel keeps more than the pattern's share, where the pattern lets no more of it go; else None.
+
+    Example:
+
+    >>> limit(NOfM(2, 4), Layout((3, 3, 1, 8)), kept=72)
+    '2:4 drops nothing where an output has 1 input at each tap'
+
+    Args:
+        pattern: the pattern.
+        layout: the kernel's.
+        kept: how many weights the kernel keeps.
+    """
+    if pattern.sparsity is None:
+        return None
+    least, units = pattern.least(layout), pattern.units(layout)
+    if kept > least or least <= max(1, round(units * (1 - pattern.sparsity))):
+        return None
+    inputs = layout.shape[layout.input_axis]
+    most = "nothing" if least == units else f"{1 - least / units:.0%} at most"
+    taps = " at each tap" if len(layout.shape) > 2 else ""
+    return f"{pattern} drops {most} where an output has {inputs} input{'s' * (inputs > 1)}{taps}"
+
+
 _KNOWN = (
     "use 'unstructured', 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 "
     "output by 4 inputs go whole), or an object of tf_lap.patterns"

@@ -24,7 +24,7 @@ from tf_lap.enforce import Enforcement
 from tf_lap.graph import resolve
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
-from tf_lap.patterns import Pattern
+from tf_lap.patterns import Pattern, limit
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
@@ -247,7 +247,10 @@ class Pruner:
         unnamed = [path for path in self._paths if self._named and path not in self._named]
         skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
         census = dict(zip(self._paths, self._enforcement.census(), strict=True))
-        return report_of(self._recipe, self._neighbors, kept, skipped, census)
+        layouts = {kernel.path: kernel.layout for kernel in self._recipe.kernels}
+        limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._paths}
+        notes = {path: text for path, text in limits.items() if text is not None}
+        return report_of(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
 
     def restore(self, masks: Mapping[str, np.ndarray]) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.

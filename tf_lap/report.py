@@ -1,26 +1,29 @@
-"""What pruning did, layer by layer."""
+"""What pruning did, layer by layer, and to the model as a whole."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_lap import compat
+from tf_lap.census import ModelCensus, count_model
 from tf_lap.graph import Recipe
 from tf_lap.neighborhood import Neighbors
-from tf_lap.tabular import table
+from tf_lap.rendering import as_html, as_text
 
-_NUMBERS = (3, 4, 5)
+VECTORS = "biases, normalization and other vectors"
+"""What `PruningReport.left_whole` calls the weights that lie in no matrix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """One layer with a kernel.
+    """One kernel, or another weight matrix.
 
     Attributes:
-        path: the layer's path.
+        path: the layer's path, with the variable's name behind it for further matrices of the layer.
         layer_class: the name of its class.
         shape: the kernel's shape.
         weights: how many weights the kernel has.
@@ -31,6 +34,7 @@ class LayerReport:
         skipped: why it was not pruned, or None where it was.
         revived: how many pruned weights are not zero, because something wrote them after pruning.
         zero: how many of the kept weights are zero all the same, as in a model that was sparser before.
+        note: why the mask keeps more than was asked for, or None.
     """
 
     path: str
@@ -44,27 +48,54 @@ class LayerReport:
     skipped: str | None = None
     revived: int = 0
     zero: int = 0
+    note: str | None = None
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are zero now."""
+        return self.weights - self.kept - self.revived + self.zero
 
     @property
     def sparsity(self) -> float:
-        """The fraction of zeros that the mask puts into the kernel."""
-        return 1.0 - self.kept / self.weights
+        """The fraction of weights that are zero now, whatever the mask says."""
+        return self.zeros / self.weights if self.weights else 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PruningReport:
-    """All layers with a kernel, in the order of the graph, then those with other weights. `str()` is a table.
+    """All layers with a kernel, in the order of the graph, then those with other weights.
+
+    `print(report)` shows what `render()` returns, and a notebook shows a table.
 
     Attributes:
-        layers: a `LayerReport` for each kernel.
+        layers: a `LayerReport` for each kernel and for each other matrix.
+        model_weights: how many weights the whole model has: floating-point weights of every kind, each variable once.
+        model_zeros: how many of them are zero now.
+        left_whole: how many weights of the model are not pruned, by the reason why; those in no matrix under
+            "biases, normalization and other vectors". Each variable counts once.
     """
 
     layers: tuple[LayerReport, ...]
+    model_weights: int
+    model_zeros: int
+    left_whole: Mapping[str, int]
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
         """The layers that were pruned."""
         return tuple(layer for layer in self.layers if layer.skipped is None)
+
+    @property
+    def skipped(self) -> tuple[LayerReport, ...]:
+        """The layers that were not pruned; `skipped` of each is the reason."""
+        return tuple(layer for layer in self.layers if layer.skipped is not None)
+
+    def skipped_by_reason(self) -> dict[str, list[str]]:
+        """The paths of the layers that were not pruned, by the reason why."""
+        paths: dict[str, list[str]] = {}
+        for layer in self.skipped:
+            paths.setdefault(str(layer.skipped), []).append(layer.path)
+        return paths
 
     @property
     def weights(self) -> int:
@@ -73,96 +104,147 @@ class PruningReport:
 
     @property
     def kept(self) -> int:
-        """How many of them are kept."""
+        """How many of them the masks keep."""
         return sum(layer.kept for layer in self.pruned)
 
     @property
+    def zeros(self) -> int:
+        """How many of them are zero now."""
+        return sum(layer.zeros for layer in self.pruned)
+
+    @property
     def sparsity(self) -> float:
-        """The fraction of zeros over the pruned kernels."""
-        return 1.0 - self.kept / self.weights if self.weights else 0.0
+        """The fraction of the pruned kernels' weights that are zero now, whatever the masks say."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+    @property
+    def model_sparsity(self) -> float:
+        """The fraction of all weights of the model that are zero now."""
+        return self.model_zeros / self.model_weights if self.model_weights else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, ready for `json.dumps`."""
         return {
             "weights": self.weights,
             "kept": self.kept,
+            "zeros": self.zeros,
             "sparsity": self.sparsity,
+            "model_weights": self.model_weights,
+            "model_zeros": self.model_zeros,
+            "model_sparsity": self.model_sparsity,
+            "left_whole": dict(self.left_whole),
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
+                    "zeros": layer.zeros,
                     "sparsity": layer.sparsity,
                 }
                 for layer in self.layers
             ],
         }
 
+    def render(self, width: int | None = None, *, all: bool = False) -> str:
+        """The report as text: a table of the pruned kernels, why others were skipped, what the whole model has.
+
+        A long table is folded to its first and last kernels, the largest, and the most and the least sparse ones.
+
+        Example:
+
+        >>> print(report.render(width=100, all=True))
+        layer ...
+
+        Args:
+            width: how many columns a line has at most, 40 or more; that of the terminal by default, 80 where there is
+                none.
+            all: every kernel, and every path behind a reason.
+
+        Raises:
+            TypeError, ValueError: a width that is no whole number, or less than 40.
+        """
+        return as_text(self, width, all)
+
     def __str__(self) -> str:
-        rows = [("layer", "class", "kernel", "weights", "kept", "sparsity", "before", "after")]
-        notes = []
-        for layer in self.layers:
-            kept = (f"{layer.kept:,}", f"{layer.sparsity:.2%}") if layer.skipped is None else ("skipped", "")
-            shape = "x".join(map(str, layer.shape))
-            ends = (_names(layer.previous), _names(layer.following))
-            rows.append((layer.path, layer.layer_class, shape, f"{layer.weights:,}", *kept, *ends))
-            if layer.skipped is not None:
-                notes.append(f"skipped {layer.path}: {layer.skipped}")
-            if layer.skipped is None and layer.zero:
-                notes.append(f"note {layer.path}: {layer.zero:,} of the kept weights are zero all the same")
-            if layer.revived:
-                notes.append(
-                    f"warning {layer.path}: {layer.revived:,} pruned weights are not zero; something wrote them"
-                )
-        rows.append(("total", "", "", f"{self.weights:,}", f"{self.kept:,}", f"{self.sparsity:.2%}", "", ""))
-        ends = dict.fromkeys(reason for layer in self.layers for reason in layer.boundaries)
-        notes += [f"boundary: {reason}" for reason in ends]
-        *lines, total = table(rows, right=_NUMBERS)
-        return "\n".join([*lines, lines[1], total, *notes])
+        return self.render()
+
+    def __repr__(self) -> str:
+        return (
+            f"<PruningReport: {len(self.pruned)} pruned, {len(self.skipped)} skipped, sparsity {self.sparsity:.4f}, "
+            f"model sparsity {self.model_sparsity:.4f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
 def report_of(
+    model: Any,
     recipe: Recipe,
     neighbors: Mapping[str, Neighbors],
     kept: Mapping[str, int],
     skipped: Mapping[str, str],
     census: Mapping[str, tuple[int, int]],
+    notes: Mapping[str, str],
 ) -> PruningReport:
     """The report of what was done to a resolved model; all mappings are by layer path.
 
     Args:
-        recipe: the resolved model.
+        model: the model.
+        recipe: the same, resolved.
         neighbors: who feeds and who reads each kernel.
         kept: how many weights a pruned kernel keeps.
         skipped: why others were not pruned.
         census: how many pruned weights of a kernel are not zero, and how many kept ones are.
+        notes: why a pruned kernel keeps more than was asked for.
     """
-    layers = []
+    others = [matrix for other in recipe.others.values() for matrix in other.matrices]
+    counted = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *others])
+    listed = []
     for kernel in recipe.kernels:
-        size, around = kernel.layout.size, neighbors[kernel.path]
-        revived, zero = census.get(kernel.path, (0, 0))
-        layers.append(
-            LayerReport(
-                path=kernel.path,
-                layer_class=type(kernel.layer).__name__,
-                shape=kernel.layout.shape,
-                weights=size,
-                kept=kept.get(kernel.path, size),
-                previous=around.previous,
-                following=around.following,
-                boundaries=around.boundaries,
-                skipped=skipped.get(kernel.path),
-                revived=revived,
-                zero=zero,
-            )
+        size, around, reason = kernel.layout.size, neighbors[kernel.path], skipped.get(kernel.path)
+        revived, zero = census.get(kernel.path, (0, counted.zeros_in[id(kernel.variable)]))
+        layer = LayerReport(
+            path=kernel.path,
+            layer_class=type(kernel.layer).__name__,
+            shape=kernel.layout.shape,
+            weights=size,
+            kept=kept.get(kernel.path, size),
+            previous=around.previous,
+            following=around.following,
+            boundaries=around.boundaries,
+            skipped=reason,
+            revived=revived,
+            zero=zero,
+            note=notes.get(kernel.path) if reason is None else None,
         )
+        listed.append((layer, kernel.variable))
+    for path, layer_class, reason, matrix in _others(model, recipe, counted):
+        shape, size, zero = tuple(matrix.shape), math.prod(matrix.shape), counted.zeros_in[id(matrix)]
+        listed.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
+    layers = tuple(layer for layer, _ in listed)
+    return PruningReport(layers, counted.weights, counted.zeros, _left_whole(listed, counted.weights))
+
+
+def _others(model: Any, recipe: Recipe, counted: ModelCensus) -> Iterator[tuple[str, str, str, Any]]:
+    """The path, class and reason of each matrix that is no kernel, and the matrix."""
+    seen = {id(kernel.variable) for kernel in recipe.kernels}
     for path, other in recipe.others.items():
         for matrix in other.matrices:
-            size, shape = math.prod(matrix.shape), tuple(matrix.shape)
+            seen.add(id(matrix))
             name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
-            layers.append(LayerReport(name, other.layer_class, shape, size, size, skipped=other.reason))
-    return PruningReport(tuple(layers))
+            yield name, other.layer_class, other.reason, matrix
+    for matrix in counted.matrices:  # what the model holds itself, and no layer in it
+        name = compat.variable_name(matrix)
+        if id(matrix) not in seen and "bias" not in name:
+            yield name, type(model).__name__, f"{type(model).__name__} has no kernel rule", matrix
 
 
-def _names(paths: Sequence[str]) -> str:
-    if not paths:
-        return "-"
-    return ", ".join(paths[:2]) + (f" +{len(paths) - 2}" if len(paths) > 2 else "")
+def _left_whole(listed: Sequence[tuple[LayerReport, Any]], weights: int) -> dict[str, int]:
+    """How many of a model's weights are not pruned, by reason. A matrix that two layers share counts once."""
+    sizes: dict[int, int] = {}
+    left: collections.Counter[str] = collections.Counter()
+    for layer, matrix in sorted(listed, key=lambda pair: pair[0].skipped is not None):  # pruned ones first
+        if id(matrix) not in sizes:
+            sizes[id(matrix)] = layer.weights
+            if layer.skipped is not None:
+                left[layer.skipped] += layer.weights
+    return {**dict(left.most_common()), VECTORS: weights - sum(sizes.values())}

@@ -1,0 +1,118 @@
+"""How many weights a whole model has, and how many of them are zero."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class ModelCensus(NamedTuple):
+    """The weights of a whole model, counted.
+
+    Attributes:
+        weights: how many there are.
+        zeros: how many of them are exactly 0.
+        matrices: the variables with two or more axes, in the order of the model.
+        zeros_in: how many zeros each of these holds, by the `id` of the variable.
+    """
+
+    weights: int
+    zeros: int
+    matrices: tuple[Any, ...]
+    zeros_in: dict[int, int]
+
+
+def model_census(model: Any) -> tuple[int, int]:
+    """How many weights a model has, and how many of them are exactly 0.
+
+    All weights count: kernels, biases, normalization, embeddings, recurrent and depthwise weights, frozen ones too,
+    each variable once. Seed generators and counters are no weights. The first call for a model counts at once, later
+    ones in a traced function: a training that asks after each epoch waits for tens of milliseconds.
+
+    Example:
+
+    >>> weights, zeros = model_census(model)
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        `(weights, zeros)`.
+    """
+    variables = weight_variables(model)
+    names = [id(variable) for variable in variables]
+    last = _last.get(model)
+    if last is None or last.names != names:
+        _last[model] = _Counting(names, None)
+        counts = _count_zeros(variables)
+    else:
+        if last.function is None:
+            # The concrete function alone: it holds no Python variable, and so no model.
+            function = tf.function(lambda: _count_zeros(variables), autograph=False).get_concrete_function()
+            last = _last[model] = _Counting(names, function)
+        counts = last.function()
+    return sum(map(_size, variables)), round(float(tf.reduce_sum(counts)))
+
+
+def count_model(model: Any, matrices: Sequence[Any] = ()) -> ModelCensus:
+    """Counts as `model_census`, and the zeros of each matrix apart.
+
+    Args:
+        model: a built Keras model.
+        matrices: variables that count too where the model does not track them.
+    """
+    variables = list({id(variable): variable for variable in (*weight_variables(model), *matrices)}.values())
+    counts = _count_zeros(variables).numpy()
+    counted = _matrices(variables)
+    zeros_in = {id(matrix): round(zeros) for matrix, zeros in zip(counted, counts, strict=False)}
+    return ModelCensus(sum(map(_size, variables)), round(counts.sum()), tuple(counted), zeros_in)
+
+
+def weight_variables(model: Any) -> list[Any]:
+    """The weights of a model, each variable once.
+
+    These are the floating-point variables, and the matrices of whole numbers that quantized layers hold.
+    """
+    variables = {id(variable): variable for variable in model.weights}.values()
+    return [v for v in variables if tf.as_dtype(v.dtype).is_floating or len(v.shape) > 1]
+
+
+class _Counting(NamedTuple):
+    """What a model's weights were when they were counted last, and the traced function that counts them."""
+
+    names: list[int]
+    function: Callable[[], tf.Tensor] | None
+
+
+_last: weakref.WeakKeyDictionary[Any, _Counting] = weakref.WeakKeyDictionary()
+
+
+def _count_zeros(variables: Sequence[Any]) -> tf.Tensor:
+    """Float64: how many zeros each matrix holds, and behind these how many all vectors of each dtype hold."""
+    parts = [tf.convert_to_tensor(matrix) for matrix in _matrices(variables)]
+    # Vectors are many and short: joined they take one operation, and not several each.
+    vectors: dict[str, list[tf.Tensor]] = {}
+    for variable in variables:
+        if len(variable.shape) < 2:
+            tensor = tf.convert_to_tensor(variable)
+            vectors.setdefault(tensor.dtype.name, []).append(tf.reshape(tensor, [-1]))
+    parts += [tf.concat(together, axis=0) for together in vectors.values()]
+    return tf.stack([tf.zeros([], tf.float64), *map(_zeros_in, parts)])[1:]
+
+
+def _zeros_in(tensor: tf.Tensor) -> tf.Tensor:
+    # Row by row first: float32 counts exactly to 2**24, and int64 would take twice the memory.
+    rows = tf.reduce_sum(tf.cast(tf.equal(tensor, 0), tf.float32), axis=-1)
+    return tf.reduce_sum(tf.cast(rows, tf.float64))
+
+
+def _matrices(variables: Sequence[Any]) -> list[Any]:
+    return [variable for variable in variables if len(variable.shape) > 1]
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.shape)
