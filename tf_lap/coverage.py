@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from tf_lap import compat
+from tf_lap.remarks import percent
 from tf_lap.report import VECTORS, PruningReport
 
 # What the user's own arguments leave out, in the words of `arguments` and `pruner`.
@@ -36,7 +37,13 @@ class LeftWhole(NamedTuple):
 
 
 def left_whole(report: PruningReport) -> LeftWhole:
-    """Which of the weights in matrices can be pruned, and why others cannot."""
+    """Which of the weights in matrices can be pruned, and why others cannot.
+
+    Example:
+
+    >>> left_whole(tf_lap.Pruner(model).report())
+    LeftWhole(matrices=2720, prunable=2720, reasons={})
+    """
     reasons = {why: size for why, size in report.left_whole.items() if why not in (VECTORS, *_CHOSEN)}
     matrices = report.model_weights - report.left_whole.get(VECTORS, 0)
     return LeftWhole(matrices, matrices - sum(reasons.values()), reasons)
@@ -52,12 +59,15 @@ def left_whole_warning(model: Any, report: PruningReport) -> str | None:
     left = left_whole(report)
     if left.share >= 0.5:
         return None
+    share = percent(left.prunable, left.matrices)
     why = "; ".join(f"{size:,}: {reason}" for reason, size in left.reasons.items())
-    return (
-        f"model {model.name!r}: of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned "
-        f"({left.share:.0%}), so the whole model ends far less sparse than the kernels that are pruned. "
-        f"Left whole: {why}. {' '.join(_remedies(model, report))}"
-    )
+    sentences = [
+        f"model {model.name!r}: of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned ({share}), "
+        "so the whole model ends far less sparse than the kernels that are pruned.",
+        f"Left whole: {why}.",
+        *_remedies(model, report),
+    ]
+    return " ".join(sentences)
 
 
 def _remedies(model: Any, report: PruningReport) -> list[str]:

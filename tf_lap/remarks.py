@@ -56,7 +56,7 @@ def percent(part: int, whole: int) -> str:
     if part in (0, whole) or not whole:
         return f"{part / (whole or 1):.2%}"
     rounded = f"{part / whole:.2%}"
-    return {"100.00%": "over 99.99%", "0.00%": "under 0.01%"}.get(rounded, rounded)
+    return {"100.00%": ">99.99%", "0.00%": "<0.01%"}.get(rounded, rounded)
 
 
 def _revived(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
