@@ -60,10 +60,10 @@ def left_whole_warning(model: Any, report: PruningReport) -> str | None:
     if left.share >= 0.5:
         return None
     share = percent(left.prunable, left.matrices)
+    sizes = f"of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned ({share})"
     why = "; ".join(f"{size:,}: {reason}" for reason, size in left.reasons.items())
     sentences = [
-        f"model {model.name!r}: of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned ({share}), "
-        "so the whole model ends far less sparse than the kernels that are pruned.",
+        f"model {model.name!r}: {sizes}, so the whole model ends far less sparse than the kernels that are pruned.",
         f"Left whole: {why}.",
         *_remedies(model, report),
     ]
