@@ -352,3 +352,24 @@ def test_a_mapping_leaves_other_kernels_whole():
     report = tf_lap.prune(network(), {"second": 0.5}, pattern="2:4")
     assert [layer.path for layer in report.pruned] == ["second"]
     assert report.sparsity == 0.5
+
+
+@pytest.mark.parametrize(
+    ("shape", "swapped", "kept", "reason"),
+    [
+        ((3, 3, 1, 8), False, 72, "2:4 drops nothing where an output has 1 input at each tap"),
+        ((2, 8), False, 16, "2:4 drops nothing where an output has 2 inputs"),
+        ((3, 3, 8, 3), True, 144, "2:4 drops 33% at most where an output has 3 inputs at each tap"),
+        ((5, 8), False, 24, "2:4 drops 40% at most where an output has 5 inputs"),
+        ((5, 8), False, 25, None),
+        ((4, 8), False, 16, None),
+        ((7, 8), False, 32, "2:4 drops 43% at most where an output has 7 inputs"),
+        ((400, 8), False, 1600, None),
+    ],
+)
+def test_why_a_kernel_keeps_more_than_half_is_said(shape, swapped, kept, reason):
+    layout = Layout(shape, swapped)
+    assert patterns.limit(NOfM(2, 4), layout, kept) == reason
+    assert (patterns.limit(NOfM(2, 4), layout, kept) is None) or kept > layout.size / 2
+    assert patterns.limit(Unstructured(), layout, kept) is None
+    assert patterns.limit(Blocks(1, 4), layout, kept) is None

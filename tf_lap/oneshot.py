@@ -69,5 +69,5 @@ def prune(
     pruner.update(sparsity, steps=steps)
     report = pruner.report()
     if verbose:
-        print(report)
+        print("", report, sep="\n")  # a progress bar leaves its line open
     return report

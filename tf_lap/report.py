@@ -12,7 +12,8 @@ from tf_lap import compat
 from tf_lap.census import ModelCensus, count_model
 from tf_lap.graph import Recipe
 from tf_lap.neighborhood import Neighbors
-from tf_lap.rendering import as_html, as_text
+from tf_lap.notebook import as_html
+from tf_lap.rendering import as_text
 
 VECTORS = "biases, normalization and other vectors"
 """What `PruningReport.left_whole` calls the weights that lie in no matrix."""
@@ -150,8 +151,10 @@ class PruningReport:
 
         Example:
 
+        >>> report = tf_lap.prune(model, 0.9)
         >>> print(report.render(width=100, all=True))
         layer ...
+        whole model: ...
 
         Args:
             width: how many columns a line has at most, 40 or more; that of the terminal by default, 80 where there is

@@ -1,8 +1,11 @@
-"""Tables of text."""
+"""Tables of text that fit a width."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+
+GAP = 2
+"""How many spaces lie between two columns."""
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
@@ -14,10 +17,42 @@ def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[st
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(
+        (" " * GAP)
+        .join(
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+        )
+        .rstrip()
         for row in rows
     ]
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def elide(text: str, width: int) -> str:
+    """A text of at most `width` characters, 4 or more: what is too long loses its middle.
+
+    >>> elide("block_12_expand", 12)
+    'block...pand'
+    """
+    if len(text) <= width:
+        return text
+    ends = width - 3
+    return f"{text[: ends - ends // 2]}...{text[len(text) - ends // 2 :]}"
+
+
+def share(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """The widths of columns that may take `width` characters together, gaps included.
+
+    Columns that are too wide give way to at least what they need at the least, the widest first.
+
+    Args:
+        widths: how wide each column would be.
+        least: how wide it must be.
+        width: how wide they may be together; at least the sum of `least` and the gaps.
+    """
+    shared = list(widths)
+    over = sum(shared) + GAP * (len(shared) - 1) - width
+    for _ in range(max(over, 0)):
+        widest = max((i for i in range(len(shared)) if shared[i] > least[i]), key=shared.__getitem__)
+        shared[widest] -= 1
+    return shared
