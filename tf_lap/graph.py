@@ -71,7 +71,10 @@ class _Resolver:
             try:
                 network = compat.trace_model(model)
             except Exception as error:  # its call is a user's code and may raise anything; the reason is kept
-                self.walls[id(model)] = _untraced(model, error)
+                remedy = (
+                    "build it with the functional API, or say with neighbors={path: (before, after)} what follows what"
+                )
+                self.walls[id(model)] = _untraced(model, error, remedy)
                 self.untraced.append(_describe(model, ""))
         if network is not None:
             for tensor in network.inputs:
@@ -241,7 +244,8 @@ class _Resolver:
                 inner = compat.trace(node)
             except Exception as error:  # its call is a user's code and may raise anything; the reason is kept
                 self.untraced.append(_describe(layer, prefix))
-                return self._wall(node, sources, f"{_describe(layer, prefix)}: {_untraced(layer, error)}")
+                remedy = f"give {type(layer).__name__} a rule with tf_lap.register_rule"
+                return self._wall(node, sources, f"{_describe(layer, prefix)}: {_untraced(layer, error, remedy)}")
             masks = {id(t) for name, value in arguments.items() if _is_mask(name) for t in compat.symbolic(node, value)}
             entering = [None if id(tensor) in masks else known[id(tensor)] for tensor in node.inputs]
         if len(inner.inputs) != len(entering) or len(inner.outputs) != len(node.outputs):
@@ -348,8 +352,8 @@ def _describe(layer: Any, prefix: str) -> str:
     return f"{type(layer).__name__} {prefix + layer.name!r}"
 
 
-def _untraced(layer: Any, error: Exception) -> str:
+def _untraced(layer: Any, error: Exception, remedy: str) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     shown = text if len(text) <= 160 else text[:160] + "..."
-    remedy = f"write it with keras.ops, or give {type(layer).__name__} a rule with tf_lap.register_rule"
-    return f"its call cannot be followed on symbolic tensors ({shown}); {remedy}"
+    rewritten = f"write it with {compat.followed(layer)}"
+    return f"its call cannot be followed on symbolic tensors ({shown}); {rewritten}, or {remedy}"

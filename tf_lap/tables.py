@@ -130,7 +130,10 @@ _KERNELS: dict[KernelRule, str] = {
 
 
 # Which arguments carry channels, where it is not the first alone. The condition of a choice is none of them.
-_CARRYING: dict[Rule, tuple[int, int | None]] = dict.fromkeys((merge, multiply, divide, power), (0, None))
+_CARRYING: dict[Rule, tuple[int, int | None]] = {
+    **dict.fromkeys((merge, multiply, divide, power), (0, None)),
+    no_signal: (0, 0),
+}
 _CHOICES = ("Where", "where")
 
 

@@ -171,6 +171,11 @@ def trace_model(model: Any) -> Network:
     return _of(model).trace_model(model)
 
 
+def followed(layer: Any) -> str:
+    """What a layer's or model's own `call` may be made of so that `trace` can follow it."""
+    return _of(layer).FOLLOWED
+
+
 def is_operation(layer: Any) -> bool:
     """Whether it is an operation of `keras.ops` and no layer."""
     return isinstance(layer, keras.Operation) and not isinstance(layer, keras.Layer)

@@ -17,6 +17,9 @@ from keras.src.ops.operation import Operation
 
 from tf_lap.compat.nodes import Network, Node, private
 
+FOLLOWED = "layers and keras.ops"
+"""What a `call` may be made of that is run on symbolic tensors."""
+
 
 def _graph_holder(model: Any) -> Any:
     if isinstance(model, keras.Sequential):

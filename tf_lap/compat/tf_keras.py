@@ -24,6 +24,10 @@ _Function = tf_op_layer.TFOpLambda
 """The layer behind `x + y` and every other TensorFlow function of symbolic tensors."""
 
 
+FOLLOWED = "layers and functions of tf on tensors, without NumPy and without Python conditions on a tensor's value"
+"""What a `call` may be made of that is run on symbolic tensors."""
+
+
 def network(model: Any) -> Network | None:
     """The graph of a Sequential or Functional model, or None for a model that Keras keeps no graph of."""
     if not isinstance(model, tf_keras.Model) or not private(model, "_is_graph_network"):
@@ -113,7 +117,7 @@ def trace_model(model: Any) -> Network:
         shape = private(model, "_build_input_shape")
         if shape is None:
             raise ValueError("it keeps no record of the inputs that it was called with; call it once on a batch")
-        args, kwargs = (tf.nest.map_structure(tf.TensorSpec, shape),), {}
+        args, kwargs = (_specs(shape),), {}
     inputs: list[Any] = []
 
     def symbolic(spec: Any) -> Any:
@@ -124,6 +128,15 @@ def trace_model(model: Any) -> Network:
 
     args, kwargs = tf.nest.map_structure(symbolic, (args, kwargs))
     return _trace_call(model, tuple(inputs), args, kwargs)
+
+
+def _specs(shape: Any) -> Any:
+    """The tensors of a model that was built with `model.build(shape)`: of float32, as Keras makes them."""
+    if isinstance(shape, dict):
+        return {name: _specs(part) for name, part in shape.items()}
+    if isinstance(shape, (list, tuple)) and any(isinstance(part, (list, tuple, tf.TensorShape)) for part in shape):
+        return [_specs(part) for part in shape]
+    return tf.TensorSpec((None, *tuple(shape)[1:]), backend.floatx())
 
 
 def _trace_call(layer: Any, inputs: tuple[Any, ...], args: Any, kwargs: Any) -> Network:
