@@ -50,12 +50,16 @@ from tf_lap.rules import (
 
 Rule = Callable[[Call], Flows]
 
+# Layers that augment images do so in training alone, and count as they are at inference.
 _LAYERS: dict[Rule, str] = {
     elementwise: """
         Activation ReLU LeakyReLU PReLU ELU Softmax Identity Masking ActivityRegularization
         Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D SpatialDropout2D SpatialDropout3D
-        Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation RandomZoom RandomContrast
-        RandomBrightness UnitNormalization
+        ThresholdedReLU UnitNormalization Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation
+        RandomZoom RandomHeight RandomWidth RandomShear RandomPerspective RandomElasticTransform RandomContrast
+        RandomBrightness RandomSharpness RandomSaturation RandomHue RandomGrayscale RandomInvert RandomPosterization
+        RandomColorDegeneration RandomColorJitter RandomGaussianBlur RandomErasing RandAugment AugMix MixUp CutMix
+        MaxNumBoundingBoxes
     """,
     spatial: """
         MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
@@ -84,7 +88,7 @@ _LAYERS: dict[Rule, str] = {
 
 _NUMPY_OPS: dict[Rule, str] = {
     elementwise: """
-        Abs Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
+        Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
         Copy NanToNum
     """,
     reduction: "Mean Max Min Amax Amin Sum",
@@ -165,12 +169,12 @@ _install(compat.math_ops, _MATH_OPS)
 _install(compat.linalg_ops, _LINALG_OPS)
 
 
-_ACTIVATION_LAYERS = "Activation ReLU LeakyReLU PReLU ELU Softmax"
+_ACTIVATION_LAYERS = "Activation ReLU LeakyReLU ThresholdedReLU PReLU ELU Softmax"
 _ACTIVATION_OPS = """
     Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink Silu Squareplus LogSigmoid LeakyRelu HardSigmoid
     HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax Sparsemax
 """
-_ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split()}
+_ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split() if hasattr(keras.layers, name)}
 _ACTIVATIONS |= {getattr(compat.nn_ops, name) for name in _ACTIVATION_OPS.split() if hasattr(compat.nn_ops, name)}
 _ACTIVATIONS.add(compat.numpy_ops.Tanh)
 # By the name that tf_keras knows the function by: tf.nn.sigmoid is its math.sigmoid, and tf.nn.swish its nn.silu.

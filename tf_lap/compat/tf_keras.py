@@ -96,7 +96,7 @@ def is_keras_own(layer: Any) -> bool:
     """Whether tf_keras ships this exact class as a layer, so that its `call` is no user's code."""
     if isinstance(layer, layers.Lambda):
         return False
-    return type(layer).__module__.startswith("tf_keras.src.layers.")
+    return type(layer).__module__.startswith(("tf_keras.src.layers.", "tf_keras.src.feature_column."))
 
 
 def trace(node: Node) -> Network:
