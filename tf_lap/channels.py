@@ -8,8 +8,8 @@ which says where the channels of the output lie and how to compute its energies 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -25,37 +25,90 @@ class Boundary(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """A tensor: its shape (batch axis first) and the axis of its channels.
+    """A tensor: its shape (batch axis first) and the axes of its channels.
 
-    `axis` is None where all channels are alike, as in a network's input: the energy is then a vector
-    of length 1 that stands for any number of channels on any axis.
+    Most often there is one such axis. Where a Dense layer's units are reshaped to an image, there are several, and the
+    energy is a vector over all places on them, in row-major order. There is none where all channels are alike, as in a
+    network's input: the energy is then a vector of length 1 that stands for any number of channels on any axis. An
+    axis of size 1 is left out.
     """
 
     shape: Shape
-    axis: int | None
+    axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.axis is not None and self.shape[self.axis] == 1:
-            object.__setattr__(self, "axis", None)
+        object.__setattr__(self, "axes", tuple(a for a in sorted(self.axes) if self.shape[a] != 1))
+
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the channel axes.
+
+        Raises:
+            Boundary: one is not known.
+        """
+        sizes = tuple(self.shape[a] for a in self.axes)
+        if None in sizes:
+            raise Boundary(f"its input {_show(self.shape)} carries channels on {_axes(self.axes)} of unknown size")
+        return sizes  # type: ignore[return-value]
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of a layer: its inputs as signals, the shape of its output, and its raw arguments."""
+    """One call of a layer, an operation or a function.
+
+    Attributes:
+        layer: what is called.
+        inputs: those of its input tensors that carry channels, as signals.
+        outputs: the shapes of its output tensors.
+        arguments: all arguments of the call by name, tensors among them.
+    """
 
     layer: Any
     inputs: tuple[Signal, ...]
-    output: Shape
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    outputs: tuple[Shape, ...]
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def output(self) -> Shape:
+        """The shape of its first output."""
+        return self.outputs[0]
+
+    def option(self, *names: str) -> Any:
+        """What the call, or the layer or operation itself, says under the first of these names that it has.
+
+        Keras 3 keeps what an operation was made with in attributes; TensorFlow's functions are called with it.
+        """
+        for name in names:
+            if name in self.arguments:
+                return self.arguments[name]
+            if hasattr(self.layer, name):
+                return getattr(self.layer, name)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """The resolved rule of one call: the output's channel axis, and the transform of energies."""
+    """The resolved rule of one output of a call: its channel axes, and the transform of energies."""
 
-    axis: int | None
+    axes: tuple[int, ...]
     transform: Transform
+
+
+Flows = Flow | Sequence[Flow]
+"""The flow of a call's only output, or one for each of its outputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelRule:
+    """How calls of one class, or of one function, pass channels on.
+
+    Attributes:
+        flow: turns a call into the flows of its outputs, or raises Boundary.
+        arguments: the first and behind the last of the call's arguments that carry channels, as its signature lists
+            them. The others are bounds, shapes, rates and the like, and no signals. A mask is never one.
+    """
+
+    flow: Callable[[Call], Flows]
+    arguments: tuple[int, int | None] = (0, 1)
 
 
 def identity(energy: tf.Tensor) -> tf.Tensor:
@@ -68,23 +121,67 @@ def total(*energies: tf.Tensor) -> tf.Tensor:
     return sum(energies[1:], start=energies[0])
 
 
+def chained(first: Transform, second: Transform) -> Transform:
+    """The transform that applies `second` to what `first` gives."""
+    if first is identity or second is identity:
+        return second if first is identity else first
+    return lambda energy: second(first(energy))
+
+
 def format_axis(layer: Any, rank: int) -> int:
     """The channel axis that a layer's `data_format` names, in a tensor of `rank` axes."""
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
 def require_axis(signal: Signal, axis: int, what: str) -> None:
-    """Raises Boundary unless the channels of a signal lie on `axis`, or are all alike."""
-    if signal.axis is not None and signal.axis != axis % len(signal.shape):
-        raise Boundary(f"{what} axis {axis % len(signal.shape)}, but its input carries channels on axis {signal.axis}")
+    """Raises Boundary unless `axis` is among a signal's channel axes, or of size 1, or all channels are alike."""
+    axis %= len(signal.shape)
+    if signal.axes and axis not in signal.axes and signal.shape[axis] != 1:
+        raise Boundary(f"{what} axis {axis}, but its input carries channels on {_axes(signal.axes)}")
 
 
-def common_axis(inputs: Sequence[Signal], rank: int) -> int | None:
-    """The channel axis of inputs that broadcast together (aligned from the last axis) to `rank` axes."""
-    axes = {s.axis + rank - len(s.shape) for s in inputs if s.axis is not None}
-    if len(axes) > 1:
-        raise Boundary(f"its inputs carry channels on different axes {sorted(axes)}")
-    return axes.pop() if axes else None
+def on_axis(signal: Signal, axis: int, what: str) -> Flow:
+    """The flow to one channel axis: places on the others are positions of a channel, whose mean energy counts.
+
+    Raises:
+        Boundary: as `require_axis`.
+    """
+    require_axis(signal, axis, what)
+    return averaged(signal, {axis % len(signal.shape)})
+
+
+def averaged(signal: Signal, kept: Iterable[int]) -> Flow:
+    """The flow to those of a signal's channel axes that are kept: the mean energy over the others."""
+    axes = tuple(a for a in signal.axes if a in set(kept))
+    if axes == signal.axes:
+        return Flow(axes, identity)
+    sizes, others = signal.sizes(), [i for i, a in enumerate(signal.axes) if a not in axes]
+    return Flow(axes, lambda energy: tf.reshape(tf.reduce_mean(tf.reshape(energy, sizes), axis=others), [-1]))
+
+
+def summed(inputs: Sequence[Signal], rank: int) -> Flow:
+    """The flow of a sum of tensors that broadcast together (aligned from the last axis) to `rank` axes.
+
+    Raises:
+        Boundary: their channels lie on different axes.
+    """
+    places = [tuple(a + rank - len(s.shape) for a in s.axes) for s in inputs]
+    axes = max(places, key=len)
+    if not all(set(own) <= set(axes) for own in places):
+        raise Boundary(f"its inputs carry channels on different axes {sorted(set().union(*places))}")
+    if all(own in (axes, ()) for own in places):
+        return Flow(axes, total)
+    shapes = [spanned(s.sizes(), own, axes) for s, own in zip(inputs, places, strict=True)]
+
+    def transform(*energies: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(total(*(tf.reshape(e, s) for e, s in zip(energies, shapes, strict=True))), [-1])
+
+    return Flow(axes, transform)
+
+
+def spanned(sizes: Sequence[int], own: Sequence[int], axes: Sequence[int]) -> list[int]:
+    """The sizes on `axes` of energies that lie on the axes `own`: 1 on those that are not among them."""
+    return [sizes[list(own).index(a)] if a in own else 1 for a in axes]
 
 
 def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Flow:
@@ -93,70 +190,106 @@ def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Fl
     Args:
         signal: what is multiplied.
         shape: the scale's shape, aligned with the signal's from the last axis.
-        squares: gives the squared scale, of that shape, when the sweep runs.
+        squares: gives the squared scale when the sweep runs: of that shape, or a vector where one axis alone is wide.
 
-    Along the channel axis the scale acts channel by channel; along other axes, where a channel has
-    many positions, its mean square counts.
+    Along the channel axes the scale acts channel by channel; along other axes, where a channel has
+    many positions, its mean square counts. Where all channels are alike, the scale tells them apart.
     """
-    rank = len(signal.shape)
-    if len(shape) > rank:
-        raise Boundary(f"scaled by an array of {len(shape)} axes, more than its own {rank}")
-    wide = [i + rank - len(shape) for i, size in enumerate(shape) if size != 1]
-    axis = signal.axis
-    if axis is None and len(wide) == 1 and wide[0] > 0:
-        axis = wide[0]
-    others = [i - (rank - len(shape)) for i in wide if i != axis]
-    per_channel = axis in wide
+    before = len(signal.shape) - len(shape)
+    if before < 0:
+        raise Boundary(f"scaled by an array of {len(shape)} axes, more than its own {len(signal.shape)}")
+    wide = {i + before: size for i, size in enumerate(shape) if size != 1}
+    axes = signal.axes or tuple(a for a in wide if a > 0)
+    others = [a - before for a in wide if a not in axes]
+    factors = [wide.get(a, 1) for a in axes]
+    sizes = list(signal.sizes()) if len(axes) > 1 and signal.axes else [-1] + [1] * (len(axes) - 1)
 
     def transform(energy: tf.Tensor) -> tf.Tensor:
-        factor = tf.reduce_mean(squares(), axis=others)
-        return energy * tf.reshape(factor, [-1] if per_channel else [1])
+        square = squares()
+        factor = tf.reshape(tf.reduce_mean(square, axis=others) if others else square, factors or [1])
+        if len(axes) <= 1:
+            return energy * factor
+        return tf.reshape(tf.reshape(energy, sizes) * factor, [-1])
 
-    return Flow(axis, transform)
+    return Flow(axes, transform)
 
 
 def reshaped(signal: Signal, output: Shape) -> Flow:
-    """The flow of a row-major reshape: exact wherever one output axis alone decides the channel.
+    """The flow of a row-major reshape, exact wherever axes are split into factors, or joined from them.
 
-    With `s` elements behind the channel axis of the input and `t` behind an axis of the output, that
-    axis carries the channels if `t` divides `s` and the axis spans whole cycles of channels. Each channel
-    then repeats `s / t` times in a row, and the whole row of channels as often as the axis is wide.
+    The axes of both shapes are cut into common factors. An axis of the output carries channels if one of its factors
+    comes from a channel axis of the input; over its other factors the channels repeat.
+
+    Raises:
+        Boundary: the axes have no common factors, so that no axis of the output tells channels apart.
     """
-    if signal.axis is None:
-        return Flow(None, identity)
-    channels, behind = signal.shape[signal.axis], _product(signal.shape[signal.axis + 1 :])
-    if channels is not None and behind is not None:
-        for axis in range(len(output) - 1, 0, -1):
-            width, stride = output[axis], _product(output[axis + 1 :])
-            if width is None or stride is None:
-                break
-            if behind % stride == 0 and width % (behind // stride * channels) == 0:
-                inner = behind // stride
-                return Flow(axis, spread(channels, width // (inner * channels), inner))
-    raise Boundary(
-        f"reshapes {_show(signal.shape)} with channels on axis {signal.axis} to {_show(output)}, which mixes channels"
+    if not signal.axes:
+        return Flow((), identity)
+    mixes = Boundary(
+        f"reshapes {_show(signal.shape)} with channels on {_axes(signal.axes)} to {_show(output)}, which mixes channels"
     )
+    before, after = _strides(signal.shape), _strides(output)
+    cuts = sorted({1, *(end for _, end in before.values()), *(end for _, end in after.values())})
+    factors = [(low, high) for low, high in itertools.pairwise(cuts)][::-1]
+    channel = [_axis_of(factor, before) in signal.axes for factor in factors]
+    targets = {_axis_of(factor, after) for factor, carries in zip(factors, channel, strict=True) if carries}
+    if not all(a in before for a in signal.axes) or None in targets:
+        raise mixes
+    axes = tuple(sorted(targets))  # type: ignore[type-var]
+    top = max([before[a][1] for a in signal.axes] + [after[a][1] for a in axes])
+    if any(high % low for low, high in factors if high <= top):
+        raise mixes
+    places = [
+        (high // low, carries)
+        for (low, high), carries in zip(factors, channel, strict=True)
+        if _axis_of((low, high), after) in axes
+    ]
+    if all(carries for _, carries in places):
+        return Flow(axes, identity)
+    narrow = [size if carries else 1 for size, carries in places]
+    full = [size for size, _ in places]
+    return Flow(axes, lambda energy: tf.reshape(tf.broadcast_to(tf.reshape(energy, narrow), full), [-1]))
 
 
-def spread(channels: int, outer: int, inner: int) -> Transform:
-    """Repeats each of `(channels,)` energies `inner` times in a row, and all of that `outer` times."""
-    if outer == inner == 1:
+def _strides(shape: Shape) -> dict[int, tuple[int, int]]:
+    """For each axis behind the batch, from the last to the first of unknown size: how many elements one step along it
+    passes, and how many the whole axis.
+    """
+    strides, passed = {}, 1
+    for axis in range(len(shape) - 1, 0, -1):
+        size = shape[axis]
+        if size is None:
+            break
+        strides[axis] = passed, passed * size
+        passed *= size
+    return strides
+
+
+def _axis_of(factor: tuple[int, int], strides: Mapping[int, tuple[int, int]]) -> int | None:
+    """The axis that a factor, from one number of elements to another, is a part of."""
+    low, high = factor
+    return next((axis for axis, (start, end) in strides.items() if start <= low and high <= end), None)
+
+
+def spread(channels: int, inner: int) -> Transform:
+    """Repeats each of `(channels,)` energies `inner` times in a row."""
+    if inner == 1:
         return identity
-
-    def transform(energy: tf.Tensor) -> tf.Tensor:
-        full = tf.broadcast_to(tf.reshape(energy, (1, -1, 1)), (outer, channels, inner))
-        return tf.reshape(full, [-1])
-
-    return transform
+    return lambda energy: tf.reshape(tf.broadcast_to(tf.reshape(energy, (-1, 1)), (channels, inner)), [-1])
 
 
 def moved(signal: Signal, order: Sequence[int]) -> Flow:
-    """The flow of a transposition: the channels go where their axis goes."""
-    return Flow(None if signal.axis is None else list(order).index(signal.axis), identity)
+    """The flow of a transposition: the channels go where their axes go."""
+    places = [list(order).index(axis) for axis in signal.axes]
+    axes = tuple(sorted(places))
+    if list(axes) == places:
+        return Flow(axes, identity)
+    sizes, swap = signal.sizes(), [places.index(axis) for axis in axes]
+    return Flow(axes, lambda energy: tf.reshape(tf.transpose(tf.reshape(energy, sizes), swap), [-1]))
 
 
-def _product(sizes: Sequence[int | None]) -> int | None:
-    return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
+def _axes(axes: Sequence[int]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {list(axes)}"
 
 
 def _show(shape: Shape) -> str:

@@ -133,6 +133,8 @@ class KernelRule:
     swapped: bool = False
     before: Callable[[Call], Flow] | None = None
 
+    arguments = (0, 1)  # what it reads is the first argument of a call alone
+
     def kernel(self, layer: Any) -> Any:
         """The kernel variable of a layer of this class."""
         return getattr(layer, self.variable)

@@ -48,11 +48,22 @@ def activity(model: Any, recipe: Recipe, data: Sequence[Batch]) -> list[tf.Tenso
         key: [tf.reduce_mean(tf.sqrt(c / samples), axis=list(range(c.shape.rank - 1))) for c in each]
         for key, each in counts.items()
     }
+    uses = Counter(id(step.layer) for step in recipe.steps if isinstance(step, Rule))
+    uses.update({id(kernel.layer): kernel.uses for kernel in recipe.kernels})
+    roots = {key: _by_use(calls, uses[key]) for key, calls in roots.items()}
     return [_gain(kernel, watched[i], roots) for i, kernel in enumerate(recipe.kernels)]
 
 
 def _count(active: list[tf.Tensor]) -> Callable[[Any, Any], None]:
     return lambda _, out: active.append(tf.reduce_sum(tf.cast(out > 0, tf.float32), axis=0))
+
+
+def _by_use(calls: Sequence[tf.Tensor], uses: int) -> Sequence[tf.Tensor]:
+    """One entry for each use in the model's graph: a layer inside TimeDistributed is called for each time step."""
+    steps = len(calls) // uses
+    if steps < 2:
+        return calls
+    return [tf.reduce_mean(tf.stack(calls[i * steps : (i + 1) * steps]), axis=0) for i in range(uses)]
 
 
 def _gain(kernel: Kernel, uses: Sequence[tuple[Any, int]], roots: Mapping[int, Sequence[tf.Tensor]]) -> tf.Tensor:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tf_lap.channels import Call, Flow, Transform, common_axis, format_axis
+from tf_lap import compat
+from tf_lap.channels import Call, ChannelRule, Flow, Signal, Transform, format_axis, identity, on_axis, summed
 from tf_lap.kernels import KernelRule
 
-Rule = Callable[[Call], Flow]
 UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
 
-RULES: dict[type, Rule | KernelRule] = {}
+RULES: dict[type, ChannelRule | KernelRule] = {}
+FUNCTIONS: dict[str, ChannelRule] = {}
+"""The rules of TensorFlow's functions, which tf_keras makes layers of, by their names below `tf.`"""
 
 
 def register_rule(layer_class: type) -> Callable[[UserRule], UserRule]:
@@ -23,8 +26,9 @@ def register_rule(layer_class: type) -> Callable[[UserRule], UserRule]:
 
     The rule is a function `rule(layer, *energies) -> energy`. Each energy is a float32 vector, one number a
     channel of that input tensor: the squared norms of what was put into the channel (of length 1 where all
-    channels are alike). The rule returns the same for the output, must be linear in the energies, and uses TensorFlow
-    operations only; variables of the layer may be read with `tf.convert_to_tensor`. Channels stay on
+    channels are alike). Masks (arguments of the layer's call that are named `mask` or end with `_mask`) and tensors of
+    truth values are no inputs. The rule returns the same for the output, must be linear in the energies, and uses
+    TensorFlow operations only; variables of the layer may be read with `tf.convert_to_tensor`. Channels stay on
     the axis that they lie on in the inputs. A rule registered later for the same class replaces the earlier one.
 
     Example:
@@ -51,7 +55,7 @@ def register_rule(layer_class: type) -> Callable[[UserRule], UserRule]:
     def register(rule: UserRule) -> UserRule:
         if not callable(rule):
             raise TypeError(f"the rule of {layer_class.__name__} must be a function, got {rule!r}")
-        RULES[layer_class] = functools.partial(_user_rule, rule)
+        RULES[layer_class] = ChannelRule(functools.partial(_user_rule, rule), (0, None))
         return rule
 
     return register
@@ -65,23 +69,35 @@ def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
             f"the rule registered for {type(call.layer).__name__} does not take (layer, *energies) "
             f"with {len(call.inputs)} energies, one for each input of layer {call.layer.name!r}: {error}"
         ) from error
-    axis = common_axis(call.inputs, len(call.output))
-    transform = functools.partial(rule, call.layer)
+    before = [
+        Flow(s.axes, identity)
+        if len(s.axes) < 2
+        else on_axis(s, format_axis(call.layer, len(s.shape)), "has a rule for")
+        for s in call.inputs
+    ]
+    inputs = [Signal(signal.shape, flow.axes) for signal, flow in zip(call.inputs, before, strict=True)]
+    axes = summed(inputs, len(call.output)).axes
+
+    def transform(*energies: tf.Tensor) -> tf.Tensor:
+        return rule(call.layer, *(flow.transform(e) for flow, e in zip(before, energies, strict=True)))
+
     length = _probe(transform, call)
-    if axis is None and length > 1:
-        axis = format_axis(call.layer, len(call.output))
-    channels = 1 if axis is None else call.output[axis]
+    if not axes and length > 1:
+        axes = (format_axis(call.layer, len(call.output)),)
+    channels = call.output[axes[0]] if axes else 1
     if length not in (1, channels):
         raise ValueError(
             f"the rule registered for {type(call.layer).__name__} returns {length} energies for layer "
             f"{call.layer.name!r}, whose output of shape {call.output} has {channels} channels"
         )
-    return Flow(axis, transform)
+    if length != channels and channels is not None:
+        return Flow(axes, lambda *energies: tf.broadcast_to(transform(*energies), [channels]))
+    return Flow(axes, transform)
 
 
 def _probe(transform: Transform, call: Call) -> int:
     """How many energies a user's rule returns, found by calling it once."""
-    ones = [tf.ones([1 if s.axis is None else s.shape[s.axis] or 1]) for s in call.inputs]
+    ones = [tf.ones([math.prod(size or 1 for size in (s.shape[a] for a in s.axes))]) for s in call.inputs]
     energy = transform(*ones)
     if not (tf.is_tensor(energy) and energy.dtype == tf.float32 and energy.shape.rank == 1):
         raise TypeError(
@@ -91,8 +107,11 @@ def _probe(transform: Transform, call: Call) -> int:
     return energy.shape[0]
 
 
-def find_rule(layer: Any) -> Rule | KernelRule | None:
+def find_rule(layer: Any) -> ChannelRule | KernelRule | None:
     """The rule of a layer's class or of its nearest base class that has one; None where none has."""
+    function = compat.function_name(layer)
+    if function is not None:
+        return FUNCTIONS.get(function)
     for cls in type(layer).__mro__:
         if cls in RULES:
             return RULES[cls]

@@ -1,6 +1,7 @@
 """One channel rule per layer class: how a layer between kernels passes energy from its input channels to its output's.
 
-A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. `tables` says which class has which rule.
+A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. `tables` says which class has which rule;
+those that only move channels about are in `moves`.
 """
 
 from __future__ import annotations
@@ -15,88 +16,63 @@ from tf_lap.channels import (
     Boundary,
     Call,
     Flow,
-    common_axis,
+    averaged,
+    chained,
     format_axis,
     identity,
-    moved,
+    on_axis,
     require_axis,
-    reshaped,
     scaled,
     spread,
-    total,
+    summed,
 )
+from tf_lap.moves import integers
 
 # Layers that leave every channel alone.
 
 
 def elementwise(call: Call) -> Flow:
     """Acts on every element, or on every channel, alike: energy passes unchanged."""
-    axis = common_axis(call.inputs[:1], len(call.output))
-    return Flow(axis, identity)
+    return summed(call.inputs[:1], len(call.output))
+
+
+def no_signal(call: Call) -> Flow:
+    """The shape of a tensor, or a constant of its shape, has none of its channels."""
+    raise Boundary("its output carries no channels")
 
 
 def spatial(call: Call) -> Flow:
     """Pooling, padding, cropping, upsampling: moves along positions only, unchanged energy per channel."""
     (signal,) = call.inputs
-    require_axis(signal, format_axis(call.layer, len(signal.shape)), "acts on channels along")
-    return Flow(signal.axis, identity)
+    return on_axis(signal, _format_axis(call, len(signal.shape)), "acts on channels along")
 
 
 def global_pooling(call: Call) -> Flow:
     """Reduces all positions to one, unchanged energy per channel."""
     (signal,) = call.inputs
-    require_axis(signal, format_axis(call.layer, len(signal.shape)), "keeps")
-    axis = None if signal.axis is None else format_axis(call.layer, len(call.output))
-    return Flow(axis, identity)
+    flow = on_axis(signal, _format_axis(call, len(signal.shape)), "keeps")
+    return Flow((_format_axis(call, len(call.output)),) if flow.axes else (), flow.transform)
+
+
+def _format_axis(call: Call, rank: int) -> int:
+    """The channel axis that a layer, or a function of TensorFlow, is told of: "NCHW" and the like in the latter."""
+    data_format = call.arguments.get("data_format")
+    if isinstance(data_format, str) and data_format.startswith("NC"):
+        return 1
+    return format_axis(call.layer, rank)
 
 
 def reduction(call: Call) -> Flow:
-    """`keras.ops.mean`, `max`, `min` and `sum` over positions: unchanged energy per channel."""
+    """The mean, extremum, sum or norm over positions: unchanged energy per channel."""
     (signal,) = call.inputs
-    rank, op = len(signal.shape), call.layer
-    over = range(rank) if op.axis is None else [a % rank for a in ([op.axis] if isinstance(op.axis, int) else op.axis)]
-    if signal.axis is None:
-        return Flow(None, identity)
-    if signal.axis in over:
-        raise Boundary(f"reduces its channels (axis {signal.axis})")
-    return Flow(signal.axis - (0 if op.keepdims else sum(a < signal.axis for a in over)), identity)
-
-
-def repeat_vector(call: Call) -> Flow:
-    """RepeatVector puts a new axis of positions before the channels."""
-    (signal,) = call.inputs
-    return Flow(None if signal.axis is None else signal.axis + 1, identity)
-
-
-# Layers that move channels.
-
-
-def reshape(call: Call) -> Flow:
-    """Reshape, squeeze and expand_dims: row-major, exact where channels are not mixed."""
-    return reshaped(call.inputs[0], call.output)
-
-
-def flatten(call: Call) -> Flow:
-    """Flatten: channels first is transposed to channels last, then both are flattened row by row."""
-    (signal,) = call.inputs
-    rank = len(signal.shape)
-    if call.layer.data_format == "channels_first" and rank > 1:
-        order = (0, *range(2, rank), 1)
-        flow = moved(signal, order)
-        signal = type(signal)(tuple(signal.shape[a] for a in order), flow.axis)
-    return reshaped(signal, call.output)
-
-
-def permute(call: Call) -> Flow:
-    """Permute: the channel axis moves along."""
-    return moved(call.inputs[0], (0, *call.layer.dims))
-
-
-def transpose(call: Call) -> Flow:
-    """`keras.ops.transpose`: the channel axis moves along."""
-    (signal,) = call.inputs
-    axes = call.layer.axes
-    return moved(signal, range(len(signal.shape))[::-1] if axes is None else axes)
+    rank, axis, keepdims = len(signal.shape), call.option("axis"), bool(call.option("keepdims"))
+    over = range(rank) if axis is None else {a % rank for a in integers(axis, "axis")}
+    flow = averaged(signal, [a for a in signal.axes if a not in over])
+    if signal.axes and not flow.axes:
+        raise Boundary(f"reduces its channels (axis {', '.join(map(str, signal.axes))})")
+    if keepdims:
+        return flow
+    return Flow(tuple(a - sum(b < a for b in over) for a in flow.axes), flow.transform)
 
 
 # Layers that scale channels.
@@ -115,20 +91,23 @@ def batch_normalization(call: Call) -> Flow:
         gamma = getattr(layer, "gamma", None)
         return inverse if gamma is None else inverse * tf.square(compat.value(gamma))
 
-    return scaled(signal, _on_axes(signal.shape, axes), squares)
+    shape = _on_axes(signal.shape, axes)
+    return scaled(signal, shape, squares)
 
 
 def normalization_scale(weight: str, call: Call) -> Flow:
     """A normalization over data, whose spread is ignored: only its own learned scale counts, 1 where it has none."""
     layer, (signal, *_) = call.layer, call.inputs
     scale = getattr(layer, weight, None)
-    if scale is None:
-        return Flow(signal.axis, identity)
     shape = _on_axes(signal.shape, layer.axis)
+    if scale is None and None in shape:
+        return Flow(signal.axes, identity)
+    sizes = [1 if size is None else size for size in shape]
+    # Without a scale the places are told apart all the same, so that it counts like a scale of ones.
     return scaled(
         signal,
         shape,
-        lambda: tf.reshape(tf.square(compat.value(scale)), [1 if d is None else d for d in shape]),
+        lambda: tf.ones(sizes) if scale is None else tf.reshape(tf.square(compat.value(scale)), sizes),
     )
 
 
@@ -153,16 +132,16 @@ def depthwise(call: Call, kernel_name: str) -> Flow:
     """A depthwise convolution: the sum of squares of each channel's taps; a depth multiplier repeats channels."""
     layer, (signal, *_) = call.layer, call.inputs
     axis = format_axis(layer, len(signal.shape))
-    require_axis(signal, axis, "convolves")
+    before = on_axis(signal, axis, "convolves").transform
     kernel = getattr(layer, kernel_name)
     *taps, channels, multiplier = kernel.shape
-    repeat = spread(channels, 1, multiplier)
+    repeat = spread(channels, multiplier)
 
     def transform(energy: tf.Tensor) -> tf.Tensor:
         squares = tf.reduce_sum(tf.square(compat.value(kernel)), axis=list(range(len(taps))))
         return repeat(tf.broadcast_to(energy, [channels])) * tf.reshape(squares, [-1])
 
-    return Flow(axis, transform)
+    return Flow((axis,), chained(before, transform))
 
 
 def _on_axes(shape: tuple[int | None, ...], axes: int | list[int]) -> tuple[int | None, ...]:
@@ -174,55 +153,47 @@ def _on_axes(shape: tuple[int | None, ...], axes: int | list[int]) -> tuple[int 
 
 
 def merge(call: Call) -> Flow:
-    """A sum, difference, extremum or gate of tensors: the sum of their energies, broadcast over channels."""
-    return Flow(common_axis(call.inputs, len(call.output)), total)
+    """A sum, difference, extremum, choice or gate of tensors: the sum of their energies, broadcast over channels."""
+    return summed(call.inputs, len(call.output))
 
 
 def average(call: Call) -> Flow:
     """The mean of n tensors: the sum of their energies over n squared."""
-    count = len(call.inputs)
-    return Flow(common_axis(call.inputs, len(call.output)), lambda *energies: total(*energies) / count**2)
+    count, flow = len(call.inputs), merge(call)
+    return Flow(flow.axes, lambda *energies: flow.transform(*energies) / count**2)
 
 
 def multiply(call: Call) -> Flow:
     """A product of tensors is a gate; with a constant, its square scales the energy."""
-    if len(call.inputs) > 1:
+    operand = _constant_operand(call)
+    if operand is None:
         return merge(call)
-    factor, shape = _constant_operand(call)
+    factor, shape = operand
     return scaled(call.inputs[0], shape, lambda: tf.square(compat.value(factor)))
 
 
 def divide(call: Call) -> Flow:
-    """A tensor over a constant."""
-    operands = list(call.args) + list(call.kwargs.values())
-    if len(call.inputs) > 1 or compat.constant(operands[0]) is not None:
+    """A tensor over a constant, or over a tensor without channels, which is a gate."""
+    above, below = list(call.arguments.values())[:2]
+    if len(call.inputs) > 1 or compat.constant(above) is not None:
         raise Boundary("divides by a tensor of the network, which is no linear map of channels")
-    factor, shape = _constant_operand(call)
-    return scaled(call.inputs[0], shape, lambda: 1.0 / tf.square(compat.value(factor)))
+    shape = compat.constant(below)
+    if shape is None:
+        return merge(call)
+    return scaled(call.inputs[0], shape, lambda: 1.0 / tf.square(compat.value(below)))
 
 
-def _constant_operand(call: Call) -> tuple[Any, tuple[int, ...]]:
-    for operand in (*call.args, *call.kwargs.values()):
+def power(call: Call) -> Flow:
+    """A tensor to the power of a constant acts on every element alike."""
+    exponent = list(call.arguments.values())[1]
+    if compat.constant(exponent) is None:
+        raise Boundary("takes powers by a tensor of the network, which is no linear map of channels")
+    return elementwise(call)
+
+
+def _constant_operand(call: Call) -> tuple[Any, tuple[int, ...]] | None:
+    for operand in call.arguments.values():
         shape = compat.constant(operand)
         if shape is not None:
             return operand, shape
-    raise Boundary(f"its constant operand cannot be read from {call.args!r}")
-
-
-def concatenate(call: Call) -> Flow:
-    """On the channel axis the channels follow one another; on an axis of positions, inputs of a channel add up."""
-    rank = len(call.output)
-    along = call.layer.axis % rank
-    axis = common_axis(call.inputs, rank)
-    if axis is not None and axis != along:
-        return merge(call)
-    widths = [signal.shape[along] for signal in call.inputs]
-    if None in widths:
-        raise Boundary(f"concatenates axis {along}, whose size is not known: {widths}")
-    if sum(widths) != call.output[along]:
-        raise Boundary(f"concatenates constants to the channels of its inputs: {widths} to {call.output[along]}")
-
-    def transform(*energies: tf.Tensor) -> tf.Tensor:
-        return tf.concat([tf.broadcast_to(e, [w]) for e, w in zip(energies, widths, strict=True)], axis=0)
-
-    return Flow(along, transform)
+    return None

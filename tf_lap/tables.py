@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
-import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from tf_lap import compat
-from tf_lap.channels import Boundary, Call, Flow
+from tf_lap.channels import Call, ChannelRule, Flows
 from tf_lap.kernels import KernelRule
-from tf_lap.registry import RULES, Rule
+from tf_lap.moves import (
+    concatenate,
+    cut,
+    depth_to_space,
+    flatten,
+    getitem,
+    moveaxis,
+    pad,
+    permute,
+    repeat_vector,
+    reshape,
+    space_to_depth,
+    split,
+    stack,
+    swapaxes,
+    transpose,
+    unstack,
+)
+from tf_lap.registry import FUNCTIONS, RULES
 from tf_lap.rules import (
     average,
     batch_normalization,
-    concatenate,
     data_normalization,
     depthwise,
     divide,
     elementwise,
-    flatten,
     global_pooling,
     merge,
     multiply,
+    no_signal,
     normalization_scale,
-    permute,
+    power,
     reduction,
-    repeat_vector,
     rescaling,
-    reshape,
     spatial,
-    transpose,
 )
 
+Rule = Callable[[Call], Flows]
+
+# Layers that augment images do so in training alone, and count as they are at inference.
 _LAYERS: dict[Rule, str] = {
     elementwise: """
         Activation ReLU LeakyReLU PReLU ELU Softmax Identity Masking ActivityRegularization
         Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D SpatialDropout2D SpatialDropout3D
-        Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation RandomZoom RandomContrast
-        RandomBrightness UnitNormalization
+        ThresholdedReLU UnitNormalization Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation
+        RandomZoom RandomHeight RandomWidth RandomShear RandomPerspective RandomElasticTransform RandomContrast
+        RandomBrightness RandomSharpness RandomSaturation RandomHue RandomGrayscale RandomInvert RandomPosterization
+        RandomColorDegeneration RandomColorJitter RandomGaussianBlur RandomErasing RandAugment AugMix MixUp CutMix
+        MaxNumBoundingBoxes
     """,
     spatial: """
         MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
@@ -71,29 +88,40 @@ _LAYERS: dict[Rule, str] = {
 
 _NUMPY_OPS: dict[Rule, str] = {
     elementwise: """
-        Abs Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
+        Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
         Copy NanToNum
     """,
     reduction: "Mean Max Min Amax Amin Sum",
     reshape: "Reshape ExpandDims Squeeze Ravel",
     transpose: "Transpose",
-    merge: "Add Subtract Maximum Minimum",
+    swapaxes: "Swapaxes",
+    moveaxis: "Moveaxis",
+    getitem: "GetItem",
+    split: "Split ArraySplit",
+    stack: "Stack",
+    pad: "Pad",
+    merge: "Add Subtract Maximum Minimum Where",
     multiply: "Multiply",
     divide: "Divide TrueDivide",
+    power: "Power",
     concatenate: "Concatenate",
+    no_signal: "ZerosLike OnesLike FullLike",
 }
 
 _NN_OPS: dict[Rule, str] = {
     elementwise: """
         Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid
         LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax
-        LogSoftmax Sparsemax
+        LogSoftmax Sparsemax Normalize
     """,
     spatial: "MaxPool AveragePool",
+    depth_to_space: "DepthToSpace",
+    space_to_depth: "SpaceToDepth",
 }
 
-_CORE_OPS: dict[Rule, str] = {elementwise: "Cast SaturateCast StopGradient"}
+_CORE_OPS: dict[Rule, str] = {elementwise: "Cast SaturateCast StopGradient", unstack: "Unstack", cut: "Slice"}
 _MATH_OPS: dict[Rule, str] = {elementwise: "Rsqrt Erf"}
+_LINALG_OPS: dict[Rule, str] = {reduction: "Norm"}
 
 
 _separable = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
@@ -105,13 +133,26 @@ _KERNELS: dict[KernelRule, str] = {
 }
 
 
+# Which arguments carry channels, where it is not the first alone. The condition of a choice is none of them.
+_CARRYING: dict[Rule, tuple[int, int | None]] = {
+    **dict.fromkeys((merge, multiply, divide, power), (0, None)),
+    no_signal: (0, 0),
+}
+_CHOICES = ("Where", "where")
+
+
+def _channel_rule(rule: Rule, name: str) -> ChannelRule:
+    return ChannelRule(rule, (1, None) if name in _CHOICES else _CARRYING.get(rule, (0, 1)))
+
+
 def _install(namespace: Any, table: Mapping[Any, str]) -> None:
     for rule, names in table.items():
         for name in names.split():
             # Releases differ in what they ship; a class that is not there cannot be in a model either. And a rule that
             # a user registered before this module was imported stays.
             if hasattr(namespace, name):
-                RULES.setdefault(getattr(namespace, name), rule)
+                is_kernel = isinstance(rule, KernelRule)
+                RULES.setdefault(getattr(namespace, name), rule if is_kernel else _channel_rule(rule, name))
 
 
 def _install_layers(namespace: Any, depthwise_kernel: str) -> None:
@@ -125,26 +166,29 @@ _install(compat.numpy_ops, _NUMPY_OPS)
 _install(compat.nn_ops, _NN_OPS)
 _install(compat.core_ops, _CORE_OPS)
 _install(compat.math_ops, _MATH_OPS)
+_install(compat.linalg_ops, _LINALG_OPS)
 
 
-_ACTIVATION_LAYERS = "Activation ReLU LeakyReLU PReLU ELU Softmax"
+_ACTIVATION_LAYERS = "Activation ReLU LeakyReLU ThresholdedReLU PReLU ELU Softmax"
 _ACTIVATION_OPS = """
     Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink Silu Squareplus LogSigmoid LeakyRelu HardSigmoid
     HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax Sparsemax
 """
-_ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split()}
+_ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split() if hasattr(keras.layers, name)}
 _ACTIVATIONS |= {getattr(compat.nn_ops, name) for name in _ACTIVATION_OPS.split() if hasattr(compat.nn_ops, name)}
 _ACTIVATIONS.add(compat.numpy_ops.Tanh)
-_ACTIVATION_SYMBOLS = """
-    nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.swish nn.softmax nn.sigmoid nn.tanh nn.softplus
-    nn.softsign math.sigmoid math.tanh math.softplus
+# By the name that tf_keras knows the function by: tf.nn.sigmoid is its math.sigmoid, and tf.nn.swish its nn.silu.
+_ACTIVATION_FUNCTIONS = """
+    nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.softsign
+    math.sigmoid math.tanh math.softplus math.log_sigmoid
 """
 
 
 def activates(layer: Any) -> bool:
     """Whether a layer or operation is an activation, other than the linear one."""
-    if hasattr(layer, "symbol"):
-        return layer.symbol in _ACTIVATION_SYMBOLS.split()
+    function = compat.function_name(layer)
+    if function is not None:
+        return function in _ACTIVATION_FUNCTIONS.split()
     return any(isinstance(layer, cls) for cls in _ACTIVATIONS) and own_activation(layer, True)
 
 
@@ -156,43 +200,44 @@ def own_activation(layer: Any, without: bool = False) -> bool:
     return getattr(activation, "__name__", "") not in ("linear", "identity")
 
 
-def install_tf_keras() -> None:
-    """Fills the table with the layers of tf_keras too; done once a model of it is seen."""
-    legacy = compat.tf_keras_module()
-    if legacy.Operator not in RULES:
-        _install_layers(legacy.layers, "depthwise_kernel")
-        _ACTIVATIONS.update(getattr(legacy.layers, name) for name in _ACTIVATION_LAYERS.split())
-        RULES[legacy.Operator] = operator
-
-
-# TensorFlow's functions of symbolic tensors, which tf_keras wraps into layers: by the function's name below `tf.`
-
-_OPERATORS: dict[Rule, str] = {
+# TensorFlow's functions of symbolic tensors, which tf_keras wraps into layers: by the name that it knows them by, below
+# `tf.` and without `compat.v1.`, which it puts before those that the function of this name calls itself.
+_FUNCTIONS: dict[Rule, str] = {
     elementwise: """
-        nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.swish nn.softmax nn.log_softmax nn.sigmoid
-        nn.tanh nn.softplus nn.softsign nn.dropout math.sigmoid math.tanh math.abs math.negative math.exp math.log
-        math.square math.sqrt math.sign math.softplus __operators__.neg clip_by_value cast identity stop_gradient
+        nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.log_softmax nn.softsign nn.dropout
+        nn.bias_add math.sigmoid math.tanh math.abs math.negative math.exp math.expm1 math.log math.log1p math.square
+        math.sqrt math.rsqrt math.reciprocal math.erf math.sign math.sin math.cos math.floor math.ceil math.round
+        math.softplus math.log_sigmoid math.l2_normalize clip_by_value cast identity stop_gradient ensure_shape
     """,
-    reduction: "math.reduce_mean math.reduce_max math.reduce_min math.reduce_sum",
+    reduction: "math.reduce_mean math.reduce_max math.reduce_min math.reduce_sum norm",
+    spatial: """
+        nn.max_pool1d nn.max_pool2d nn.max_pool3d nn.avg_pool nn.avg_pool1d
+        nn.avg_pool2d nn.avg_pool3d image.resize
+    """,
     reshape: "reshape expand_dims squeeze",
     transpose: "transpose",
-    merge: "math.add __operators__.add math.add_n math.subtract math.maximum math.minimum",
+    getitem: "__operators__.getitem",
+    cut: "slice",
+    split: "split",
+    unstack: "unstack",
+    stack: "stack",
+    pad: "pad",
+    depth_to_space: "nn.depth_to_space",
+    space_to_depth: "nn.space_to_depth",
+    merge: "math.add __operators__.add math.add_n math.subtract math.maximum math.minimum where",
     multiply: "math.multiply",
-    divide: "math.divide math.truediv",
+    divide: "math.truediv",
+    power: "math.pow",
     concatenate: "concat",
+    no_signal: "shape size rank zeros_like ones_like",
 }
-_BY_NAME = {name: rule for rule, names in _OPERATORS.items() for name in names.split()}
 
 
-def operator(call: Call) -> Flow:
-    """`x + y`, `tf.nn.relu(x)` and the like in a tf_keras model."""
-    name = call.layer.symbol
-    if name not in _BY_NAME:
-        raise Boundary(f"tf.{name} has no channel rule")
-    arguments = inspect.signature(call.layer.function).bind(*call.args, **call.kwargs).arguments
-    options = {
-        "axis": arguments.get("axis"),
-        "keepdims": bool(arguments.get("keepdims")),
-        "axes": arguments.get("perm"),
-    }
-    return _BY_NAME[name](dataclasses.replace(call, layer=types.SimpleNamespace(name=call.layer.name, **options)))
+def install_tf_keras() -> None:
+    """Fills the tables for tf_keras too; done once a model of it is seen."""
+    if not FUNCTIONS:
+        legacy = compat.tf_keras_module()
+        _install_layers(legacy.layers, "depthwise_kernel")
+        _ACTIVATIONS.update(getattr(legacy.layers, name) for name in _ACTIVATION_LAYERS.split())
+        for rule, names in _FUNCTIONS.items():
+            FUNCTIONS.update((name, _channel_rule(rule, name)) for name in names.split())

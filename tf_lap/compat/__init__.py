@@ -8,14 +8,17 @@ which one.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.ops import core as core_ops  # noqa: F401  (the classes behind keras.ops are not public; rules need them)
+from keras.src.ops import linalg as linalg_ops  # noqa: F401
 from keras.src.ops import math as math_ops  # noqa: F401
 from keras.src.ops import nn as nn_ops  # noqa: F401
 from keras.src.ops import numpy as numpy_ops  # noqa: F401
@@ -82,6 +85,66 @@ def entering(node: Node) -> tuple[Any, ...]:
     return _of(node.layer).entering(node)
 
 
+def function_name(layer: Any) -> str | None:
+    """The name below `tf.` of the TensorFlow function that tf_keras made this layer of; None for any other layer."""
+    return tf_keras_module().function_name(layer) if is_tf_keras(layer) else None
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """The arguments of a call by name, in the order of its signature, defaults among them; those in `*args` and
+    `**kwargs` one by one.
+    """
+    signature = inspect.signature(_of(node.layer).called(node.layer))
+    try:
+        bound = signature.bind(*node.args, **node.kwargs)
+    except TypeError:  # a subclass may be called with more than the `call` that it shows
+        return {str(i): value for i, value in enumerate((*node.args, *node.kwargs.values()))}
+    bound.apply_defaults()
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            found.update((f"{name}[{i}]", item) for i, item in enumerate(value))
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            found.update(value)
+        else:
+            found[name] = value
+    return found
+
+
+def symbolic(node: Node, value: Any) -> list[Any]:
+    """The symbolic tensors in an argument of a call, flattened."""
+    tensors = {id(tensor) for tensor in node.inputs}
+    flat = tf.nest.flatten(value) if is_tf_keras(node.layer) else keras.tree.flatten(value)
+    return [item for item in flat if id(item) in tensors]
+
+
+def shape(tensor: Any) -> tuple[int | None, ...]:
+    """The shape of a symbolic tensor, None where it is open; empty where not even the number of axes is known."""
+    known = tensor.shape
+    return () if getattr(known, "rank", 0) is None else tuple(known)
+
+
+def is_boolean(tensor: Any) -> bool:
+    """Whether a symbolic tensor holds truth values."""
+    return tf.as_dtype(tensor.dtype) == tf.bool
+
+
+def static(argument: Any) -> np.ndarray | None:
+    """The value of a call's argument: a number, an array, a tensor, or a list of them; None where it is not known."""
+    if isinstance(argument, (list, tuple)):
+        values = [static(item) for item in argument]
+        return None if any(value is None for value in values) else np.array(values)
+    if argument is None or isinstance(argument, (str, bytes)) or hasattr(argument, "_keras_history"):
+        return None
+    return tf.get_static_value(tf.convert_to_tensor(argument))
+
+
+def per_step(node: Node) -> Node | None:
+    """The call of the layer inside a TimeDistributed layer on what lies at one time step; None for any other layer."""
+    return _of(node.layer).per_step(node)
+
+
 def tensor_name(tensor: Any) -> str:
     """The name of the layer or operation that a symbolic tensor comes from."""
     return (tf_keras_module() if is_tf_keras(tensor) else keras3).tensor_name(tensor)
@@ -111,6 +174,11 @@ def trace_model(model: Any) -> Network:
         Exception: whatever `call` raises on symbolic tensors.
     """
     return _of(model).trace_model(model)
+
+
+def followed(layer: Any) -> str:
+    """What a layer's or model's own `call` may be made of so that `trace` can follow it."""
+    return _of(layer).FOLLOWED
 
 
 def is_operation(layer: Any) -> bool:

@@ -17,6 +17,9 @@ from keras.src.ops.operation import Operation
 
 from tf_lap.compat.nodes import Network, Node, private
 
+FOLLOWED = "layers and keras.ops"
+"""What a `call` may be made of that is run on symbolic tensors."""
+
 
 def _graph_holder(model: Any) -> Any:
     if isinstance(model, keras.Sequential):
@@ -52,14 +55,31 @@ def _read(holder: Any) -> Network:
     return Network(tuple(nodes), tuple(holder.inputs), tuple(holder.outputs))
 
 
+def called(layer: Any) -> Callable[..., Any]:
+    """What a call of a layer or operation runs, whose signature names the call's arguments."""
+    return layer.call
+
+
 def entering(node: Node) -> tuple[Any, ...]:
     """The tensors that a nested model is called with, in the order of its own inputs."""
     given = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
     if not isinstance(given, dict) or isinstance(node.layer, keras.Sequential):
-        return node.inputs
+        return tuple(keras.tree.flatten(given))
     expected = private(node.layer, "_inputs_struct")
     names = sorted(expected) if isinstance(expected, dict) else [tensor.name for tensor in node.layer.inputs]
     return tuple(given[name] for name in names)
+
+
+def per_step(node: Node) -> Node | None:
+    """The call of the layer inside a TimeDistributed layer on what lies at one time step; None for any other layer."""
+    layer = node.layer
+    if not isinstance(layer, keras.layers.TimeDistributed):
+        return None
+    inputs, outputs = (
+        tuple(_symbolic((t.shape[0], *t.shape[2:]), t.dtype, i) for i, t in enumerate(tensors))
+        for tensors in (keras.tree.flatten(node.args[0] if node.args else node.kwargs["inputs"]), node.outputs)
+    )
+    return Node(layer.layer, inputs, outputs, inputs)
 
 
 def tensor_name(tensor: Any) -> str:

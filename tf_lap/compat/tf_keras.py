@@ -20,8 +20,12 @@ from tf_keras.src.mixed_precision import autocast_variable
 from tf_lap.compat.nodes import Network, Node, private
 
 layers = tf_keras.layers
-Operator = tf_op_layer.TFOpLambda
+_Function = tf_op_layer.TFOpLambda
 """The layer behind `x + y` and every other TensorFlow function of symbolic tensors."""
+
+
+FOLLOWED = "layers and functions of tf on tensors, without NumPy and without Python conditions on a tensor's value"
+"""What a `call` may be made of that is run on symbolic tensors."""
 
 
 def network(model: Any) -> Network | None:
@@ -44,12 +48,43 @@ def network(model: Any) -> Network | None:
     return Network(tuple(nodes), tuple(tf.nest.flatten(model.inputs)), tuple(tf.nest.flatten(model.outputs)))
 
 
+def called(layer: Any) -> Callable[..., Any]:
+    """What a call of a layer runs, whose signature names the call's arguments."""
+    return layer.function if isinstance(layer, _Function) else layer.call
+
+
+def function_name(layer: Any) -> str | None:
+    """The name below `tf.` of the TensorFlow function that a layer was made of; None for any other layer.
+
+    Many functions of `tf` call the one of the same name in `tf.compat.v1`, and that one is recorded.
+    """
+    return (layer.symbol or "").removeprefix("compat.v1.") if isinstance(layer, _Function) else None
+
+
 def entering(node: Node) -> tuple[Any, ...]:
     """The tensors that a nested model is called with, in the order of its own inputs."""
     given = node.args[0] if node.args else next(iter(node.kwargs.values()), None)
     if not isinstance(given, dict):
-        return node.inputs
+        return tuple(tf.nest.flatten(given))
     return tuple(given[tensor_name(tensor)] for tensor in tf.nest.flatten(node.layer.inputs))
+
+
+def per_step(node: Node) -> Node | None:
+    """The call of the layer inside a TimeDistributed layer on what lies at one time step; None for any other layer."""
+    layer = node.layer
+    if not isinstance(layer, layers.TimeDistributed):
+        return None
+    inputs, outputs = (
+        tuple(_symbolic((t.shape[0], *t.shape[2:]), t.dtype, i) for i, t in enumerate(tensors))
+        for tensors in (tf.nest.flatten(node.args[0] if node.args else node.kwargs["inputs"]), node.outputs)
+    )
+    return Node(unwrapped(layer.layer), inputs, outputs, inputs)
+
+
+def _symbolic(shape: Any, dtype: Any, index: int) -> Any:
+    # Named, so that the counter behind "input_3" does not move.
+    batch, *rest = shape
+    return tf_keras.Input(rest, batch_size=batch, dtype=dtype, name=f"input_{index}")
 
 
 def tensor_name(tensor: Any) -> str:
@@ -61,24 +96,55 @@ def is_keras_own(layer: Any) -> bool:
     """Whether tf_keras ships this exact class as a layer, so that its `call` is no user's code."""
     if isinstance(layer, layers.Lambda):
         return False
-    return type(layer).__module__.startswith("tf_keras.src.layers.")
+    return type(layer).__module__.startswith(("tf_keras.src.layers.", "tf_keras.src.feature_column."))
 
 
 def trace(node: Node) -> Network:
     """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
-    fresh = {
-        id(t): tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=f"input_{i}")
-        for i, t in enumerate(node.inputs)
-    }
+    fresh = {id(t): _symbolic(t.shape, t.dtype, i) for i, t in enumerate(node.inputs)}
     args, kwargs = tf.nest.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))
-    with _graph_untouched(node.layer):
-        outputs = node.layer.call(*args, **kwargs)
-        return network(tf_keras.Model([fresh[id(t)] for t in node.inputs], outputs))
+    return _trace_call(node.layer, tuple(fresh[id(t)] for t in node.inputs), args, kwargs)
 
 
 def trace_model(model: Any) -> Network:
-    """Subclassed models of tf_keras keep no record of their inputs that could be followed."""
-    raise NotImplementedError("a subclassed tf_keras model keeps no graph; build it with the functional API")
+    """Runs a subclassed model's `call` on symbolic tensors like those that it was first called with.
+
+    Raises:
+        Exception: whatever `call` raises on symbolic tensors.
+    """
+    args, kwargs = model.save_spec(dynamic_batch=True) or (None, None)
+    if args is None:
+        shape = private(model, "_build_input_shape")
+        if shape is None:
+            raise ValueError("it keeps no record of the inputs that it was called with; call it once on a batch")
+        args, kwargs = (_specs(shape),), {}
+    inputs: list[Any] = []
+
+    def symbolic(spec: Any) -> Any:
+        if not isinstance(spec, tf.TensorSpec):
+            return spec
+        inputs.append(_symbolic(spec.shape, spec.dtype, len(inputs)))
+        return inputs[-1]
+
+    args, kwargs = tf.nest.map_structure(symbolic, (args, kwargs))
+    return _trace_call(model, tuple(inputs), args, kwargs)
+
+
+def _specs(shape: Any) -> Any:
+    """The tensors of a model that was built with `model.build(shape)`: of float32, as Keras makes them."""
+    if isinstance(shape, dict):
+        return {name: _specs(part) for name, part in shape.items()}
+    if isinstance(shape, (list, tuple)) and any(isinstance(part, (list, tuple, tf.TensorShape)) for part in shape):
+        return [_specs(part) for part in shape]
+    return tf.TensorSpec((None, *tuple(shape)[1:]), backend.floatx())
+
+
+def _trace_call(layer: Any, inputs: tuple[Any, ...], args: Any, kwargs: Any) -> Network:
+    training = inspect.signature(layer.call).parameters.get("training")
+    if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
+        kwargs = {"training": False, **kwargs}
+    with _graph_untouched(layer):
+        return network(tf_keras.Model(list(inputs), layer.call(*args, **kwargs)))
 
 
 @contextlib.contextmanager

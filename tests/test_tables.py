@@ -1,0 +1,178 @@
+"""Each name in the tables: it is in the library, what it names can be built, and is what the table finds a rule for."""
+
+import re
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tf_lap import compat, registry, tables
+
+tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
+tables.install_tf_keras()
+ops = keras.ops
+NEWEST = keras.__version__.startswith("3.15")
+
+# How an operation is called where it takes more than a tensor of shape (None, 4, 4, 8).
+CALLS = {
+    "Add": lambda x: x + x,
+    "ArraySplit": lambda x: ops.array_split(x, 3, axis=-1),
+    "AveragePool": lambda x: ops.average_pool(x, 2),
+    "Cast": lambda x: ops.cast(x, "float16"),
+    "Clip": lambda x: ops.clip(x, 0.0, 1.0),
+    "Concatenate": lambda x: ops.concatenate([x, x]),
+    "DepthToSpace": lambda x: ops.depth_to_space(x, 2),
+    "Divide": lambda x: ops.divide(x, 2.0),
+    "ExpandDims": lambda x: ops.expand_dims(x, 1),
+    "FullLike": lambda x: ops.full_like(x, 2.0),
+    "GetItem": lambda x: x[..., :4],
+    "MaxPool": lambda x: ops.max_pool(x, 2),
+    "Maximum": lambda x: ops.maximum(x, x),
+    "Minimum": lambda x: ops.minimum(x, x),
+    "Moveaxis": lambda x: ops.moveaxis(x, 1, 2),
+    "Multiply": lambda x: x * x,
+    "Pad": lambda x: ops.pad(x, 1),
+    "Power": lambda x: x**2,
+    "Reshape": lambda x: ops.reshape(x, (-1, 128)),
+    "SaturateCast": lambda x: ops.saturate_cast(x, "float16"),
+    "Slice": lambda x: ops.slice(x, (0, 0, 0, 0), (1, 1, 1, 1)),
+    "SpaceToDepth": lambda x: ops.space_to_depth(x, 2),
+    "Split": lambda x: ops.split(x, 2, axis=-1),
+    "Stack": lambda x: ops.stack([x, x]),
+    "Subtract": lambda x: x - x,
+    "Swapaxes": lambda x: ops.swapaxes(x, 1, 2),
+    "Threshold": lambda x: ops.threshold(x, 0.5, 0.0),
+    "TrueDivide": lambda x: x / 2.0,
+    "Unstack": lambda x: ops.unstack(x, axis=1),
+    "Where": lambda x: ops.where(x > 0, x, x),
+}
+FUNCTION_CALLS = {
+    "__operators__.add": lambda x: x + x,
+    "__operators__.getitem": lambda x: x[..., :4],
+    "cast": lambda x: tf.cast(x, "float16"),
+    "clip_by_value": lambda x: tf.clip_by_value(x, 0.0, 1.0),
+    "concat": lambda x: tf.concat([x, x], -1),
+    "ensure_shape": lambda x: tf.ensure_shape(x, (None, 4, 4, 8)),
+    "expand_dims": lambda x: tf.expand_dims(x, 1),
+    "image.resize": lambda x: tf.image.resize(x, (8, 8)),
+    "math.add": lambda x: tf.math.add(x, x),
+    "math.add_n": lambda x: tf.math.add_n([x, x]),
+    "math.maximum": lambda x: tf.math.maximum(x, x),
+    "math.minimum": lambda x: tf.math.minimum(x, x),
+    "math.multiply": lambda x: x * x,
+    "math.pow": lambda x: x**2,
+    "math.subtract": lambda x: x - x,
+    "math.truediv": lambda x: x / 2.0,
+    "nn.avg_pool": lambda x: tf.nn.avg_pool(x, 2, 2, "VALID"),
+    "nn.avg_pool1d": lambda x: tf.nn.avg_pool1d(x[:, 0], 2, 2, "VALID"),
+    "nn.avg_pool2d": lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID"),
+    "nn.avg_pool3d": lambda x: tf.nn.avg_pool3d(x[:, None], 1, 1, "VALID"),
+    "nn.bias_add": lambda x: tf.nn.bias_add(x, tf.zeros(8)),
+    "nn.depth_to_space": lambda x: tf.nn.depth_to_space(x, 2),
+    "nn.dropout": lambda x: tf.nn.dropout(x, 0.5),
+    "nn.max_pool1d": lambda x: tf.nn.max_pool1d(x[:, 0], 2, 2, "VALID"),
+    "nn.max_pool2d": lambda x: tf.nn.max_pool(x, 2, 2, "VALID"),
+    "nn.max_pool3d": lambda x: tf.nn.max_pool3d(x[:, None], 1, 1, "VALID"),
+    "nn.space_to_depth": lambda x: tf.nn.space_to_depth(x, 2),
+    "pad": lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]),
+    "reshape": lambda x: tf.reshape(x, (-1, 128)),
+    "slice": lambda x: tf.slice(x, (0, 0, 0, 0), (1, 1, 1, 1)),
+    "split": lambda x: tf.split(x, 2, -1),
+    "stack": lambda x: tf.stack([x, x]),
+    "unstack": lambda x: tf.unstack(x, axis=1),
+    "where": lambda x: tf.where(x > 0, x, x),
+}
+OPERATIONS = [
+    (compat.numpy_ops, tables._NUMPY_OPS),
+    (compat.nn_ops, tables._NN_OPS),
+    (compat.core_ops, tables._CORE_OPS),
+    (compat.math_ops, tables._MATH_OPS),
+    (compat.linalg_ops, tables._LINALG_OPS),
+]
+
+
+def named(table):
+    return [(name, rule) for rule, names in table.items() for name in names.split()]
+
+
+def present(namespace, name):
+    """Whether a name is there; in the newest release that the tables were made for every name is."""
+    if not hasattr(namespace, name):
+        assert not NEWEST, f"{name} is in no release"
+        pytest.skip(f"{name} is not in keras {keras.__version__}")
+    return getattr(namespace, name)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "rule"), [(module, *entry) for module, table in OPERATIONS for entry in named(table)]
+)
+def test_each_operation_of_keras_3_is_matched(namespace, name, rule):
+    cls = present(namespace, name)
+    function = CALLS.get(name) or getattr(ops, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+    out, *_ = keras.tree.flatten(function(keras.Input((4, 4, 8))))
+    operation = out._keras_history.operation
+    assert type(operation) is cls
+    assert registry.find_rule(operation).flow is rule
+
+
+@pytest.mark.parametrize(("name", "rule"), named(tables._FUNCTIONS))
+def test_each_function_of_tensorflow_is_matched(name, rule):
+    function = FUNCTION_CALLS.get(name)
+    if function is None:
+        function = tf
+        for part in name.split("."):
+            function = getattr(function, part)
+    out, *_ = tf.nest.flatten(function(tf_keras.Input((4, 4, 8))))
+    layer = out._keras_history.layer
+    assert compat.function_name(layer) == name
+    assert registry.find_rule(layer).flow is rule
+
+
+@pytest.mark.parametrize(("name", "rule"), named(tables._LAYERS) + named(tables._KERNELS))
+def test_each_layer_is_in_a_library_and_matched(name, rule):
+    """That each can be built, and passes energy or is a boundary, is in test_layers."""
+    libraries = [library for library in (keras, tf_keras) if hasattr(library.layers, name)]
+    if not libraries:
+        present(keras.layers, name)
+    for library in libraries:
+        found = registry.RULES[getattr(library.layers, name)]
+        assert rule in (found, getattr(found, "flow", None))
+
+
+@pytest.mark.parametrize("name", tables._ACTIVATION_LAYERS.split())
+def test_each_activation_layer_is_matched(name):
+    for library in (keras, tf_keras):
+        if hasattr(library.layers, name):
+            layer = getattr(library.layers, name)(*(("relu",) if name == "Activation" else ()))
+            assert tables.activates(layer)
+
+
+@pytest.mark.parametrize("name", tables._ACTIVATION_OPS.split())
+def test_each_activation_operation_is_matched(name):
+    assert issubclass(present(compat.nn_ops, name), keras.Operation)
+    function = CALLS.get(name) or getattr(ops, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
+    assert tables.activates(function(keras.Input((4, 4, 8)))._keras_history.operation)
+
+
+@pytest.mark.parametrize("name", tables._ACTIVATION_FUNCTIONS.split())
+def test_each_activation_function_is_matched(name):
+    group, function = name.split(".")
+    layer = getattr(getattr(tf, group), function)(tf_keras.Input((8,)))._keras_history.layer
+    assert compat.function_name(layer) == name
+    assert tables.activates(layer)
+    assert registry.find_rule(layer) is not None
+
+
+def test_names_that_mean_one_function_are_one():
+    x = tf_keras.Input((8,))
+    for function in (
+        tf.nn.sigmoid,
+        tf.nn.swish,
+        tf.nn.tanh,
+        tf.nn.softplus,
+        tf.math.divide,
+        tf.nn.l2_normalize,
+        tf.abs,
+    ):
+        out = function(x, x) if function is tf.math.divide else function(x)
+        assert registry.find_rule(out._keras_history.layer) is not None
