@@ -177,6 +177,36 @@ def _of_variable(variable: Any) -> ModuleType:
     return tf_keras_module() if isinstance(variable, tf.Variable) else keras3
 
 
+def trains(model: Any) -> Callable[[Any], bool]:
+    """Which variables a training step of a model moves, as its layers and the models in it are frozen now.
+
+    This is what `trainable_variables` of the model says. A variable's own `trainable` does not say it: in tf_keras it
+    stays True where a layer is frozen, and in Keras 3 where a layer was thawed in a model that is frozen itself.
+    While it fits, tf_keras sets each layer back to what it was when the model was compiled. The answer there is what
+    that step trains.
+
+    Example:
+
+    >>> model.layers[0].trainable = False
+    >>> trained = trains(model)
+    >>> [trained(layer.kernel) for layer in model.layers]
+    [False, True, True]
+
+    Args:
+        model: the outermost model that is trained, or a layer.
+
+    Returns:
+        A predicate on variables. It compares them by identity, also behind mixed precision and mirrored over replicas.
+        Variables that are not of the model are False.
+
+    Raises:
+        ValueError: a tf_keras model that is not built.
+    """
+    parts = [part for variable in model.trainable_variables for part in _of_variable(variable).bare(variable)]
+    trained = {id(part): part for part in parts}  # the values keep them alive, so that no identity is used again
+    return lambda variable: any(id(part) in trained for part in _of_variable(variable).bare(variable))
+
+
 def refresh_train_function(model: Any) -> None:
     """Makes the next training step be traced anew.
 

@@ -188,6 +188,11 @@ def set_constraint(variable: Any, constraint: Callable[[Any], Any] | None) -> No
     variable.constraint = constraint
 
 
+def bare(variable: Any) -> list[Any]:
+    """The variable itself: Keras 3 has one object for it, whatever its precision and over replicas."""
+    return [variable]
+
+
 def is_compiled(model: Any) -> bool:
     """Whether the model has a training step."""
     return model.compiled

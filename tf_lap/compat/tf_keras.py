@@ -124,17 +124,17 @@ def is_kernel_variable(kernel: Any) -> bool:
 
 def get_constraint(variable: Any) -> Callable[[Any], Any] | None:
     """The function that the optimizer applies to this variable after each step."""
-    return private(_bare(variable)[0], "_constraint")
+    return private(bare(variable)[0], "_constraint")
 
 
 def set_constraint(variable: Any, constraint: Callable[[Any], Any] | None) -> None:
     """Sets the function that the optimizer applies to this variable after each step."""
-    for bare in _bare(variable):
-        bare._constraint = constraint
+    for part in bare(variable):
+        part._constraint = constraint
 
 
-def _bare(variable: Any) -> list[Any]:
-    """The variables that hold the constraint: behind one of mixed precision, and behind one mirrored over replicas."""
+def bare(variable: Any) -> list[Any]:
+    """The variables behind one of mixed precision, and behind one that is mirrored over replicas; else itself."""
     inner = getattr(variable, "_variable", variable)
     return list(getattr(inner, "values", [inner]))
 
