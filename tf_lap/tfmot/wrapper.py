@@ -16,6 +16,7 @@ from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.enforce import masked
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
+from tf_lap.tfmot.rhythm import check_steps
 from tf_lap.tfmot.weight import zero
 
 HALF = pruning_schedule.ConstantSparsity(0.5, 0)
@@ -109,7 +110,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
     >>> layer = tf_lap.PrunableLayer(tf_keras.layers.Dense(10, name="head"), schedule)
     >>> layer.name
-    'prunable_layer_head'
+    'prune_low_magnitude_head'
 
     Args:
         layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`.
@@ -142,14 +143,24 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             )
         if not callable(pruning_schedule):
             raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")
+        check_steps(pruning_schedule)
         kwargs.setdefault("dtype", layer.dtype_policy)
         kwargs.setdefault("autocast", legacy.autocasts(layer))
+        name = kwargs.pop("name", f"prune_low_magnitude_{layer.name}")
         super().__init__(layer, pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n, **kwargs)
+        legacy.rename(self, name)  # tfmot makes it from the name of the class
         self.supports_masking = layer.supports_masking
 
     def build(self, input_shape: Any) -> None:
         """Builds the layer, its masks, and the count of its steps."""
-        super().build(input_shape)
+        try:
+            super().build(input_shape)
+        except AttributeError as error:
+            raise ValueError(
+                f"layer {self.layer.name!r} ({type(self.layer).__name__}) does not have the weights to prune when it "
+                f"is built ({error}): call it once on its inputs before it is wrapped, or wrap the whole model that "
+                "it is in with prune_lookahead(model)"
+            ) from error
         self.pruning_obj = Hooks(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -161,18 +172,29 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
-        """Calls the layer; in training, after the masks that are due at this step were chosen."""
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer; in training, after the masks that are due at this step were chosen.
+
+        Args:
+            inputs: the layer's first argument.
+            *args: its others by position. Where the layer takes no other, `training`, as in tfmot's wrapper.
+            **kwargs: its others by name. Keras passes `training` and `mask` to every wrapper.
+        """
+        takes = inspect.signature(self.layer.call).parameters
+        if len(takes) == 1 and args:
+            kwargs["training"], *args = args
+        by_position = inspect.signature(self.layer.call).bind_partial(inputs, *args).arguments
+        # Keras does not see what is passed by position, and adds its own.
+        kwargs = {name: value for name, value in kwargs.items() if name not in by_position}
+        training = by_position.get("training", kwargs.pop("training", None))
         if training is None:
             training = tf_keras.backend.learning_phase()
         self._prune(training)
-        takes = inspect.signature(self.layer.call).parameters
-        anything = any(each.kind is each.VAR_KEYWORD for each in takes.values())
-        if "training" in takes:
+        if "training" in takes and "training" not in by_position:
             kwargs["training"] = training
-        if "mask" not in takes and not anything:
+        if "mask" not in takes and not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
             kwargs.pop("mask", None)
-        return self.layer.call(inputs, **kwargs)
+        return self.layer.call(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """What the layer makes of a mask of time steps."""
