@@ -64,9 +64,7 @@ def test_training_by_position_is_that_of_the_wrapper_where_the_layer_takes_nothi
 def test_a_layer_that_makes_its_weights_in_its_first_call_says_how_to_wrap_it():
     inputs = tf_keras.Input((5, 8))
     attention = layers.MultiHeadAttention(2, 4, name="attention")
-    with pytest.raises(
-        ValueError, match=r"layer 'attention' \(MultiHeadAttention\) does not have the weights"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"'attention' \(MultiHeadAttention\) does not have the weights") as caught:
         tf_lap.PrunableLayer(attention, at_once())(inputs, inputs)
     assert "call it once on its inputs before it is wrapped, or wrap the whole model" in str(caught.value)
     plain = tf_keras.Model(inputs, attention(inputs, inputs))  # it has been called now
@@ -96,8 +94,8 @@ def test_layers_inside_time_distributed_and_bidirectional_are_pruned(kind, mask_
     np.testing.assert_allclose(model.predict(TOKENS, verbose=0), plain.predict(TOKENS, verbose=0), atol=1e-6)
     fit(model)
     model.save(tmp_path / "model.keras")
-    for each in (model, tf_keras.models.load_model(tmp_path / "model.keras")):
-        weights = [weight for weight, _, _ in each.layers[1].pruning_vars]
+    for trained in (model, tf_keras.models.load_model(tmp_path / "model.keras")):
+        weights = [weight for weight, _, _ in trained.layers[1].pruning_vars]
         assert [weight.shape.num_elements() for weight in weights] == sizes
         assert [np.count_nonzero(weight) for weight in weights] == [size // 2 for size in sizes]
     assert type(sparsity.strip_pruning(model).layers[1]) is type(stack[2])

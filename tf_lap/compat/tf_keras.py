@@ -231,9 +231,10 @@ def current_pass() -> Pass:
         frame = frame.f_back
     with_graph = [call for call in calls if private(call[0], "_is_graph_network")]
     model, token = (with_graph or calls or [(None, None)])[-1]
-    models = [each for each, _ in [*calls, *trainers]]
-    with_optimizer = [each for each in models if getattr(each, "optimizer", None) is not None]
-    around = dict.fromkeys(each for each in reversed(models) if each.built)
+    models = [frame_model for frame_model, _ in [*calls, *trainers]]
+    with_optimizer = [candidate for candidate in models if getattr(candidate, "optimizer", None) is not None]
+    # tf_keras does not say what a model that is not built trains.
+    around = dict.fromkeys(candidate for candidate in reversed(models) if candidate.built)
     return Pass(model, with_optimizer[-1] if with_optimizer else None, token, tuple(around))
 
 

@@ -192,7 +192,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         self._prune(training)
         if "training" in takes and "training" not in by_position:
             kwargs["training"] = training
-        if "mask" not in takes and not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        if "mask" not in takes and not any(taken.kind is taken.VAR_KEYWORD for taken in takes.values()):
             kwargs.pop("mask", None)
         return self.layer.call(inputs, *args, **kwargs)
 
