@@ -102,6 +102,10 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     Wrappers of a model that have equal schedules share one clock, that of the one furthest behind. Layers that are
     called with `training=False` only are left alone, as by tfmot.
 
+    Frozen weights are left as they are, and a warning names them once: those that are not among the
+    `trainable_variables` of the outermost model. Their steps are counted. When they train, from the next compiled step
+    on, they are pruned at once to what the schedule asked for last, also where it is over.
+
     Training raises InvalidArgumentError where no `UpdatePruningStep` was called, or where a kernel is not finite; under
     `jit_compile=True`, where nothing can be raised, it goes on, and masks that a NaN would decide stay as they are.
 
@@ -113,16 +117,19 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     'prune_low_magnitude_head'
 
     Args:
-        layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`.
+        layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`; or a
+            TimeDistributed or Bidirectional layer around such a one.
         pruning_schedule: a schedule of tfmot, or a `LookaheadPruningSchedule`.
         block_size: rows and columns of the blocks in which a matrix is pruned.
         block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
         sparsity_m_by_n: (m, n): at the first step m of every n consecutive inputs of an output are pruned, once.
-        **kwargs: arguments of the wrapper as a layer; its dtype policy is that of the layer.
+        **kwargs: arguments of the wrapper as a layer. Its dtype policy is that of the layer; its name is, as tfmot's,
+            "prune_low_magnitude_" and the name of the layer.
 
     Raises:
-        ValueError: a layer that there is no way to prune, a schedule that cannot be called, or options that tfmot does
-            not take; when it is built, blocks for weights that are no matrix.
+        ValueError: a layer that there is no way to prune, a schedule that cannot be called or counts in parts of
+            steps, or options that tfmot does not take; when it is built, blocks for weights that are no matrix, or a
+            layer that makes its weights in its first call.
     """
 
     def __init__(
