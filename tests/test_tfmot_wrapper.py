@@ -26,6 +26,7 @@ from wrapped import (
 )
 
 import tf_lap
+from tf_lap import compat
 
 
 def alike(make, **options):
@@ -184,6 +185,36 @@ def test_stripping_gives_the_model_back_with_its_zeros(wrap):
     compiled(model)
     fit(model)
     assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
+
+
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
+@pytest.mark.parametrize("optimizer", ["adam", "legacy"])
+def test_zeros_of_a_stripped_model_are_held_by_whoever_sets_constraints(optimizer):
+    inputs = tf_keras.Input((6,))
+    x = layers.Embedding(50, 8)(inputs)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    model = tf_keras.Model(inputs, layers.Dense(10)(layers.LSTM(3)(x)))
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 50, (32, 6)), rng.integers(0, 10, 32)
+    wrapped.fit(tokens, labels, verbose=0, callbacks=[sparsity.UpdatePruningStep()])
+    stripped = sparsity.strip_pruning(wrapped)
+    legacy = optimizer == "legacy"
+    compiled(stripped, tf_keras.optimizers.legacy.Adam(0.01) if legacy else "adam")
+    matrices = [weight for weight in stripped.trainable_weights if len(weight.shape) > 1 and "bias" not in weight.name]
+    # Legacy optimizers refuse constraints on embeddings, whose gradients are sparse.
+    held = [weight for weight in matrices if not (legacy and "embeddings" in weight.name)]
+    zeros = [weight.numpy() == 0 for weight in held]
+    assert len(matrices) == 8
+    assert all(zero.sum() == zero.size // 2 for zero in zeros)
+    for weight, zero in zip(held, zeros, strict=True):
+        live = tf.constant(~zero, tf.float32)
+        compat.set_constraint(weight, lambda value, live=live: value * live)
+    stripped.fit(tokens, labels, epochs=2, verbose=0)
+    for weight, zero in zip(held, zeros, strict=True):
+        np.testing.assert_array_equal(weight.numpy() == 0, zero, err_msg=weight.name)
+    if legacy:  # nothing of the wrapper holds what nobody else does
+        assert np.count_nonzero(matrices[0]) > 200
 
 
 @both

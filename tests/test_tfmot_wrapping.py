@@ -33,7 +33,7 @@ def names(model):
 
 def test_a_sequential_model():
     assert names(tf_lap.prune_lookahead(perceptron(), at_once())) == [
-        f"prunable_layer_{name}" for name in ("first", "second", "head")
+        f"prune_low_magnitude_{name}" for name in ("first", "second", "head")
     ]
     assert names(sparsity.prune_low_magnitude(perceptron(), at_once())) == [
         f"prune_low_magnitude_{name}" for name in ("first", "second", "head")
@@ -51,7 +51,7 @@ def test_layers_without_kernels_are_passed_over():
     ]
     model = tf_keras.Sequential(stack)
     ours = tf_lap.prune_lookahead(model)
-    assert names(ours) == ["prunable_layer_conv", "norm", "relu", "flat", "prunable_layer_dense"]
+    assert names(ours) == ["prune_low_magnitude_conv", "norm", "relu", "flat", "prune_low_magnitude_dense"]
     assert all(name.startswith("prune_low_magnitude_") for name in names(sparsity.prune_low_magnitude(model)))
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
     np.testing.assert_array_equal(ours.predict(x, verbose=0), model.predict(x, verbose=0))
@@ -160,7 +160,7 @@ def test_one_unknown_layer_does_not_refuse_the_model_and_is_named_once():
         "tf_lap.prune_lookahead leaves 'odd' (Unknown) unpruned: tfmot does not know which of their weights to prune; "
         "a method get_prunable_weights() tells it"
     ]
-    assert names(wrapped) == ["odd", "prunable_layer_head"]
+    assert names(wrapped) == ["odd", "prune_low_magnitude_head"]
 
 
 @both

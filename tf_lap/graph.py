@@ -300,7 +300,7 @@ class _Resolver:
                     self.index[id(sub)] = len(self.kernels)
                     self.kernels.append(Kernel(self._path(path), sub, rule.kernel(sub), rule.layout(sub), 0, reason))
                 else:
-                    matrices = weightweight_matrices(compat.own_weights(sub))
+                    matrices = weight_matrices(compat.own_weights(sub))
                     others[self._path(path)] = Other(type(sub).__name__, matrices, unusable)
             else:
                 self._other(sub, path, rule, others)

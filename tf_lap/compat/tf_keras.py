@@ -245,6 +245,11 @@ def wrappers(model: Any) -> list[Any]:
     return list(dict.fromkeys(w for layer in called for w in ([layer] if is_wrapper(layer) else wrappers(layer))))
 
 
+def layers_inside(model: Any) -> Iterator[Any]:
+    """All layers and models in a model, however deep; wrappers and what is in them too."""
+    return iter(model._flatten_layers(include_self=False))
+
+
 def graph_of(model: Any) -> Any | None:
     """What is another object as soon as a Sequential or Functional model has another graph; None for other models."""
     return private(model, "_nodes_by_depth") if private(model, "_is_graph_network") else None
@@ -258,11 +263,13 @@ class Pass(NamedTuple):
         trainer: the model whose optimizer trains it, as far as that shows: the outermost with a `train_step` that runs
             now, else the outermost that is called; None where none has an optimizer.
         token: an object that is this pass's alone and ends with it; None where no model is called.
+        around: all built models that are called or run a `train_step`, the outermost first.
     """
 
     model: Any | None
     trainer: Any | None
     token: Any | None
+    around: tuple[Any, ...]
 
 
 _LAYER_CALL = inspect.unwrap(base_layer.Layer.__call__).__code__
@@ -296,8 +303,11 @@ def current_pass() -> Pass:
         frame = frame.f_back
     with_graph = [call for call in calls if private(call[0], "_is_graph_network")]
     model, token = (with_graph or calls or [(None, None)])[-1]
-    with_optimizer = [each for each, _ in [*calls, *trainers] if getattr(each, "optimizer", None) is not None]
-    return Pass(model, with_optimizer[-1] if with_optimizer else None, token)
+    models = [frame_model for frame_model, _ in [*calls, *trainers]]
+    with_optimizer = [candidate for candidate in models if getattr(candidate, "optimizer", None) is not None]
+    # tf_keras does not say what a model that is not built trains.
+    around = dict.fromkeys(candidate for candidate in reversed(models) if candidate.built)
+    return Pass(model, with_optimizer[-1] if with_optimizer else None, token, tuple(around))
 
 
 def is_rehearsal() -> bool:
@@ -313,6 +323,12 @@ def is_rehearsal() -> bool:
 def uncast() -> AbstractContextManager[None]:
     """In here variables are read in their own dtype, whatever the mixed precision of the layer that is called."""
     return autocast_variable.enable_auto_cast_variables(None)
+
+
+def rename(layer: Any, name: str) -> None:
+    """Gives another name to a layer that is in no model yet."""
+    private(layer, "_name")
+    layer._name = name
 
 
 def symbolic_calls(layer: Any) -> int:

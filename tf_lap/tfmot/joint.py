@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from absl import logging
 
 from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
@@ -23,9 +24,10 @@ from tf_lap.fused import fused
 from tf_lap.graph import resolve
 from tf_lap.patterns import Unstructured
 from tf_lap.ranks import ranks
-from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
+from tf_lap.tfmot.frozen import trained, warn_of_frozen
+from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
 from tf_lap.tfmot.weight import Weight
 from tf_lap.update import AROUND, Updater
 
@@ -67,6 +69,7 @@ class Joint:
     def __init__(self, wrappers: Sequence[Any], model: Any | None) -> None:
         self.wrappers = list(wrappers)
         self._seen = threading.local()  # replicas run in threads of their own
+        self._trained: frozenset[Weight] = frozenset()
         self._recipe = None
         numbers, paths = {}, {}
         if model is not None:
@@ -82,7 +85,7 @@ class Joint:
         # One condition for all that are due together: each costs time of its own.
         groups: dict[Any, list[Any]] = collections.defaultdict(list)
         for wrapper in self.wrappers:
-            groups[_rhythm(wrapper)].append(wrapper)
+            groups[rhythm(wrapper)].append(wrapper)
         self._groups = list(groups.values())
 
     @property
@@ -105,31 +108,81 @@ class Joint:
         self._seen.token = None if now.token is None else weakref.ref(now.token)
         for each in self.wrappers:
             each.hold_masks(now.trainer)
-        in_all_replicas(functools.partial(self._step, training))
+        in_all_replicas(functools.partial(self._step, now, training))
 
-    def _step(self, training: Any) -> None:
+    def _step(self, now: legacy.Pass, training: Any) -> None:
         with legacy.uncast():
+            same = self._ask_who_trains(now)
             before = {wrapper: tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers}
             counted = tf.reduce_any([step >= 0 for step in before.values()]) | ~tf.cast(training, tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
-                orders = [self._order(group, before, training) for group in self._groups]
+                orders = []
+                for group in self._groups:
+                    step = self._count(group, before, training)
+                    orders += [self._order(group, step, training)]
+                    # A traced step trains the same weights to the end: what they missed is made up for once.
+                    orders += [] if same and tf.executing_eagerly() else self._late(group, step, training)
             _run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
 
-    def _order(self, wrappers: Sequence[Any], before: dict[Any, tf.Tensor], training: Any) -> Order:
-        """Counts the step of wrappers that share a rhythm, and says what their schedule asks of them now."""
+    def _ask_who_trains(self, now: legacy.Pass) -> bool:
+        """Notes which weights are trained now, warns of the others, and says whether they are those of before."""
+        before, self._trained = self._trained, trained(self._weights, now.around)
+        frozen = [weight for weight in self._weights if weight not in self._trained]
+        if frozen:
+            warn_of_frozen(frozen, now.around[0] if now.around else frozen[0].wrapper)
+        return self._trained == before
+
+    def _count(self, wrappers: Sequence[Any], before: dict[Any, tf.Tensor], training: Any) -> tf.Tensor:
+        """Counts the step of wrappers that share a rhythm, frozen or not, and returns its number."""
         # One clock: of the wrapper that is furthest behind, having joined the others later. Those that are ahead lose
         # nothing, since what is pruned stays pruned. The callback sets those at -1 to 0 that it finds; it looks into no
         # custom layer, nor behind the first.
         step = tf.reduce_min([tf.maximum(before[wrapper], 0) for wrapper in wrappers]) + 1
         for wrapper in wrappers:
             wrapper.pruning_step.assign(tf.where(training, step, before[wrapper]))
-        due, sparsity = _asked(wrappers[0].pruning_schedule, step)
+        return step
+
+    def _order(self, wrappers: Sequence[Any], step: tf.Tensor, training: Any) -> Order:
+        """What the schedule of wrappers that share a rhythm asks of them at a step."""
+        due, sparsity = asked(wrappers[0].pruning_schedule, step)
         if wrappers[0].sparsity_m_by_n:  # tfmot chooses m zeros of n once, at the first step
             due, sparsity = tf.equal(step, 1), 0.0
+        sparsities = self._sparsities(wrappers, sparsity)
+        return Order(due & training & bool(sparsities), list(sparsities), _fractions(sparsities))
+
+    def _late(self, wrappers: Sequence[Any], step: tf.Tensor, training: Any) -> list[Order]:
+        """What the schedule asked for before and weights missed: they were frozen, and train from this step on."""
+        with tf.init_scope():  # the masks and steps as they are now, before the step that is traced
+            done = min(max(int(tf.convert_to_tensor(wrapper.pruning_step)), 0) for wrapper in wrappers)
+            missed = self._missed(wrappers, done)
+        if not missed:
+            return []
+        paths = ", ".join(repr(weight.path) for weight in missed)
+        logging.info("tf_lap.PrunableLayer prunes %s now: what was due before was missed, by being frozen", paths)
+        return [Order(tf.equal(step, done + 1) & training, list(missed), _fractions(missed))]
+
+    def _missed(self, wrappers: Sequence[Any], done: int) -> dict[Weight, Any]:
+        """Those weights that keep more than the schedule asked for when it was due last, and that sparsity."""
+        if done == 0:
+            return {}
+        if wrappers[0].sparsity_m_by_n:
+            return {weight: s for weight, s in self._sparsities(wrappers, 0.0).items() if not weight.is_pruned()}
+
+        def denser(sparsity: Any) -> dict[Weight, Any]:
+            sparsities = self._sparsities(wrappers, sparsity)
+            return {weight: s for weight, s in sparsities.items() if weight.keeps_more_than(float(s))}
+
+        # The schedule is asked for its past only where that can matter: it takes time.
+        if not denser(asked(wrappers[0].pruning_schedule, tf.constant(done, tf.int64))[1]):
+            return {}
+        sparsity = last_asked(wrappers[0].pruning_schedule, done)
+        return {} if sparsity is None else denser(sparsity)
+
+    def _sparsities(self, wrappers: Sequence[Any], sparsity: Any) -> dict[Weight, Any]:
+        """A schedule's sparsity by weight: of those of some wrappers that are trained, and that it speaks of."""
         by_path = per_kernel(sparsity, [weight.path for weight in self._weights])
-        named = [weight for weight in self._weights if weight.wrapper in wrappers and weight.path in by_path]
-        keep = [1 - tf.cast(by_path[weight.path], tf.float64) for weight in named]
-        return Order(due & training, named, keep)
+        weights = [weight for weight in self._weights if weight.wrapper in wrappers and weight in self._trained]
+        return {weight: by_path[weight.path] for weight in weights if weight.path in by_path}
 
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
@@ -248,14 +301,9 @@ def in_all_replicas(function: Callable[[], None]) -> None:
         context.merge_call(lambda strategy: function())
 
 
-def _asked(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Whether a schedule is due at a step of tfmot, whose first is 1, and the sparsity in float64."""
-    if isinstance(schedule, LookaheadPruningSchedule):
-        due, sparsity = schedule.precisely(step)
-        return due | (tf.equal(step, 1) & schedule.is_due(0)), sparsity
-    due, sparsity = schedule(step)
-    # What a float32 stands for: 0.9 is a little less in float32, and would keep one weight too many now and then.
-    return due, tf.round(tf.cast(sparsity, tf.float64) * 1e7) / 1e7
+def _fractions(sparsities: dict[Weight, Any]) -> list[tf.Tensor]:
+    """The fractions to keep."""
+    return [1 - tf.cast(sparsity, tf.float64) for sparsity in sparsities.values()]
 
 
 def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
@@ -264,11 +312,3 @@ def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[
         return tf.constant(True)
 
     tf.cond(condition, functools.partial(done, then), functools.partial(done, otherwise))
-
-
-def _rhythm(wrapper: Any) -> Any:
-    """What is equal for wrappers that are due at the same steps."""
-    schedule = wrapper.pruning_schedule
-    if wrapper.sparsity_m_by_n or not hasattr(schedule, "get_config"):
-        return wrapper
-    return type(schedule), repr(vars(schedule))

@@ -1,4 +1,4 @@
-"""Which weights of a layer tfmot prunes, for subclasses of its layers too."""
+"""Which weights of a layer tfmot prunes; of subclasses of its layers too, and of layers that call one of them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def has_kernel(layer: Any) -> bool:
     """Whether there is anything to prune in a layer: not in a ReLU, nor in a layer that tfmot does not know."""
     if hasattr(type(layer), "get_prunable_weights"):
         return True
+    if parts := _parts(layer):
+        return hasattr(layer, "get_prunable_weights") or all(map(has_kernel, parts))
     names, cells = _names(type(layer)), _cells(layer)
     if names is None and cells is None:
         return hasattr(layer, "get_prunable_weights")
@@ -37,10 +39,24 @@ def has_kernel(layer: Any) -> bool:
 
 def is_known(layer: Any) -> bool:
     """Whether tfmot knows what to prune in a layer, be it nothing."""
-    return has_kernel(layer) or _names(type(layer)) is not None
+    parts = _parts(layer)
+    return has_kernel(layer) or _names(type(layer)) is not None or (bool(parts) and all(map(is_known, parts)))
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layers that a TimeDistributed or Bidirectional layer calls; none in any other."""
+    if isinstance(layer, tf_keras.layers.Bidirectional):
+        return [layer.forward_layer, layer.backward_layer]
+    return [layer.layer] if isinstance(layer, tf_keras.layers.TimeDistributed) else []
 
 
 def _inherited(layer: Any) -> Callable[[], list[Any]] | None:
+    if parts := _parts(layer):
+        if not all(map(has_kernel, parts)):
+            return None
+        for part in parts:
+            make_prunable(part)
+        return lambda: [weight for part in parts for weight in part.get_prunable_weights()]
     names, cells = _names(type(layer)), _cells(layer)
     if names is None and cells is None:
         return None

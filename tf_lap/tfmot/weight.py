@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.allocation import keep_count
 from tf_lap.compat.tfmot import pruning_utils
 from tf_lap.enforce import masked
 from tf_lap.patterns import Ranked
@@ -84,6 +85,15 @@ class Weight:
         if size == (1, 1):
             return Ranked(scores, values, live)
         return blocks(scores, values, live, size, self.wrapper.block_pooling_type)
+
+    def is_pruned(self) -> bool:
+        """Whether its mask drops anything, eagerly."""
+        return bool(tf.reduce_any(tf.equal(compat.value(self.mask), 0)))
+
+    def keeps_more_than(self, sparsity: float) -> bool:
+        """Whether its mask keeps more weights, or blocks of them, than a sparsity leaves; eagerly."""
+        live = tf.cast(self.ranked(compat.value(self.mask)).live, tf.bool)
+        return int(tf.math.count_nonzero(live)) > keep_count(live.shape.num_elements(), sparsity)
 
     def keep(self, kept: tf.Tensor, lowest: tf.Tensor) -> None:
         """Takes over a mask, and zeroes what it drops.

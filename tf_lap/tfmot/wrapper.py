@@ -16,6 +16,7 @@ from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.enforce import masked
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
+from tf_lap.tfmot.rhythm import check_steps
 from tf_lap.tfmot.weight import zero
 
 HALF = pruning_schedule.ConstantSparsity(0.5, 0)
@@ -101,6 +102,10 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     Wrappers of a model that have equal schedules share one clock, that of the one furthest behind. Layers that are
     called with `training=False` only are left alone, as by tfmot.
 
+    Frozen weights are left as they are, and a warning names them once: those that are not among the
+    `trainable_variables` of the outermost model. Their steps are counted. When they train, from the next compiled step
+    on, they are pruned at once to what the schedule asked for last, also where it is over.
+
     Training raises InvalidArgumentError where no `UpdatePruningStep` was called, or where a kernel is not finite; under
     `jit_compile=True`, where nothing can be raised, it goes on, and masks that a NaN would decide stay as they are.
 
@@ -109,19 +114,22 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
     >>> layer = tf_lap.PrunableLayer(tf_keras.layers.Dense(10, name="head"), schedule)
     >>> layer.name
-    'prunable_layer_head'
+    'prune_low_magnitude_head'
 
     Args:
-        layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`.
+        layer: a layer that tfmot prunes, of a subclass of one, or with a method `get_prunable_weights`; or a
+            TimeDistributed or Bidirectional layer around such a one.
         pruning_schedule: a schedule of tfmot, or a `LookaheadPruningSchedule`.
         block_size: rows and columns of the blocks in which a matrix is pruned.
         block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
         sparsity_m_by_n: (m, n): at the first step m of every n consecutive inputs of an output are pruned, once.
-        **kwargs: arguments of the wrapper as a layer; its dtype policy is that of the layer.
+        **kwargs: arguments of the wrapper as a layer. Its dtype policy is that of the layer; its name is, as tfmot's,
+            "prune_low_magnitude_" and the name of the layer.
 
     Raises:
-        ValueError: a layer that there is no way to prune, a schedule that cannot be called, or options that tfmot does
-            not take; when it is built, blocks for weights that are no matrix.
+        ValueError: a layer that there is no way to prune, a schedule that cannot be called or counts in parts of
+            steps, or options that tfmot does not take; when it is built, blocks for weights that are no matrix, or a
+            layer that makes its weights in its first call.
     """
 
     def __init__(
@@ -142,14 +150,24 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             )
         if not callable(pruning_schedule):
             raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")
+        check_steps(pruning_schedule)
         kwargs.setdefault("dtype", layer.dtype_policy)
         kwargs.setdefault("autocast", legacy.autocasts(layer))
+        name = kwargs.pop("name", f"prune_low_magnitude_{layer.name}")
         super().__init__(layer, pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n, **kwargs)
+        legacy.rename(self, name)  # tfmot makes it from the name of the class
         self.supports_masking = layer.supports_masking
 
     def build(self, input_shape: Any) -> None:
         """Builds the layer, its masks, and the count of its steps."""
-        super().build(input_shape)
+        try:
+            super().build(input_shape)
+        except AttributeError as error:
+            raise ValueError(
+                f"layer {self.layer.name!r} ({type(self.layer).__name__}) does not have the weights to prune when it "
+                f"is built ({error}): call it once on its inputs before it is wrapped, or wrap the whole model that "
+                "it is in with prune_lookahead(model)"
+            ) from error
         self.pruning_obj = Hooks(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -161,18 +179,29 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
-        """Calls the layer; in training, after the masks that are due at this step were chosen."""
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer; in training, after the masks that are due at this step were chosen.
+
+        Args:
+            inputs: the layer's first argument.
+            *args: its others by position. Where the layer takes no other, `training`, as in tfmot's wrapper.
+            **kwargs: its others by name. Keras passes `training` and `mask` to every wrapper.
+        """
+        takes = inspect.signature(self.layer.call).parameters
+        if len(takes) == 1 and args:
+            kwargs["training"], *args = args
+        by_position = inspect.signature(self.layer.call).bind_partial(inputs, *args).arguments
+        # Keras does not see what is passed by position, and adds its own.
+        kwargs = {name: value for name, value in kwargs.items() if name not in by_position}
+        training = by_position.get("training", kwargs.pop("training", None))
         if training is None:
             training = tf_keras.backend.learning_phase()
         self._prune(training)
-        takes = inspect.signature(self.layer.call).parameters
-        anything = any(each.kind is each.VAR_KEYWORD for each in takes.values())
-        if "training" in takes:
+        if "training" in takes and "training" not in by_position:
             kwargs["training"] = training
-        if "mask" not in takes and not anything:
+        if "mask" not in takes and not any(taken.kind is taken.VAR_KEYWORD for taken in takes.values()):
             kwargs.pop("mask", None)
-        return self.layer.call(inputs, **kwargs)
+        return self.layer.call(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """What the layer makes of a mask of time steps."""

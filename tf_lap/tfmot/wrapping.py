@@ -33,7 +33,7 @@ def prune_lookahead(
 
     >>> pruned = tf_lap.prune_lookahead(model, tf_lap.LookaheadPruningSchedule(0.9, end_step=1000))
     >>> pruned.layers[0].name
-    'prunable_layer_dense'
+    'prune_low_magnitude_dense'
 
     Args:
         to_prune: a Sequential or functional tf_keras model, nested ones included, a list of layers, or a layer.
