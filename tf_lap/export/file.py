@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,24 @@ class WeightTensor:
     """A constant of two dimensions or more.
 
     Attributes:
-        name: its name in the file.
+        name: the converter's name for it.
+        layer: the path of the layer whose weight it is, as far as the name tells.
         values: what it holds, zeros written out, in TFLite's order: outputs first, inputs last.
         block: how many consecutive inputs are stored together: 0 where zeros are stored too.
         densified: whether the runtime writes its zeros out again when it loads the file.
     """
 
     name: str
+    layer: str | None
     values: np.ndarray
     block: int
     densified: bool
+
+    @property
+    def label(self) -> str:
+        """The layer's path, or the converter's name where no layer is told."""
+        # The converter joins names of what it made one by semicolons.
+        return self.name.partition(";")[0] if self.layer is None else self.layer
 
     @property
     def encoding(self) -> str:
@@ -58,8 +66,12 @@ class Contents:
         return tuple(weight for weight in self.weights if weight.block)
 
 
-def read(file: bytes) -> Contents:
+def read(file: bytes, readers: Mapping[str, str] | None = None) -> Contents:
     """Reads a TFLite file.
+
+    Args:
+        file: its bytes.
+        readers: paths of layers by the operations of the model that read their weights.
 
     Raises:
         ValueError: it holds a sparse tensor of a form that is not known here.
@@ -76,10 +88,31 @@ def read(file: bytes) -> Contents:
             if data is None or not len(data) or len(shape) < 2 or tensor.type not in _DTYPES:
                 continue
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
-            values, block = _decoded(tensor.name.decode(), stored, shape, tensor.sparsity)
-            weights.append(WeightTensor(tensor.name.decode(), values, block, number in densified))
+            name = tensor.name.decode()
+            values, block = _decoded(name, stored, shape, tensor.sparsity)
+            weights.append(WeightTensor(name, _layer(name, readers or {}), values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
+
+
+def _layer(name: str, readers: Mapping[str, str]) -> str | None:
+    """The path of the one layer that a tensor's name tells of.
+
+    The name is that of the operation that the tensor went into, or of an operation inside that one, as of a loop; of
+    several that were made one, as a convolution and its normalization, all names, joined by semicolons. A number at the
+    end may be the converter's.
+    """
+    paths = set()
+    for part in name.split(";"):
+        within = part.split("/")
+        names = ["/".join(within[:length]) for length in range(len(within), 0, -1)]
+        path = next((readers[each] for each in (part, part.rstrip(_DIGITS), *names[1:]) if each in readers), None)
+        if path is not None:
+            paths.add(path)
+    return paths.pop() if len(paths) == 1 else None
+
+
+_DIGITS = "0123456789"
 
 
 def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:
