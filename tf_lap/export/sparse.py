@@ -99,8 +99,8 @@ _FLOAT32 = (
 )
 _GAINS = {
     "float16": _FLOAT32.format(60),
-    "dynamic_range": _FLOAT32.format(85),
-    "int8": "pattern='block:1x16' gains size, and speed only where sparse='auto' measures it; " + _FLOAT32.format(85),
+    "dynamic_range": _FLOAT32.format(80),
+    "int8": "pattern='block:1x16' gains size, and speed only where sparse='auto' measures it; " + _FLOAT32.format(80),
 }
 # Of Dense layers of int8 LiteRT runs no others, and the converter makes no others.
 _INT8_BLOCK = 16
