@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import convolutions, converted, equal_speed, export, inputs_of, perceptron  # noqa: F401
+from exported import converted, export, inputs_of, perceptron
 
 import tf_lap
-from tf_lap.compat import converting, exporting
+from tf_lap.compat import converting
 from tf_lap.export import file as tflite
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
@@ -24,7 +24,9 @@ def taken(path):
 
 
 @FLAVOURS
-@pytest.mark.parametrize(("own", "asked", "expected"), [(None, None, -1), (1, None, 1), (3, None, 3), (None, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"), [(None, None, -1), (1, None, 1), (3, None, 3), (None, 2, 2), (2, 2, 2)]
+)
 def test_the_batch_is_the_models_own_or_the_one_asked_for(tmp_path, flavour, own, asked, expected):
     flavour = pytest.importorskip(flavour)
     inputs = flavour.Input((5,), batch_size=own)
@@ -79,7 +81,7 @@ def test_another_batch_than_the_models_own_is_refused(tmp_path, flavour):
     ("size", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (1.0, TypeError), ("1", TypeError)]
 )
 def test_batches_that_are_none_are_refused(tmp_path, size, error):
-    with pytest.raises(error, match="batch_size=.*expected"):
+    with pytest.raises(error, match=r"batch_size=.*expected"):
         tf_lap.export_tflite(perceptron(), tmp_path / "m.tflite", batch_size=size)
 
 
@@ -117,7 +119,7 @@ def test_a_subclassed_model_with_two_inputs_is_refused_with_the_remedy(tmp_path)
 
     model = Network()
     model([np.ones((2, 6), np.float32)] * 2)
-    with pytest.raises(ValueError, match="subclassed model with 2 inputs.*wrap it into a Functional model"):
+    with pytest.raises(ValueError, match=r"subclassed model with 2 inputs.*wrap it into a Functional model"):
         tf_lap.export_tflite(model, tmp_path / "m.tflite")
     inputs = [keras.Input((6,), name="a"), keras.Input((6,), name="b")]
     tf_lap.export_tflite(keras.Model(inputs, model(inputs)), tmp_path / "m.tflite")
@@ -165,89 +167,6 @@ def test_tracing_leaves_the_model_as_it_was(tmp_path, flavour):
     for weight, was in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, was)
     model.fit(np.ones((8, 4), np.float32), np.ones((8, 3), np.float32), verbose=0)
-
-
-# Layers by their paths.
-
-
-def names(model, tmp_path, **arguments):
-    return {tensor.name: tensor for tensor in export(model, tmp_path / "m.tflite", **arguments).tensors}
-
-
-@FLAVOURS
-@pytest.mark.parametrize("quantization", [None, "float16", "dynamic_range", "int8"], ids=str)
-def test_tensors_are_named_by_layer_paths(tmp_path, flavour, quantization):
-    flavour = pytest.importorskip(flavour)
-    for model in (perceptron(flavour), convolutions(flavour)):
-        layers = [layer for layer in model.layers if any(len(weight.shape) > 1 for weight in layer.weights)]
-        assert set(names(model, tmp_path, quantization=quantization)) == {layer.name for layer in layers}
-
-
-@FLAVOURS
-def test_nested_and_shared_layers_are_told_from_names_that_look_alike(tmp_path, flavour):
-    flavour = pytest.importorskip(flavour)
-    dense = flavour.layers.Dense
-    inner = flavour.Sequential([flavour.Input((4,)), dense(5, name="dense"), dense(4, name="dense_1")], name="inner")
-    shared = dense(4, name="dense_2")
-    inputs = flavour.Input((4,))
-    twice = inner(inner(shared(shared(inputs))))
-    model = flavour.Model(inputs, dense(3, name="dense_1")(dense(6, name="dense")(twice)))
-    found = names(model, tmp_path)
-    assert {name: tensor.shape for name, tensor in found.items()} == {
-        "inner/dense": (5, 4),
-        "inner/dense_1": (4, 5),
-        "dense_2": (4, 4),
-        "dense": (6, 4),
-        "dense_1": (3, 6),
-    }
-
-
-@FLAVOURS
-def test_a_convolution_keeps_its_name_when_normalization_is_folded_in(tmp_path, flavour):
-    flavour = pytest.importorskip(flavour)
-    layers = flavour.layers
-    inputs = flavour.Input((8, 8, 3))
-    x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, use_bias=False, name="conv")(inputs))
-    model = flavour.Model(inputs, layers.ReLU()(x), name="net")
-    model.get_layer("norm").gamma.assign([2.0, 3.0, 4.0, 5.0])
-    assert list(names(model, tmp_path)) == ["conv"]
-
-
-def test_of_a_layer_with_several_matrices_each_is_told(tmp_path):
-    inputs = keras.Input((6, 8))
-    x = keras.layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
-    x = keras.layers.LSTM(5, unroll=True, name="memory")(keras.layers.SeparableConv1D(8, 3, name="separable")(x))
-    found = set(names(keras.Model(inputs, x), tmp_path))
-    assert {"separable/depthwise_kernel", "separable/pointwise_kernel"} <= found
-    assert {f"attention/{part}" for part in ("query", "key", "value", "attention_output")} <= found
-    assert {"memory/lstm_cell/kernel", "memory/lstm_cell/recurrent_kernel"} <= found
-
-
-def test_the_converters_name_stands_where_no_layer_is_told(tmp_path):
-    inputs = keras.Input((4,))
-    constant = keras.ops.convert_to_tensor(np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32))
-    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(keras.ops.matmul(inputs, constant)))
-    report = export(model, tmp_path / "m.tflite")
-    by_shape = {tensor.shape: tensor for tensor in report.tensors}
-    assert by_shape[2, 3].name == "head"
-    assert by_shape[2, 3].tensor != "head"
-    other = by_shape[3, 4]
-    assert other.name == other.tensor.partition(";")[0]
-    kept = {weight.name for weight in tflite.read((tmp_path / "m.tflite").read_bytes()).weights}
-    assert {tensor.tensor for tensor in report.tensors} == kept
-
-
-def test_operations_of_two_layers_name_neither():
-    model = perceptron()
-    with converting.saved(model, exporting.signature(model)) as program:
-        readers = {name: path for name, path in program.readers.items() if "MatMul" in name}
-    assert sorted(readers.values()) == ["first", "head", "second"]
-    first, head = (next(name for name, path in readers.items() if path == wanted) for wanted in ("first", "head"))
-    assert tflite._layer(f"{first};{head}", readers) is None
-    assert tflite._layer(f"other;{head}", readers) == "head"
-    assert tflite._layer(f"{head}12", readers) == "head"
-    assert tflite._layer(f"{head}/inside", readers) == "head"
-    assert tflite._layer("other", readers) is None
 
 
 def test_files_are_the_same_whoever_asks_for_them():

@@ -8,8 +8,8 @@ import pytest
 from exported import (
     INTERPRETERS,
     answers,
-    convolutions,
     converted,
+    convolutions,
     equal_speed,  # noqa: F401  (a fixture)
     export,
     folder,
@@ -253,6 +253,20 @@ def test_a_path_that_cannot_be_written_is_named_first(tmp_path):
         tf_lap.export_tflite(model, tmp_path / "no" / "m.tflite")
     with pytest.raises(TypeError, match=r"expected a keras.Model"):
         tf_lap.export_tflite(tmp_path, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("form", [os.fspath, os.fsencode])
+def test_a_path_of_text_or_bytes_names_the_same_file(tmp_path, form):
+    report = tf_lap.export_tflite(perceptron(), form(tmp_path / "m.tflite"))
+    assert report.path == tmp_path / "m.tflite"
+    assert folder(tmp_path) == ["m.tflite"]
+    with pytest.raises(IsADirectoryError, match="is a directory: name the file"):
+        tf_lap.export_tflite(perceptron(), form(tmp_path))
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(TypeError, match="path=None: expected a path"):
+        tf_lap.export_tflite(perceptron(), None)
 
 
 def test_sparse_false_writes_zeros_out(tmp_path):

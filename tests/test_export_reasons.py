@@ -3,7 +3,7 @@
 import keras
 import pytest
 import tensorflow as tf
-from exported import folder, perceptron
+from exported import folder, inputs_of, perceptron
 
 import tf_lap
 from tf_lap.compat import exporting
@@ -50,12 +50,12 @@ def test_of_a_quantized_model_the_converters_reason_and_the_remedy_are_told(tmp_
 
 
 def test_the_remedy_for_quantized_models_helps(tmp_path):
-    model = keras.Sequential([keras.Input((16,)), layers.Dense(8), layers.Dense(3)])
+    model = perceptron()
     for quantization in ("int8", "dynamic_range"):
         report = tf_lap.export_tflite(
-            model, tmp_path / "m.tflite", quantization=quantization, representative_dataset=tf.ones((8, 16)).numpy()
+            model, tmp_path / "m.tflite", quantization=quantization, representative_dataset=inputs_of(model)
         )
-        assert {tensor.dtype for tensor in report.tensors} == {"int8"}
+        assert "int8" in {tensor.dtype for tensor in report.tensors}
 
 
 def test_models_that_were_not_quantized_are_not_said_to_be():
@@ -67,7 +67,7 @@ def test_models_that_were_not_quantized_are_not_said_to_be():
     ("function", "sentence"),
     [
         (tf.asinh, "'tf.Asinh' op is neither a custom op nor a flex op; Custom ops: Asinh"),
-        (lambda x: tf.py_function(lambda v: v, [x], tf.float32), "Custom ops: EagerPyFunc"),
+        (lambda x: tf.ensure_shape(tf.py_function(lambda v: v, [x], tf.float32), (None, 3)), "Custom ops: EagerPyFunc"),
         (tf.tan, "model 'unusual' uses Tan, for which TFLite has no operation of its own"),
         (lambda x: tf.linalg.qr(tf.reshape(x, (-1, 3, 1)))[0], "uses Qr, for which TFLite has no operation of its own"),
     ],

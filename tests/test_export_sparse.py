@@ -82,9 +82,7 @@ def test_what_auto_takes_in_int8_is_as_fast_as_measured(tmp_path):
         assert auto.file_bytes == auto.dense_bytes
 
 
-@pytest.mark.parametrize(
-    ("quantization", "percent"), [("float16", 60), ("dynamic_range", 80), ("int8", 80)], ids=str
-)
+@pytest.mark.parametrize(("quantization", "percent"), [("float16", 60), ("dynamic_range", 80), ("int8", 80)], ids=str)
 def test_float32_in_blocks_is_smaller_from_the_zeros_on_that_are_told(tmp_path, quantization, percent):
     assert f"smaller than this file from about {percent}% zeros on" in sparse._GAINS[quantization]
     model = wide(1024, (1024,))
@@ -171,8 +169,8 @@ def converting_fails(honest):
 
 
 def reading_fails(honest):
-    def read(file, readers=None):
-        contents = honest(file, readers)
+    def read(file, origins=None):
+        contents = honest(file, origins)
         if contents.sparse:
             raise ValueError("no way to read it")
         return contents

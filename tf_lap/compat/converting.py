@@ -80,7 +80,7 @@ def convert(program: Program, settings: Mapping[str, Any]) -> bytes:
 
 
 def matrices(model: Any) -> Iterator[tuple[str, Any]]:
-    """Each weight of two dimensions or more, once, with its layer's path.
+    """Each weight of two dimensions or more but biases, once, with its layer's path.
 
     Of a layer that owns several of them, the path ends with the variable's name: `lstm/recurrent_kernel`.
     """
@@ -92,7 +92,7 @@ def matrices(model: Any) -> Iterator[tuple[str, Any]]:
                 continue
             seen.add(id(sub))
             path = prefix + sub.name
-            owned = [weight for weight in own_weights(sub) if len(weight.shape) > 1]
+            owned = [v for v in own_weights(sub) if len(v.shape) > 1 and "bias" not in variable_name(v)]
             for weight in owned:
                 yield path if len(owned) == 1 else f"{path}/{variable_name(weight)}", weight
             yield from walk(sub, path + "/")

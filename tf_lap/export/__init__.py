@@ -93,7 +93,7 @@ def export_tflite(
             program = stack.enter_context(converting.saved(model, inputs))
         converter = Converter(model, program, inputs, given, quantization)
         dense = converter(sparse=False)
-        contents = tflite.read(dense, program.readers)
+        contents = tflite.read(dense, converter.origins)
         if contents.flex:
             names = ", ".join(contents.flex)
             raise ExportError(

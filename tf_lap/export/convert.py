@@ -13,6 +13,7 @@ from tf_lap import samples
 from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.export.check import ExportError, Quantization
+from tf_lap.export.origins import Origins
 from tf_lap.export.reasons import LISTED, explain
 
 Samples = Sequence[list[np.ndarray]]
@@ -27,6 +28,9 @@ class Converter:
         inputs: its inputs.
         given: samples to calibrate int8 with.
         quantization: of the files.
+
+    Attributes:
+        origins: which layers the tensors of the files come from.
     """
 
     def __init__(
@@ -37,7 +41,8 @@ class Converter:
         given: Samples | None,
         quantization: Quantization,
     ) -> None:
-        self.readers = program.readers
+        self.origins = Origins(program.readers, dict(converting.matrices(model)))
+        self._readers = program.readers
         self._model, self._program, self._inputs = model, program, inputs
         self._given, self._quantization = given, quantization
 
@@ -50,7 +55,7 @@ class Converter:
         Raises:
             ExportError: TensorFlow cannot convert the model.
         """
-        with explained(self._model, self._inputs[0].shape[0], self.readers):
+        with explained(self._model, self._inputs[0].shape[0], self._readers):
             return converting.convert(self._program, self._settings(sparse))
 
     def _settings(self, sparse: bool) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
+
+from tf_lap.export.origins import Origins
 
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -24,7 +26,7 @@ class WeightTensor:
 
     Attributes:
         name: the converter's name for it.
-        layer: the path of the layer whose weight it is, as far as the name tells.
+        layer: the path of the layer whose weight it is; None where that cannot be told.
         values: what it holds, zeros written out, in TFLite's order: outputs first, inputs last.
         block: how many consecutive inputs are stored together: 0 where zeros are stored too.
         densified: whether the runtime writes its zeros out again when it loads the file.
@@ -66,12 +68,12 @@ class Contents:
         return tuple(weight for weight in self.weights if weight.block)
 
 
-def read(file: bytes, readers: Mapping[str, str] | None = None) -> Contents:
+def read(file: bytes, origins: Origins | None = None) -> Contents:
     """Reads a TFLite file.
 
     Args:
         file: its bytes.
-        readers: paths of layers by the operations of the model that read their weights.
+        origins: tells which layers its tensors come from.
 
     Raises:
         ValueError: it holds a sparse tensor of a form that is not known here.
@@ -90,29 +92,10 @@ def read(file: bytes, readers: Mapping[str, str] | None = None) -> Contents:
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
             name = tensor.name.decode()
             values, block = _decoded(name, stored, shape, tensor.sparsity)
-            weights.append(WeightTensor(name, _layer(name, readers or {}), values, block, number in densified))
+            layer = None if origins is None else origins.path(name, values)
+            weights.append(WeightTensor(name, layer, values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
-
-
-def _layer(name: str, readers: Mapping[str, str]) -> str | None:
-    """The path of the one layer that a tensor's name tells of.
-
-    The name is that of the operation that the tensor went into, or of an operation inside that one, as of a loop; of
-    several that were made one, as a convolution and its normalization, all names, joined by semicolons. A number at the
-    end may be the converter's.
-    """
-    paths = set()
-    for part in name.split(";"):
-        within = part.split("/")
-        names = ["/".join(within[:length]) for length in range(len(within), 0, -1)]
-        path = next((readers[each] for each in (part, part.rstrip(_DIGITS), *names[1:]) if each in readers), None)
-        if path is not None:
-            paths.add(path)
-    return paths.pop() if len(paths) == 1 else None
-
-
-_DIGITS = "0123456789"
 
 
 def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:

@@ -62,10 +62,10 @@ def sparse_file(
     """
     try:
         file = converter(sparse=True)
-        contents = tflite.read(file, converter.readers)
+        contents = tflite.read(file, converter.origins)
     except (ExportError, ValueError) as error:
         raise Refused(str(error)) from error
-    fault = _fault(quantization, tflite.read(dense, converter.readers), contents)
+    fault = _fault(quantization, tflite.read(dense, converter.origins), contents)
     if fault is not None:
         raise Refused(fault)
     if auto and len(file) >= len(dense):
