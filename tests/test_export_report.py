@@ -54,7 +54,7 @@ def test_a_dense_file_says_why(tmp_path):
     report = exported(perceptron, tmp_path, 0.9, quantization="float16", pattern="block:1x4")
     packed = f"gzip makes it {report.dense_bytes / report.gzip_bytes:.1f} times smaller"
     reason = report.reason
-    assert reason.startswith("LiteRT computes NaN from sparse blocks of float16, as of 'first', 'second', 'head'; ")
+    assert reason.startswith("LiteRT computes NaN from sparse blocks of float16, as of 'first', 'head', 'second'; ")
     assert report.gain == f"as large as a dense file ({reason}); {packed}"
     timed = report.timed(rounds=1)
     assert timed.latency.dense == timed.latency.file

@@ -27,8 +27,8 @@ class Origins:
         """The path of the one weight that a tensor holds, or None where it cannot be told.
 
         Args:
-            name: the converter's name for it. It is that of the operation that the tensor went into, or of an operation
-                inside that one, as of a loop. Of several that were made one, as a convolution and its normalization, all
+            name: the converter's name for it. It is that of the operation that the tensor went into, or of one inside
+                that operation, as of a loop. Of several that were made one, as a convolution and its normalization, all
                 names are there, joined by semicolons. A number at the end may be the converter's.
             values: outputs first, inputs last; each output may be scaled by a positive factor, as quantization does.
         """

@@ -157,7 +157,7 @@ def _nonzeros(weight: tflite.WeightTensor) -> tuple[tuple[int, ...], int]:
 def _listed(weights: Sequence[tflite.WeightTensor], block: int = 0) -> str:
     """Names of tensors, and of their inputs those that blocks do not divide."""
     words = []
-    for weight in weights[:3]:
+    for weight in sorted(weights, key=lambda weight: weight.label)[:3]:  # the converter's order varies
         inputs = weight.values.shape[-1]
         too_few = ", fewer than a block" if inputs < block else ""
         words.append(f"{weight.label!r}" + (f" ({inputs} inputs{too_few})" if block and inputs % block else ""))
