@@ -5,9 +5,13 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tf_lap
+from tf_lap.compat import converting, exporting
+from tf_lap.export import runtime
+from tf_lap.export.convert import Converter
 
 try:
     from ai_edge_litert.interpreter import Interpreter as LiteRT
@@ -68,3 +72,17 @@ def export(model, path, **arguments):
 
 def folder(path):
     return sorted(entry.name for entry in path.iterdir())
+
+
+@pytest.fixture
+def equal_speed(monkeypatch):
+    """Every file takes one millisecond, so that what is chosen does not depend on the machine."""
+    timing = runtime.Timing(1.0, 1.0, 1.0)
+    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: [timing] * len(interpreters))
+
+
+def converted(model, quantization=None, sparse=False, batch_size=None):
+    """A file as the converter writes it, whatever is wrong with it."""
+    inputs = exporting.signature(model, batch_size)
+    with converting.saved(model, inputs) as program:
+        return Converter(model, program, inputs, [[row[np.newaxis]] for row in inputs_of(model)], quantization)(sparse)

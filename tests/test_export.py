@@ -5,16 +5,25 @@ import stat
 import keras
 import numpy as np
 import pytest
-from exported import INTERPRETERS, answers, convolutions, export, folder, inputs_of, perceptron, without_litert
+from exported import (
+    INTERPRETERS,
+    answers,
+    converted,
+    convolutions,
+    equal_speed,  # noqa: F401  (a fixture)
+    export,
+    folder,
+    inputs_of,
+    perceptron,
+    without_litert,
+)
 
 import tf_lap
-from tf_lap import export as export_module
-from tf_lap.compat import exporting
 from tf_lap.export import file as tflite
-from tf_lap.export import runtime
 from tf_lap.export.check import TOLERANCES
 
 layers = keras.layers
+pytestmark = pytest.mark.usefixtures("equal_speed")
 
 F32, F16, DYNAMIC, INT8 = None, "float16", "dynamic_range", "int8"
 FEW, LARGER = "no tensor has zeros enough", "a sparse file is larger"
@@ -79,8 +88,7 @@ def test_what_is_refused_does_fail(quantization, pattern, works):
     tf_lap.prune(model, 0.9, pattern=pattern)
     x = inputs_of(model, 4)
     expected = model.predict_on_batch(x)
-    settings = export_module._settings(quantization, [[row[np.newaxis]] for row in x], exporting.inputs(model), True)
-    file = export_module._convert(model, settings)
+    file = converted(model, quantization, sparse=True)
     right = []
     for name, interpreter in INTERPRETERS.items():
         try:
@@ -188,72 +196,6 @@ def test_zeros_stay_zeros_through_fine_tuning_and_calibration(tmp_path, quantiza
     assert counted == 3
 
 
-def broken(*_):
-    raise tf_lap.ExportError("it is broken")
-
-
-@pytest.mark.parametrize("where", ["converting", "reading", "running"])
-def test_where_the_sparse_file_fails_the_dense_one_is_written(tmp_path, monkeypatch, where):
-    model, path = perceptron(), tmp_path / "model.tflite"
-    tf_lap.prune(model, 0.9)
-    function, honest = {
-        "converting": ("_convert", export_module._convert),
-        "reading": ("_nonzeros", export_module._nonzeros),
-        "running": ("_fault", export_module._fault),
-    }[where]
-    if where == "converting":
-        stub = lambda model, settings: honest(model, settings) if len(settings["optimizations"]) < 1 else broken()  # noqa: E731
-        monkeypatch.setattr(export_module, function, stub)
-    elif where == "reading":
-        monkeypatch.setattr(export_module.tflite, "read", reading_fails(export_module.tflite.read))
-    else:
-        stub_answers_of_sparse(monkeypatch)
-    report = tf_lap.export_tflite(model, path)
-    assert not report.sparse
-    assert report.reason in ("it is broken", "no way to read it") or "is NaN" in report.reason
-    assert path.stat().st_size == report.dense_bytes
-    with pytest.raises(ValueError, match="sparse=True"):
-        tf_lap.export_tflite(model, path, sparse=True)
-
-
-def reading_fails(honest):
-    def read(file):
-        contents = honest(file)
-        if contents.sparse:
-            raise ValueError("no way to read it")
-        return contents
-
-    return read
-
-
-def stub_answers_of_sparse(monkeypatch):
-    honest, load = runtime.run, runtime.Runtime.load
-    sizes = {}
-
-    def watched(self, file, threads=None):
-        interpreter = load(self, file, threads)
-        sizes[id(interpreter)] = bool(tflite.read(file).sparse)
-        return interpreter
-
-    def run(interpreter, samples):
-        factor = np.nan if sizes[id(interpreter)] else 1.0
-        return [{name: value * factor for name, value in each.items()} for each in honest(interpreter, samples)]
-
-    monkeypatch.setattr(runtime.Runtime, "load", watched)
-    monkeypatch.setattr(runtime, "run", run)
-
-
-def test_a_sparse_file_that_is_larger_is_written_only_when_asked(tmp_path):
-    model = keras.Sequential([keras.Input((16,)), layers.Dense(8)])
-    tf_lap.prune(model, 0.5)
-    report = tf_lap.export_tflite(model, tmp_path / "m.tflite")
-    assert report.reason == LARGER
-    assert not report.sparse
-    report = tf_lap.export_tflite(model, tmp_path / "m.tflite", sparse=True)
-    assert report.file_bytes > report.dense_bytes
-    assert report.gain.startswith(f"{report.file_bytes / report.dense_bytes:.2f} times larger on disk, not faster")
-
-
 def test_a_link_stays_one_and_long_names_are_written(tmp_path):
     model = perceptron()
     (tmp_path / "target").write_text("before")
@@ -311,6 +253,20 @@ def test_a_path_that_cannot_be_written_is_named_first(tmp_path):
         tf_lap.export_tflite(model, tmp_path / "no" / "m.tflite")
     with pytest.raises(TypeError, match=r"expected a keras.Model"):
         tf_lap.export_tflite(tmp_path, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("form", [os.fspath, os.fsencode])
+def test_a_path_of_text_or_bytes_names_the_same_file(tmp_path, form):
+    report = tf_lap.export_tflite(perceptron(), form(tmp_path / "m.tflite"))
+    assert report.path == tmp_path / "m.tflite"
+    assert folder(tmp_path) == ["m.tflite"]
+    with pytest.raises(IsADirectoryError, match="is a directory: name the file"):
+        tf_lap.export_tflite(perceptron(), form(tmp_path))
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(TypeError, match="path=None: expected a path"):
+        tf_lap.export_tflite(perceptron(), None)
 
 
 def test_sparse_false_writes_zeros_out(tmp_path):

@@ -34,7 +34,7 @@ def test_unstructured_zeros_make_it_smaller_not_faster(tmp_path):
 
 
 def test_blocks_run_without_their_zeros_and_can_be_timed(tmp_path):
-    report = exported(perceptron, tmp_path, 0.9, "block:1x4")
+    report = exported(perceptron, tmp_path, 0.9, "block:1x4", sparse=True)
     assert report.gain.endswith("runs 3 Dense layer(s) without their zeros: timed() measures how fast")
     assert {tensor.encoding for tensor in report.tensors} == {"sparse blocks 1x4"}
     timed = report.timed(threads=2, rounds=3)
@@ -42,7 +42,8 @@ def test_blocks_run_without_their_zeros_and_can_be_timed(tmp_path):
     assert (timed.latency.threads, timed.latency.rounds) == (2, 3)
     for timing in (timed.latency.dense, timed.latency.file):
         assert 0 < timing.least <= timing.median <= timing.most
-    assert f"{timed.latency.speedup:.2f} times as fast on 2 threads" in timed.gain
+    assert timed.gain.endswith(f", {timed.latency}")
+    assert timed.gain.endswith("on 2 threads")
     assert "latency on 2 threads, 3 rounds: dense" in str(timed)
     assert dataclasses.replace(timed, latency=None) == report
     half = dataclasses.replace(report, latency=Latency(1, 1, Timing(3.0, 3.0, 3.0), Timing(1.5, 1.5, 1.5)))
@@ -52,7 +53,8 @@ def test_blocks_run_without_their_zeros_and_can_be_timed(tmp_path):
 def test_a_dense_file_says_why(tmp_path):
     report = exported(perceptron, tmp_path, 0.9, quantization="float16", pattern="block:1x4")
     packed = f"gzip makes it {report.dense_bytes / report.gzip_bytes:.1f} times smaller"
-    reason = "LiteRT computes NaN from sparse blocks of float16; float32 can be stored sparse"
+    reason = report.reason
+    assert reason.startswith("LiteRT computes NaN from sparse blocks of float16, as of 'first', 'head', 'second'; ")
     assert report.gain == f"as large as a dense file ({reason}); {packed}"
     timed = report.timed(rounds=1)
     assert timed.latency.dense == timed.latency.file
@@ -83,10 +85,34 @@ def test_what_was_written_is_timed_whatever_lies_there_now(tmp_path):
 
 
 def test_dense_and_sparse_layers_are_told_apart(tmp_path):
-    report = exported(convolutions, tmp_path, 0.9, "block:1x4")
+    report = exported(convolutions, tmp_path, 0.9, "block:1x4", sparse=True)
     assert "runs 1 Dense layer(s) without their zeros" in report.gain
-    slow = dataclasses.replace(report, latency=Latency(1, 1, Timing(1.0, 1.0, 1.0), Timing(1.25, 1.0, 2.0)))
-    assert slow.gain.endswith("not faster: 0.80 times as fast on 1 thread")
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [
+        (0.5, "2.00 times as fast on 1 thread"),
+        (1.05, "not faster: 0.95 times as fast on 1 thread"),
+        (1.25, "1.2 times SLOWER on 1 thread"),
+        (3.0, "3.0 times SLOWER on 1 thread"),
+    ],
+)
+def test_the_gain_says_faster_or_slower(tmp_path, milliseconds, words):
+    report = exported(perceptron, tmp_path, 0.9, "block:1x4", sparse=True)
+    latency = Latency(1, 1, Timing(1.0, 1.0, 1.0), Timing(milliseconds, milliseconds, milliseconds))
+    assert dataclasses.replace(report, latency=latency).gain.endswith(f"on disk, {words}")
+
+
+def test_files_that_need_densify_say_so(tmp_path):
+    report = exported(perceptron, tmp_path, 0.9)
+    assert report.needs_densify
+    assert report.to_dict()["needs_densify"]
+    assert "need the operation DENSIFY, which TFLite Micro does not have" in str(report)
+    for arguments in ({"sparse": False}, {"pattern": "block:1x4"}):
+        other = exported(perceptron, tmp_path, 0.9, **arguments)
+        assert not other.needs_densify
+        assert "DENSIFY" not in str(other)
 
 
 def test_sizes_are_those_of_the_file(tmp_path):

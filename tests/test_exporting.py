@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from exported import convolutions, export, folder, inputs_of, perceptron, without_litert
+from exported import convolutions, export, inputs_of, perceptron, without_litert
 
 import tf_lap
 
@@ -139,20 +139,3 @@ def test_a_policy_that_cannot_be_set_leaves_the_others_as_they_were(tmp_path):
     with pytest.raises(RuntimeError, match="not mine"):
         tf_lap.export_tflite(model, tmp_path / "m.tflite")
     assert [layer.compute_dtype for layer in model.layers] == ["float16", "float16"]
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (keras.ops.tan, "model 'unusual' uses Tan, for which TFLite has no operation"),
-        (keras.ops.arcsinh, "cannot convert model 'unusual' to TFLite: Asinh: .*; Custom ops: Asinh$"),
-        (lambda x: layers.LSTM(3)(x[:, None]), "uses TensorList.*; build recurrent layers with unroll=True$"),
-        (lambda x: {"y": [x, x]}, r"Outputs for functions used as signatures"),
-    ],
-)
-def test_operations_that_tflite_lacks_are_named(tmp_path, function, message):
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, function(layers.Dense(3)(inputs)), name="unusual")
-    with pytest.raises(tf_lap.ExportError, match=message):
-        tf_lap.export_tflite(model, tmp_path / "m.tflite")
-    assert folder(tmp_path) == []

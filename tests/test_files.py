@@ -1,6 +1,10 @@
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tf_lap.files import replaced
+from tf_lap.files import as_path, replaced
 
 
 def write_half(path):
@@ -19,3 +23,28 @@ def test_a_file_is_replaced_whole_or_stays_and_nothing_is_left_beside_it(tmp_pat
         write_half(path)
     assert path.read_bytes() == b"second"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["plain", "größe", "with space"])
+def test_a_path_is_taken_in_every_form_that_open_takes(tmp_path, name):
+    class Bytes:
+        def __fspath__(self):
+            return os.fsencode(path)
+
+    path = tmp_path / name
+    for form in (path, str(path), os.fsencode(path), Bytes()):
+        assert as_path(form) == path
+        open(form, "w").close()
+    assert isinstance(as_path(b"undecodable\xff"), Path)
+    assert os.fsencode(as_path(b"undecodable\xff")) == b"undecodable\xff"
+
+
+@pytest.mark.parametrize("thing", [None, 3, 1.5, ["a"], np.zeros(100)], ids=str)
+def test_what_is_no_path_is_refused_by_its_arguments_name(thing):
+    with pytest.raises(TypeError, match=r"^backup_dir=.*: expected a path, of str, bytes or pathlib.Path$"):
+        as_path(thing, "backup_dir")
+
+
+def test_a_null_byte_is_refused():
+    with pytest.raises(ValueError, match="no null byte"):
+        as_path(b"a\0b")

@@ -1,13 +1,10 @@
-"""What running and exporting a model asks of either Keras: inputs and outputs by name, its call in float32, its
-converter.
-"""
+"""What running and exporting a model asks of either Keras: inputs and outputs by name, and its call in float32."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.compat import is_tf_keras, own_weights, wears_wrappers
+
+SIGNATURE = "serving_default"
+"""What the one function of an exported file is called."""
 
 
 class Input(NamedTuple):
@@ -55,6 +55,65 @@ def has_fixed_batch(model: Any) -> bool:
     """Whether the model takes batches of one size alone."""
     known = inputs(model)
     return bool(known) and known[0].shape[0] is not None
+
+
+def signature(model: Any, batch_size: int | None = None) -> list[Input]:
+    """What a file of the model takes.
+
+    Args:
+        model: the model.
+        batch_size: the batch of each input whose own is open; None leaves it open.
+
+    Raises:
+        ValueError: an input has a batch of another size, or the inputs of a subclassed model cannot be told apart.
+    """
+    taken = inputs(model) or [_subclassed_input(model)]
+    for entry in taken:
+        if batch_size is not None and entry.shape[0] not in (None, batch_size):
+            raise ValueError(
+                f"batch_size={batch_size}: input {entry.name!r} of model {model.name!r} has a batch of "
+                f"{entry.shape[0]} of its own: pass that or None, or build the model with an open batch"
+            )
+    return [entry._replace(shape=(entry.shape[0] or batch_size, *entry.shape[1:])) for entry in taken]
+
+
+def _subclassed_input(model: Any) -> Input:
+    """The one input that a subclassed model was built with; its batch is open."""
+    if is_tf_keras(model):
+        recorded = model.save_spec()
+        if recorded is None:
+            raise ValueError(f"model {model.name!r} keeps no record of its inputs: call it once on a batch")
+        specs = [(tuple(spec.shape), spec.dtype) for spec in tf.nest.flatten(recorded)]
+    else:
+        config = model.get_build_config() or {}
+        recorded = config.get("input_shape") or config.get("shapes_dict")
+        if recorded is None:
+            raise ValueError(f"model {model.name!r} keeps no record of its inputs: call it once on a batch")
+        specs = [(shape, model.input_dtype) for shape in _shapes(recorded)]
+    if len(specs) > 1:
+        raise ValueError(
+            f"model {model.name!r} is a subclassed model with {len(specs)} inputs, which cannot be told apart in a "
+            "file: wrap it into a Functional model, whose inputs have names"
+        )
+    ((_, *extents), dtype) = specs[0]
+    return Input("args_0", "args_0", (None, *extents), np.dtype(tf.as_dtype(dtype).as_numpy_dtype))
+
+
+def _shapes(structure: Any) -> list[tuple[int | None, ...]]:
+    """The shapes in a structure of shapes."""
+    if isinstance(structure, Mapping):
+        return [shape for entry in structure.values() for shape in _shapes(entry)]
+    if any(isinstance(entry, (Mapping, list, tuple)) for entry in structure):
+        return [shape for entry in structure for shape in _shapes(entry)]
+    return [tuple(structure)]
+
+
+def quantized_layers(model: Any) -> list[str]:
+    """Names of the layers that `model.quantize` of Keras 3 changed."""
+    quantized = getattr(keras.dtype_policies, "QuantizedDTypePolicy", ())
+    return [
+        layer.name for layer in model._flatten_layers() if isinstance(getattr(layer, "dtype_policy", None), quantized)
+    ]
 
 
 def outputs(model: Any, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,27 +203,3 @@ def expected_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
         warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
         yield
-
-
-def convert(model: Any, path: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the model as a TFLite file.
-
-    Args:
-        model: the model.
-        path: where to; its name ends in ".tflite".
-        settings: attributes of `tf.lite.TFLiteConverter`; `target_spec` is a mapping of its own attributes.
-
-    Raises:
-        Exception: whatever the converter raises.
-    """
-    with expected_warnings():
-        if not is_tf_keras(model):
-            model.export(str(path), format="litert", verbose=False, **settings)
-            return
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        for name, value in settings.items():
-            if name != "target_spec":
-                setattr(converter, name, value)
-        for name, value in settings.get("target_spec", {}).items():
-            setattr(converter.target_spec, name, value)
-        path.write_bytes(converter.convert())

@@ -40,7 +40,7 @@ class Check:
 
     Args:
         model: the model.
-        inputs: its inputs, or None for a subclassed model.
+        inputs: its inputs, as the file takes them.
         given: samples of the user's, or None for random ones.
         dense: a file of the model.
         quantization: how the files are quantized.
@@ -50,14 +50,14 @@ class Check:
         sample: one input, by the names in the files.
 
     Raises:
-        ValueError: inputs cannot be told apart or cannot be drawn, or the model itself answers NaN or infinity.
+        ValueError: inputs cannot be drawn, or the model itself answers NaN or infinity.
         ExportError: the file cannot be loaded.
     """
 
     def __init__(
         self,
         model: Any,
-        inputs: Sequence[Input] | None,
+        inputs: Sequence[Input],
         given: Sequence[list[np.ndarray]] | None,
         dense: bytes,
         quantization: Quantization,
@@ -65,13 +65,6 @@ class Check:
         self.runtime = runtimes.installed()
         self._tolerance, self._quantized = TOLERANCES[quantization], quantization is not None
         ports = self._loaded(dense, runtimes.inputs)
-        if inputs is None:
-            if len(ports) > 1:
-                raise ValueError(
-                    f"model {model.name!r} is a subclassed model with {len(ports)} inputs, whose order the file does "
-                    "not tell: wrap it into a Functional model, whose inputs have names"
-                )
-            inputs = ports
         chosen = samples.drawn(inputs) if given is None else given[: samples.CHECKED]
         with exporting.states_kept(model):
             expected = [exporting.outputs(model, sample) for sample in chosen]

@@ -11,6 +11,8 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
+from tf_lap.export.origins import Origins
+
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
@@ -23,16 +25,24 @@ class WeightTensor:
     """A constant of two dimensions or more.
 
     Attributes:
-        name: its name in the file.
+        name: the converter's name for it.
+        layer: the path of the layer whose weight it is; None where that cannot be told.
         values: what it holds, zeros written out, in TFLite's order: outputs first, inputs last.
         block: how many consecutive inputs are stored together: 0 where zeros are stored too.
         densified: whether the runtime writes its zeros out again when it loads the file.
     """
 
     name: str
+    layer: str | None
     values: np.ndarray
     block: int
     densified: bool
+
+    @property
+    def label(self) -> str:
+        """The layer's path, or the converter's name where no layer is told."""
+        # The converter joins names of what it made one by semicolons.
+        return self.name.partition(";")[0] if self.layer is None else self.layer
 
     @property
     def encoding(self) -> str:
@@ -58,8 +68,12 @@ class Contents:
         return tuple(weight for weight in self.weights if weight.block)
 
 
-def read(file: bytes) -> Contents:
+def read(file: bytes, origins: Origins | None = None) -> Contents:
     """Reads a TFLite file.
+
+    Args:
+        file: its bytes.
+        origins: tells which layers its tensors come from.
 
     Raises:
         ValueError: it holds a sparse tensor of a form that is not known here.
@@ -76,8 +90,10 @@ def read(file: bytes) -> Contents:
             if data is None or not len(data) or len(shape) < 2 or tensor.type not in _DTYPES:
                 continue
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
-            values, block = _decoded(tensor.name.decode(), stored, shape, tensor.sparsity)
-            weights.append(WeightTensor(tensor.name.decode(), values, block, number in densified))
+            name = tensor.name.decode()
+            values, block = _decoded(name, stored, shape, tensor.sparsity)
+            layer = None if origins is None else origins.path(name, values)
+            weights.append(WeightTensor(name, layer, values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
 

@@ -12,7 +12,9 @@ from tf_lap.export import runtime as runtimes
 from tf_lap.export.file import WeightTensor
 from tf_lap.tabular import table
 
-_FASTER = 1.05  # less may be noise
+# Less may be noise.
+_FASTER = 1.05
+_SLOWER = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +22,14 @@ class TensorReport:
     """One weight tensor of the file, of two dimensions or more.
 
     Attributes:
-        name: its name in the file.
+        name: the path of the layer whose weight it is; of a layer with several, with the variable's name behind it;
+            the converter's name where that does not tell.
         shape: its shape, in TFLite's order: outputs first, inputs last.
         dtype: its dtype.
         sparsity: the fraction of zeros.
         encoding: "dense" (zeros written out), "sparse", or "sparse blocks 1x4".
         densified: whether the runtime writes the zeros out again when it loads the file.
+        tensor: the converter's name.
     """
 
     name: str
@@ -34,15 +38,15 @@ class TensorReport:
     sparsity: float
     encoding: str
     densified: bool
+    tensor: str
 
     @classmethod
     def of(cls, weight: WeightTensor) -> TensorReport:
         """What is to say of a tensor."""
         values = weight.values
         zeros = 1 - np.count_nonzero(values) / values.size
-        # The names of layers that were fused into one operation are joined by semicolons.
-        name = weight.name.partition(";")[0]
-        return cls(name, values.shape, str(values.dtype), float(zeros), weight.encoding, weight.densified)
+        dtype = str(values.dtype)
+        return cls(weight.label, values.shape, dtype, float(zeros), weight.encoding, weight.densified, weight.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +72,15 @@ class Latency:
 
     @property
     def speedup(self) -> float:
-        """How many times faster the file is than the dense one, by the medians."""
+        """How many times as fast as the dense one the file is, by the medians."""
         return self.dense.median / self.file.median
+
+    def __str__(self) -> str:
+        slower = f"{1 / self.speedup:.1f} times SLOWER on {self.on}"
+        if self.speedup * _SLOWER < 1:
+            return slower
+        speed = f"{self.speedup:.2f} times as fast on {self.on}"
+        return speed if self.speedup >= _FASTER else f"not faster: {speed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +102,8 @@ class ExportReport:
         relative_difference: the same, over the largest output; of several outputs the one where it is largest.
         tolerance: what that may be.
         runtime: what it was run in.
-        latency: how long a call takes, once `timed` measured it.
+        batch_size: the fixed batch of its first input; None where it is open.
+        latency: how long a call takes, where sparse="auto" had to weigh it, or `timed` measured it.
     """
 
     path: Path
@@ -106,9 +118,15 @@ class ExportReport:
     relative_difference: float
     tolerance: float
     runtime: str
+    batch_size: int | None
     latency: Latency | None = None
     _files: tuple[bytes, ...] = dataclasses.field(default=(), repr=False, compare=False)
     _sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def needs_densify(self) -> bool:
+        """Whether the file needs the operation DENSIFY, which TFLite Micro does not have."""
+        return any(tensor.densified for tensor in self.tensors)
 
     @property
     def gain(self) -> str:
@@ -123,8 +141,7 @@ class ExportReport:
             return f"{size}, not faster: TFLite writes these zeros out again when it loads the file"
         if self.latency is None:
             return f"{size}; runs {len(blocks)} Dense layer(s) without their zeros: timed() measures how fast"
-        speed = f"{self.latency.speedup:.2f} times as fast on {self.latency.on}"
-        return f"{size}, {speed}" if self.latency.speedup >= _FASTER else f"{size}, not faster: {speed}"
+        return f"{size}, {self.latency}"
 
     def timed(self, *, threads: int = 1, rounds: int = 20) -> ExportReport:
         """This report with its `latency`: the dense file and this one, as they were written, run by turns.
@@ -156,7 +173,7 @@ class ExportReport:
         if self.latency is not None:
             times = {name: getattr(self.latency, name)._asdict() for name in ("dense", "file")}
             plain["latency"] = {"threads": self.latency.threads, "rounds": self.latency.rounds, **times}
-        return plain | {"gain": self.gain}
+        return plain | {"needs_densify": self.needs_densify, "gain": self.gain}
 
     def __str__(self) -> str:
         rows = [("tensor", "shape", "dtype", "zeros", "encoding")]
@@ -165,6 +182,13 @@ class ExportReport:
             shape = "x".join(map(str, tensor.shape))
             rows.append((tensor.name, shape, tensor.dtype, f"{tensor.sparsity:.2%}", encoding))
         lines = table(rows, right=(3,))
+        if self.needs_densify:
+            lines.append(
+                "sparse tensors densified at load need the operation DENSIFY, which TFLite Micro does not have: "
+                "for microcontrollers use sparse=False"
+            )
+        if self.batch_size is not None:
+            lines.append(f"takes batches of {self.batch_size} alone")
         lines.append(
             f"{self.path}: {self.file_bytes:,} bytes, gzipped {self.gzip_bytes:,}; "
             f"dense {self.dense_bytes:,}; quantization {self.quantization or 'none'}"

@@ -14,9 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.compat import exporting
-from tf_lap.compat.exporting import Input
+from tf_lap.compat.exporting import SIGNATURE, Input
 
-SIGNATURE = "serving_default"
 # A single call of a small model is too short to time.
 _SHORTEST = 5e-3
 

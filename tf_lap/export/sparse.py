@@ -1,0 +1,164 @@
+"""Whether a file without zeros is worth having: it computes right, is smaller, and is about as fast as a dense one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_lap.export import file as tflite
+from tf_lap.export import runtime as runtimes
+from tf_lap.export.check import Check, Difference, ExportError, Quantization
+from tf_lap.export.convert import Converter
+from tf_lap.export.report import Latency
+
+SLOWEST = 1.2
+"""How many times as long as the dense file a sparse one may run, by the fastest rounds of each, to be chosen."""
+ROUNDS = 7
+"""How often each is measured, by turns, on one thread."""
+
+
+class Refused(Exception):
+    """There is no sparse file that is worth having; its text says why."""
+
+
+class SparseFile(NamedTuple):
+    """A file without zeros.
+
+    Attributes:
+        file: its bytes.
+        contents: what it holds.
+        difference: how far its outputs are from Keras's.
+        latency: how fast it runs beside the dense one; None where it was not measured.
+    """
+
+    file: bytes
+    contents: tflite.Contents
+    difference: Difference
+    latency: Latency | None
+
+
+def sparse_file(
+    converter: Converter,
+    dense: bytes,
+    check: Check,
+    quantization: Quantization,
+    auto: bool,
+) -> SparseFile:
+    """The sparse file of a model.
+
+    Args:
+        converter: writes it.
+        dense: the file with zeros.
+        check: compares it with the model.
+        quantization: how the file is quantized.
+        auto: whether it must also be smaller, and not slower than `SLOWEST` times the dense file. Only tensors that the
+            runtime multiplies as they are stored can make a difference, so without such nothing is measured.
+
+    Raises:
+        Refused: there is none, it is wrong, or not worth having.
+    """
+    try:
+        file = converter(sparse=True)
+        contents = tflite.read(file, converter.origins)
+    except (ExportError, ValueError) as error:
+        raise Refused(str(error)) from error
+    fault = _fault(quantization, tflite.read(dense, converter.origins), contents)
+    if fault is not None:
+        raise Refused(fault)
+    if auto and len(file) >= len(dense):
+        raise Refused("a sparse file is larger")
+    try:
+        difference = check(file)
+    except ExportError as error:
+        raise Refused(str(error)) from error
+    latency = None
+    if auto and any(not weight.densified for weight in contents.sparse):
+        latency = _measured(dense, file, check)
+        slowdown = latency.file.least / latency.dense.least
+        if slowdown > SLOWEST:
+            raise Refused(
+                f"a sparse file is {len(dense) / len(file):.1f} times smaller, but runs {slowdown:.1f} times SLOWER in "
+                f"{check.runtime.name} on {latency.on}; sparse=True writes it for its size"
+            )
+    return SparseFile(file, contents, difference, latency)
+
+
+def _measured(dense: bytes, file: bytes, check: Check) -> Latency:
+    loaded = [check.runtime.load(each, 1) for each in (dense, file)]
+    return Latency(1, ROUNDS, *runtimes.in_turn(loaded, check.sample, ROUNDS))
+
+
+_TOO_FEW = "no tensor has zeros enough to be stored without them"
+# The sizes are tested, on Dense layers of width 1024.
+_FLOAT32 = (
+    "quantization=None stores blocks of 1x4, which gain speed and size (smaller than this file from about {}% zeros "
+    "on), and single zeros, which gain size alone"
+)
+_GAINS = {
+    "float16": _FLOAT32.format(60),
+    "dynamic_range": _FLOAT32.format(80),
+    "int8": "pattern='block:1x16' gains size, and speed only where sparse='auto' measures it; " + _FLOAT32.format(80),
+}
+# Of Dense layers of int8 LiteRT runs no others, and the converter makes no others.
+_INT8_BLOCK = 16
+_FLOAT_BLOCK = 4
+
+
+def _fault(quantization: Quantization, dense: tflite.Contents, sparse: tflite.Contents) -> str | None:
+    """What is known to be wrong with a sparse file; some of it shows on other devices only, or in a few outputs."""
+    stored = sparse.sparse
+    lost = _lost(dense, sparse)
+    if lost:
+        block = _INT8_BLOCK if quantization == "int8" else _FLOAT_BLOCK
+        return (
+            f"TensorFlow's converter stores whole blocks of {block} inputs alone, and loses weights of "
+            f"{_listed(lost, block)}: leave such layers out of pruning with filters"
+        )
+    if not stored:
+        return _TOO_FEW
+    if quantization == "float16":
+        blocks = [weight for weight in stored if weight.block > 1]
+        if blocks:
+            return f"LiteRT computes NaN from sparse blocks of float16, as of {_listed(blocks)}; {_GAINS[quantization]}"
+    if quantization == "dynamic_range":
+        return (
+            f"LiteRT does not load sparse tensors of dynamic range, or computes wrongly with them; "
+            f"{_GAINS[quantization]}"
+        )
+    if quantization == "int8":
+        others = [weight for weight in stored if weight.values.ndim == 2 and weight.block != _INT8_BLOCK]
+        if others:
+            return (
+                f"LiteRT loads sparse Dense layers of int8 only in blocks of 1 output by {_INT8_BLOCK} inputs, which "
+                f"{_listed(others, _INT8_BLOCK)} cannot be stored in; {_GAINS[quantization]}"
+            )
+    return None
+
+
+def _lost(dense: tflite.Contents, sparse: tflite.Contents) -> list[tflite.WeightTensor]:
+    """Those tensors of the dense file that have no equal in the sparse one, by shape and number of weights."""
+    left = Counter(map(_nonzeros, sparse.weights))
+    lost = []
+    for weight in dense.weights:
+        if left[_nonzeros(weight)]:
+            left[_nonzeros(weight)] -= 1
+        else:
+            lost.append(weight)
+    return lost
+
+
+def _nonzeros(weight: tflite.WeightTensor) -> tuple[tuple[int, ...], int]:
+    return weight.values.shape, int(np.count_nonzero(weight.values))
+
+
+def _listed(weights: Sequence[tflite.WeightTensor], block: int = 0) -> str:
+    """Names of tensors, and of their inputs those that blocks do not divide."""
+    words = []
+    for weight in sorted(weights, key=lambda weight: weight.label)[:3]:  # the converter's order varies
+        inputs = weight.values.shape[-1]
+        too_few = ", fewer than a block" if inputs < block else ""
+        words.append(f"{weight.label!r}" + (f" ({inputs} inputs{too_few})" if block and inputs % block else ""))
+    return ", ".join(words) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
