@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_lap import backup, compat
 from tf_lap.allocation import Allocation
 from tf_lap.arguments import check_choices
-from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
+from tf_lap.claims import check_alone, check_one_backup, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.matching import Filters
 from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
@@ -99,7 +99,7 @@ class LAPCallback(compat.Callback):
             "neighbors": neighbors,
             "data": data,
         }
-        self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
+        self.backup_dir = None if backup_dir is None else os.fsdecode(backup_dir)
         self.log_dir = None if log_dir is None else os.fspath(log_dir)
         self.verbose = verbose
         self.step = 0
@@ -134,6 +134,8 @@ class LAPCallback(compat.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
         check_alone(self)
+        if (handed := handed_over(self)) is not None:
+            check_one_backup(self.backup_dir, handed.source)
         release_leftovers(self.model)
         pruner, step = self._pruner, self.step
         fresh = Pruner(self.model, **self._choices)
@@ -159,7 +161,7 @@ class LAPCallback(compat.Callback):
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes hold of the kernels at the first batch; warns there if the training is too short for the schedule."""
         self._batch = batch
-        if self._started:
+        if self._started or compat.passes_over(self.model):
             return
         # Not before the first batch: a callback that restores weights does so in its own on_train_begin.
         self._started = True
@@ -176,7 +178,8 @@ class LAPCallback(compat.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the steps done, and updates the masks where one of them is due."""
-        self._update(range(self.step + 1, self.step + self._executed(batch) + 1))
+        if self._started:
+            self._update(range(self.step + 1, self.step + self._executed(batch) + 1))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights that another callback may have swapped in."""
@@ -195,6 +198,8 @@ class LAPCallback(compat.Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights a last time and lets go of the model."""
         pruner = self._known()
+        if not self._started:  # a training that was killed after its last epoch
+            self._resume(pruner)
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
         pruner.release()
@@ -231,7 +236,8 @@ class LAPCallback(compat.Callback):
     def _warn_if_too_short(self) -> None:
         steps = self.params.get("steps")
         if steps:
-            self._warn_if_short_of(self.step + (self.params["epochs"] - self._epoch) * steps, "ends")
+            left = (self.params["epochs"] - self._epoch) * steps - self._batch
+            self._warn_if_short_of(self.step + left, "ends")
 
     def _warn_if_short_of(self, reached: int, ends: str) -> None:
         last = getattr(self.pruning_schedule, "last_step", None)
@@ -286,11 +292,41 @@ class LAPCallback(compat.Callback):
         self._save()
 
     def _save(self) -> None:
-        if self.backup_dir is not None:
-            masks = {path: mask.numpy() for path, mask in self._known().masks.items()}
-            backup.save(self.backup_dir, self.step, compat.iterations(self.model), masks)
+        if self.backup_dir is None:
+            return
+        try:
+            state = self.get_state()
+            backup.save(self.backup_dir, state.step, state.iterations, state.masks)
+        except BaseException:
+            self.release()  # the fit ends here, and Keras then calls no on_train_end
+            raise
+
+    def get_state(self) -> backup.State:
+        """Step and masks as they are now, for a snapshot of the training; pruned weights are zeroed first."""
+        pruner = self._known()
+        pruner.apply()
+        masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
+        return backup.State(self.step, compat.iterations(self.model), masks, pruner.updates)
+
+    def set_state(self, state: backup.State, source: str) -> None:
+        """Goes on where a restored training was.
+
+        Args:
+            state: what `get_state` gave.
+            source: the directory that it comes from.
+
+        Raises:
+            ValueError: the masks are not those of the layers that are pruned here.
+        """
+        pruner = self._known()
+        pruner.go_on(backup.masks_for(pruner.enforcement.kernels, state, source), state.updates)
+        self.step = state.step
 
     def _resume(self, pruner: Pruner) -> bool:
+        handed = handed_over(self)
+        if handed is not None and handed.state is not None:
+            self.set_state(handed.state, handed.source)
+            return True
         state = None if self.backup_dir is None else backup.load(self.backup_dir)
         if state is None:
             return False

@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
+from tf_lap.backup import State, masks_for
+from tf_lap.claims import check_alone, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.enforce import Enforcement
 from tf_lap.graph import Kernel, resolve
 
@@ -28,6 +29,7 @@ class PreserveSparsity(compat.Callback):
         super().__init__()
         self._enforcement: Enforcement | None = None
         self._kernels: Sequence[Kernel] = ()
+        self._masks: dict[str, tf.Variable] = {}
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Takes off what an interrupted fit left."""
@@ -43,9 +45,13 @@ class PreserveSparsity(compat.Callback):
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes the zeros for its masks at the first batch, when weights are restored."""
         if self._enforcement is None:
-            kernels = self._kernels
-            masks = [tf.Variable(tf.not_equal(tf.convert_to_tensor(k.variable), 0), trainable=False) for k in kernels]
-            self._enforcement = Enforcement(self.model, {k.path: k.variable for k in kernels}, masks)
+            kernels = {kernel.path: kernel.variable for kernel in self._kernels}
+            nonzero = {path: tf.not_equal(tf.convert_to_tensor(kernel), 0) for path, kernel in kernels.items()}
+            if (handed := handed_over(self)) is not None and handed.state is not None:
+                # Weights that training has brought to zero since are free, as they were.
+                nonzero = masks_for(kernels, handed.state, handed.source)
+            self._masks = {path: tf.Variable(nonzero[path], trainable=False) for path in kernels}
+            self._enforcement = Enforcement(self.model, kernels, list(self._masks.values()))
             self._enforcement.apply_averages()
             self._enforcement.attach()
             held.add(self._enforcement)
@@ -64,6 +70,13 @@ class PreserveSparsity(compat.Callback):
         """Lets go of the model."""
         self.release()
         disclaim(self)
+
+    def get_state(self) -> State:
+        """The masks, for a snapshot of the training; what they drop is zeroed first."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+        masks = {path: mask.numpy() for path, mask in self._masks.items()}
+        return State(0, compat.iterations(self.model), masks)
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""

@@ -262,6 +262,20 @@ class Pruner:
         self._named.update(path for path in self._paths if not np.all(masks[path]))
         self.apply()
 
+    @property
+    def updates(self) -> int:
+        """How many mask updates were made: the first ones eagerly, later ones in traced functions."""
+        return self._updates
+
+    def go_on(self, masks: Mapping[str, np.ndarray], updates: int) -> None:
+        """Takes over masks like `restore`, and updates from now on as a pruner does that has made so many.
+
+        Raises:
+            ValueError: as `restore`.
+        """
+        self.restore(masks)
+        self._updates = updates
+
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether every weight that these masks drop is zero now.
 
