@@ -48,16 +48,18 @@ def masks_for(kernels: Mapping[str, Any], state: State, source: str) -> dict[str
     Raises:
         ValueError: the masks are not those of these kernels.
     """
-    masks = state.masks if state.masks.keys() == kernels.keys() else dict(zip(kernels, state.masks.values()))
-    fits = len(state.masks) == len(kernels) and all(
+    masks = state.masks
+    if masks.keys() != kernels.keys() and len(masks) == len(kernels):
+        masks = dict(zip(kernels, masks.values(), strict=True))
+    same = masks.keys() == kernels.keys() and all(
         masks[path].shape == tuple(kernel.shape) and not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]])
         for path, kernel in kernels.items()
     )
-    if not fits:
+    if not same:
         raise ValueError(
             f"backup_dir={source!r} holds masks of the layers {', '.join(state.masks)}, and this fit holds masks on "
-            f"{', '.join(kernels)}. Start the training with the filters and the trainable layers that it had, or delete "
-            "the directory to begin anew"
+            f"{', '.join(kernels)}. Start the training with the filters and the trainable layers that it had, or "
+            "delete the directory to begin anew"
         )
     return masks
 

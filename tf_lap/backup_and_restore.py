@@ -126,8 +126,8 @@ class BackupAndRestore(compat.Callback):
             handed = handed_over(self)
             if handed is not None and handed.state is not None and mask_setter(self) is None:
                 warnings.warn(
-                    f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no callback "
-                    "that keeps them: zeros will be trained away. Pass the LAPCallback or PreserveSparsity too",
+                    f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no "
+                    "callback that keeps them: zeros will be trained away. Pass the LAPCallback or PreserveSparsity too",
                     stacklevel=3,
                 )
         first = epoch if self._position is None else self._position.first_epoch
@@ -171,8 +171,8 @@ class BackupAndRestore(compat.Callback):
         check_one_backup(getattr(mask_setter(self), "backup_dir", None), self.backup_dir)
         if not self.model.built:
             raise ValueError(
-                f"model {self.model.name!r} is not built, so nothing can be restored into it. Build it before fit: call "
-                "model.build(input_shape), or call it once on a batch"
+                f"model {self.model.name!r} is not built, so nothing can be restored into it. Build it before fit: "
+                "call model.build(input_shape), or call it once on a batch"
             )
         strategy = getattr(self.model, "distribute_strategy", None)
         if isinstance(strategy, _SEVERAL_WORKERS):
@@ -211,8 +211,8 @@ class BackupAndRestore(compat.Callback):
             differs = f"steps_per_execution is {position.steps_per_execution} in it, and {size} in this fit"
         if differs is not None:
             raise ValueError(
-                f"backup_dir={self.backup_dir!r} holds a snapshot of another training: {differs}. Start the training as it "
-                "was when the snapshot was written, or delete the directory to begin anew"
+                f"backup_dir={self.backup_dir!r} holds a snapshot of another training: {differs}. Start the training "
+                "as it was when the snapshot was written, or delete the directory to begin anew"
             )
         for section, held in self._variables.items():
             for (_, replicas), value in zip(held, restored.variables[section], strict=True):
