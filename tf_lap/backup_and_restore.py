@@ -108,6 +108,7 @@ class BackupAndRestore(compat.Callback):
         self._check_fit()
         compat.trains_again(self.model)
         fits.began(self.model)
+        remove_unfinished(self._latest)
         restored = self._load()
         self._variables = fits.variables(self.model)
         self._begun = self._due = False
@@ -127,7 +128,7 @@ class BackupAndRestore(compat.Callback):
             if handed is not None and handed.state is not None and mask_setter(self) is None:
                 warnings.warn(
                     f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no "
-                    "callback that keeps them: zeros will be trained away. Pass the LAPCallback or PreserveSparsity too",
+                    "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too",
                     stacklevel=3,
                 )
         first = epoch if self._position is None else self._position.first_epoch
@@ -160,7 +161,6 @@ class BackupAndRestore(compat.Callback):
         if self.delete_checkpoint:
             for path in (self._latest, self._previous):
                 path.unlink(missing_ok=True)
-                remove_unfinished(path)
             directory = Path(self.backup_dir)
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
