@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -32,3 +34,39 @@ def test_nothing_saved_is_nothing_loaded_and_deleting_twice_is_fine(tmp_path):
     backup.delete(tmp_path)
     backup.delete(tmp_path)
     assert backup.load(tmp_path) is None
+
+
+def test_a_damaged_backup_names_the_directory_and_the_remedy_and_the_remedy_helps(tmp_path):
+    masks = {"dense": np.random.default_rng(0).random((30, 5)) > 0.5}
+    backup.save(tmp_path, 5, 4, masks)
+    (path,) = tmp_path.iterdir()
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    damaged = [b"", b"PK", b"\x93NUMPY", whole[:-1], whole[: len(whole) // 2]]
+    for place in rng.integers(0, len(whole), 200):
+        damaged.append(whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :])
+    messages = []
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            state = backup.load(tmp_path)
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert (state.step, state.iterations) == (5, 4)
+            np.testing.assert_array_equal(state.masks["dense"], masks["dense"])
+    assert len(messages) > 100
+    for message in messages:
+        assert message.startswith(f"backup_dir={str(tmp_path)!r}: tf_lap_backup.npz is damaged or is no backup")
+        assert message.endswith("Delete the directory to begin anew")
+    shutil.rmtree(tmp_path)
+    assert backup.load(tmp_path) is None
+
+
+def test_masks_go_to_the_kernels_by_path_or_where_layers_were_renamed_by_order():
+    first, second = np.eye(3, dtype=np.float32), np.ones((2, 2), np.float32)
+    state = backup.State(1, 1, {"dense": first.astype(bool), "dense_1": second.astype(bool)})
+    assert backup.masks_for({"dense_1": second, "dense": first}, state, "x") is state.masks
+    assert list(backup.masks_for({"dense_2": first, "dense_3": second}, state, "x")) == ["dense_2", "dense_3"]
+    for kernels in ({"dense": first}, {"dense_2": second, "dense_3": first}, {"dense": first + 1, "dense_1": second}):
+        with pytest.raises(ValueError, match=r"backup_dir='x' holds masks of the layers dense, dense_1, and this fit"):
+            backup.masks_for(kernels, state, "x")

@@ -1,10 +1,11 @@
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tf_lap.files import as_path, replaced
+from tf_lap.files import as_path, remove_unfinished, replaced
 
 
 def write_half(path):
@@ -48,3 +49,25 @@ def test_what_is_no_path_is_refused_by_its_arguments_name(thing):
 def test_a_null_byte_is_refused():
     with pytest.raises(ValueError, match="no null byte"):
         as_path(b"a\0b")
+
+
+def test_what_a_killed_writer_left_beside_a_file_is_removed_and_nothing_else(tmp_path):
+    path = tmp_path / ("a*b" + "c" * 200)
+    beside = []
+    with replaced(path) as file:
+        file.write(b"whole")
+        beside += [entry.name for entry in tmp_path.iterdir()]
+    (tmp_path / beside[0]).write_bytes(b"half")
+    (tmp_path / ".axb.0.part").write_bytes(b"of another file")
+    remove_unfinished(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, ".axb.0.part"}
+
+
+def test_a_file_and_its_name_are_on_the_disk_before_the_block_is_over(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(stat.S_ISDIR(os.fstat(number).st_mode)) or sync(number))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("renamed") or replace(*paths))
+    with replaced(tmp_path / "file") as file:
+        file.write(b"content")
+    assert done == [False, "renamed", True]

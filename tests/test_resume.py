@@ -1,9 +1,12 @@
 """Trainings that stop, crash, go on, and go back."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tf_keras
+from kill_and_resume import kill_and_resume
 from perceptrons import (
     SIZES,
     STEPS,
@@ -187,12 +190,42 @@ def test_a_layer_that_was_pruned_before_it_was_frozen_keeps_its_zeros_when_thawe
     assert_exact(model)
 
 
-def test_a_disk_that_fails_leaves_no_constraint_on_the_model(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("no space left on device")
+@pytest.mark.parametrize("crashing", ["update", "epoch"])
+def test_a_backup_that_cannot_be_written_leaves_no_constraint_on_the_model(tmp_path, monkeypatch, crashing):
+    def crash(*_):
+        raise OSError("no space left")
 
-    model, callback = compiled(), tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)
-    monkeypatch.setattr("tf_lap.backup.save", fail)
+    model, schedule = compiled(), polynomial(frequency=1) if crashing == "update" else lambda step: (False, 0.5)
+    monkeypatch.setattr("tf_lap.files.os.fsync", crash)
     with pytest.raises(OSError, match="no space left"):
-        fit(model, [callback])
+        fit(model, [tf_lap.LAPCallback(schedule, backup_dir=tmp_path)])
     assert_nothing_left(model)
+
+
+def test_a_damaged_backup_is_an_error_whose_remedy_helps(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path), Interrupt(4)])
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:30])
+    model = compiled()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"backup_dir=.* is damaged or is no backup .* Delete the directory to"):
+            fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+    assert_nothing_left(model)
+    shutil.rmtree(tmp_path)
+    fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+    assert_exact(model)
+
+
+def test_a_backup_directory_is_also_given_as_bytes(tmp_path):
+    assert tf_lap.LAPCallback(polynomial(), backup_dir=bytes(tmp_path)).backup_dir == str(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--library=keras"], ["--library=tf_keras", "--save-freq=10"]])
+def test_a_killed_training_ends_bit_for_bit_as_one_that_was_not(tmp_path, arguments):
+    outcome = kill_and_resume(tmp_path, 3, ["--epochs=8", "--width=128", *arguments])
+    assert len(outcome["moments"]) == 3
+    assert not outcome["differing"]
+    assert outcome["same"]
+    assert outcome["left"] == []

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tf_lap import allocation as allocation
     from tf_lap import patterns as patterns
     from tf_lap import scores as scores
+    from tf_lap.backup_and_restore import BackupAndRestore as BackupAndRestore
     from tf_lap.callbacks import LAPCallback as LAPCallback
     from tf_lap.energy import ChannelEnergies as ChannelEnergies
     from tf_lap.energy import channel_energies as channel_energies
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `tf-lap --help` does not wait for TensorFlow.
 _HOMES = {
     "LAPCallback": "callbacks",
+    "BackupAndRestore": "backup_and_restore",
     "PreserveSparsity": "preserve",
     "ChannelEnergies": "energy",
     "channel_energies": "energy",

@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from tf_lap.files import replaced
+from tf_lap.files import remove_unfinished, replaced
 
 _FILE = "tf_lap_backup.npz"
 
 
 class State(NamedTuple):
-    """What a backup holds.
+    """Where pruning is.
 
     Attributes:
         step: training steps done.
         iterations: the optimizer's own count of them at that moment.
         masks: bool arrays by layer path.
+        updates: how many mask updates the pruner has made. It computes the first ones eagerly and later ones in traced
+            functions, which may round differently.
     """
 
     step: int
     iterations: int
     masks: dict[str, np.ndarray]
+    updates: int = 0
+
+
+def masks_for(kernels: Mapping[str, Any], state: State, source: str) -> dict[str, np.ndarray]:
+    """The masks of a restored training, by the paths that its kernels have now.
+
+    Keras numbers layers that have no name of their own through a process. So where paths differ, masks go by order.
+
+    Args:
+        kernels: the kernels that masks are held on now, with their restored weights, by layer path.
+        state: what was restored.
+        source: the directory that it comes from.
+
+    Raises:
+        ValueError: the masks are not those of these kernels.
+    """
+    masks = state.masks
+    if masks.keys() != kernels.keys() and len(masks) == len(kernels):
+        masks = dict(zip(kernels, masks.values(), strict=True))
+    same = masks.keys() == kernels.keys() and all(
+        masks[path].shape == tuple(kernel.shape) and not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]])
+        for path, kernel in kernels.items()
+    )
+    if not same:
+        raise ValueError(
+            f"backup_dir={source!r} holds masks of the layers {', '.join(state.masks)}, and this fit holds masks on "
+            f"{', '.join(kernels)}. Start the training with the filters and the trainable layers that it had, or "
+            "delete the directory to begin anew"
+        )
+    return masks
 
 
 def save(directory: str | os.PathLike[str], step: int, iterations: int, masks: Mapping[str, np.ndarray]) -> None:
@@ -40,19 +75,40 @@ def save(directory: str | os.PathLike[str], step: int, iterations: int, masks: M
 
 
 def load(directory: str | os.PathLike[str]) -> State | None:
-    """Reads the backup in a directory; None where there is none."""
+    """Reads the backup in a directory; None where there is none.
+
+    Raises:
+        ValueError: the file is damaged, or is no backup.
+    """
     path = Path(directory) / _FILE
     if not path.exists():
         return None
-    with np.load(path) as file:
-        index = json.loads(str(file["index"]))
-        masks = {}
-        for i, (name, shape) in enumerate(index["shapes"].items()):
-            flat = np.unpackbits(file[f"mask_{i}"], count=int(np.prod(shape)))
-            masks[name] = flat.reshape(shape).astype(bool)
+    with path.open("rb") as file:
+        try:
+            return _read(file)
+        except Exception as error:  # damage shows as any of a dozen kinds
+            raise ValueError(
+                f"backup_dir={os.fspath(directory)!r}: {path.name} is damaged or is no backup of masks "
+                f"({type(error).__name__}: {error}). Delete the directory to begin anew"
+            ) from error
+
+
+def _read(file: io.BufferedReader) -> State:
+    with zipfile.ZipFile(file) as archive:
+        # Read whole before anything is made of them: a member's checksum is compared at its end.
+        arrays = {name: np.load(io.BytesIO(archive.read(name))) for name in archive.namelist()}
+    index = json.loads(str(arrays["index.npy"]))
+    masks = {path: unpacked(arrays[f"mask_{i}.npy"], shape) for i, (path, shape) in enumerate(index["shapes"].items())}
     return State(index["step"], index["iterations"], masks)
+
+
+def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of this shape, from what `np.packbits` made of it."""
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
 
 
 def delete(directory: str | os.PathLike[str]) -> None:
     """Removes the backup of a training that came to its end."""
-    (Path(directory) / _FILE).unlink(missing_ok=True)
+    path = Path(directory) / _FILE
+    path.unlink(missing_ok=True)
+    remove_unfinished(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import numbers
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,10 @@ from tf_lap import backup, compat
 from tf_lap.allocation import Allocation, Sparsity
 from tf_lap.arguments import check_choices
 from tf_lap.census import model_census
-from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
-from tf_lap.compat import fits
+from tf_lap.claims import check_alone, check_one_backup, claim, disclaim, handed_over, held, release_leftovers
+from tf_lap.compat import callback_lists
 from tf_lap.enforce import Watch, moved_past
+from tf_lap.files import AnyPath, as_path
 from tf_lap.fit_schedule import FitSchedule, Schedule
 from tf_lap.matching import Filters
 from tf_lap.once_sparse import WaitingCallbacks
@@ -97,8 +97,8 @@ class LAPCallback(compat.Callback):
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
         data: Representative = None,
         once_sparse: Sequence[Any] = (),
-        backup_dir: str | os.PathLike[str] | None = None,
-        log_dir: str | os.PathLike[str] | None = None,
+        backup_dir: AnyPath | None = None,
+        log_dir: AnyPath | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__()
@@ -127,8 +127,8 @@ class LAPCallback(compat.Callback):
             "neighbors": neighbors,
             "data": data,
         }
-        self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
-        self.log_dir = None if log_dir is None else os.fspath(log_dir)
+        self.backup_dir = None if backup_dir is None else str(as_path(backup_dir, "backup_dir"))
+        self.log_dir = None if log_dir is None else str(as_path(log_dir, "log_dir"))
         self.verbose = verbose
         self.step = 0
         self._once_sparse = WaitingCallbacks(once_sparse)
@@ -140,8 +140,8 @@ class LAPCallback(compat.Callback):
         self._writer: tf.summary.SummaryWriter | None = None
         self._thawed: list[str] = []
         self._checkpoints: list[tuple[Any, Any]] = []
-        self._started = self._warned = False
-        self._epoch = 0
+        self._started = self._warned = self._passes_over = False
+        self._epoch = self._batch = 0
 
     @property
     def report(self) -> PruningReport:
@@ -179,6 +179,8 @@ class LAPCallback(compat.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
         check_alone(self)
+        if (handed := handed_over(self)) is not None:
+            check_one_backup(self.backup_dir, handed.source)
         if self._pruner is None or self._pruner.model is not self.model:
             self._pruner, self.step, self._schedule = None, 0, FitSchedule(self.pruning_schedule)
         self._schedule.check_length(self.params.get("steps"))
@@ -188,9 +190,9 @@ class LAPCallback(compat.Callback):
         claim(self)
         self._started = False
         self._counter = StepCounter(self.model, self.params.get("steps"))
-        callbacks = fits.callbacks_of_fit(self)
+        callbacks = callback_lists.callbacks_of_fit(self)
         self._checkpoints = [(c, None) for c in callbacks if getattr(c, "save_best_only", False)]
-        fits.run_after_others(callbacks, self.model, self._end_after_others)
+        callback_lists.run_after_others(callbacks, self.model, self._end_after_others)
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(self.log_dir)
         self._once_sparse.begin_training(self.model, self.params)
@@ -204,6 +206,10 @@ class LAPCallback(compat.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes hold of the kernels at the first batch; warns there if the training is too short for the schedule."""
+        self._passes_over = compat.passes_over(self.model)
+        if self._passes_over:
+            return
+        self._batch = batch
         self._counter.begin(batch)
         # Not before the first batch: a callback that restores weights does so in its own on_train_begin.
         if not self._started and compat.is_built(self.model):
@@ -212,6 +218,8 @@ class LAPCallback(compat.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the steps done, and updates the masks where one of them is due."""
+        if self._passes_over:  # a training that was killed did this batch already
+            return
         executed = self._counter.end(batch)
         if not self._started:  # the batch has built the model
             self._resolve()
@@ -236,6 +244,8 @@ class LAPCallback(compat.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds `sparsity` and `model_sparsity` to the logs, and saves the backup."""
+        if not self._started:
+            return
         # A callback may have put the optimizer's averages in place of the weights.
         self.pruner.apply()
         if logs is not None:
@@ -249,18 +259,17 @@ class LAPCallback(compat.Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights a last time and lets go of the model."""
         self._once_sparse.end_training(logs)
+        disclaim(self)
+        if self._pruner is None:  # no batch was trained that would have built the model
+            return
         pruner = self.pruner
-        revived = pruner.enforcement.revived()
-        if revived and not self._watch.zeroes and not compat.uses_averages(self.model):
-            warn(
-                f"model {self.model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
-                f"something put back weights of an epoch in which fewer were pruned. They are zeroed again, so these "
-                f"weights are not those that were measured in that epoch. {_REMEDY}"
-            )
+        if not self._started:  # a training that was killed after its last epoch
+            self._resume(pruner)
+        elif not self._watch.zeroes and not compat.uses_averages(self.model):
+            self._warn_of_restored(pruner.enforcement.revived())
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
         pruner.release()
-        disclaim(self)
         self._started = False
         self._warn_if_short(self.step, "ended")
         if not self._warned and not pruner.patterned:
@@ -274,6 +283,14 @@ class LAPCallback(compat.Callback):
         if self.backup_dir is not None:
             backup.delete(self.backup_dir)
 
+    def _warn_of_restored(self, revived: int) -> None:
+        if revived:
+            warn(
+                f"model {self.model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
+                "something put back weights of an epoch in which fewer were pruned. They are zeroed again, so these "
+                f"weights are not those that were measured in that epoch. {_REMEDY}"
+            )
+
     def _end_after_others(self) -> None:
         """Warns where a callback behind this one undid the pruning; called when all others have ended."""
         revived = self.pruner.enforcement.revived()
@@ -284,7 +301,7 @@ class LAPCallback(compat.Callback):
                 f"LAPCallback's pruner.apply() zeroes them. {_REMEDY}"
             )
         stale = [callback for callback, best in self._checkpoints if best is not None and callback.best == best]
-        if self._is_final() and any(callback.epochs_since_last_save is not None for callback in stale):
+        if stale and self._is_final():
             files = ", ".join(repr(callback.filepath) for callback in stale)
             warn(
                 f"ModelCheckpoint wrote the best epoch to {files} before the final sparsity was reached, so that model "
@@ -314,11 +331,13 @@ class LAPCallback(compat.Callback):
         with self._released_on_error():
             resumed = self._resume(pruner)
             steps, epochs = self.params.get("steps"), self.params["epochs"]
-            self._schedule.settle(steps, self.step - self._epoch * (steps or 0), epochs)
+            first_step = self.step - self._epoch * (steps or 0) - self._batch
+            self._schedule.settle(steps, first_step, epochs)
             if steps:
-                self._warn_if_short(self.step + (epochs - self._epoch) * steps, "ends")
+                self._warn_if_short(first_step + epochs * steps, "ends")
             pruner.check()
-            pruner.hold_zeros(self._schedule.sparsity_at(self.step))
+            if not resumed:
+                pruner.hold_zeros(self._schedule.sparsity_at(self.step))
             pruner.apply()
             pruner.freeze()
         held.add(pruner.enforcement)
@@ -337,7 +356,7 @@ class LAPCallback(compat.Callback):
 
     def _is_final(self) -> bool:
         """Whether the final sparsity is reached."""
-        last_step = self._schedule.last_step if self._started else None
+        last_step = self._schedule.last_step
         return last_step is not None and self.step >= last_step
 
     def _warn_if_short(self, reached: int, ends: str) -> None:
@@ -378,10 +397,37 @@ class LAPCallback(compat.Callback):
 
     def _save(self) -> None:
         if self.backup_dir is not None:
-            masks = {path: mask.numpy() for path, mask in self.pruner.masks.items()}
-            backup.save(self.backup_dir, self.step, compat.iterations(self.model), masks)
+            with self._released_on_error():
+                state = self.get_state()
+                backup.save(self.backup_dir, state.step, state.iterations, state.masks)
+
+    def get_state(self) -> backup.State:
+        """Step and masks as they are now, for a snapshot of the training; pruned weights are zeroed first."""
+        pruner = self.pruner
+        pruner.apply()
+        masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
+        return backup.State(self.step, compat.iterations(self.model), masks, pruner.updates)
+
+    def set_state(self, state: backup.State, source: str) -> None:
+        """Goes on where a restored training was.
+
+        Args:
+            state: what `get_state` gave.
+            source: the directory that it comes from.
+
+        Raises:
+            ValueError: the masks are not those of the layers that are pruned here.
+        """
+        pruner = self.pruner
+        masks = backup.masks_for(pruner.enforcement.kernels, state, source)
+        pruner.go_on(masks, state.updates, self._schedule.mapping)
+        self.step = state.step
 
     def _resume(self, pruner: Pruner) -> bool:
+        handed = handed_over(self)
+        if handed is not None and handed.state is not None:
+            self.set_state(handed.state, handed.source)
+            return True
         state = None if self.backup_dir is None else backup.load(self.backup_dir)
         if state is None:
             return False
@@ -395,7 +441,7 @@ class LAPCallback(compat.Callback):
                 "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights"
             )
             return False
-        pruner.restore(state.masks, self._schedule.sparsity_at(state.step))
+        pruner.restore(state.masks, self._schedule.mapping)
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True

@@ -28,6 +28,11 @@ class FitSchedule:
         return self._schedule.final_sparsity if isinstance(self._schedule, LookaheadPruningSchedule) else None
 
     @property
+    def mapping(self) -> Sparsity:
+        """Which layers the schedule speaks of: its mapping, or 0.0 where it speaks of all or where that is not known."""
+        return self.final_sparsity if isinstance(self.final_sparsity, Mapping) else 0.0
+
+    @property
     def last_step(self) -> int | None:
         """The step by which the final sparsity is reached; None where that is not known."""
         return getattr(self._schedule, "last_step", None) if self._has_steps else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.claims import check_alone, claim, disclaim, held, release_leftovers
+from tf_lap.backup import State, masks_for
+from tf_lap.claims import check_alone, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.enforce import Enforcement, Watch, moved_past
 from tf_lap.graph import resolve, weight_matrices
 from tf_lap.warn import warn
@@ -36,17 +39,19 @@ class PreserveSparsity(compat.Callback):
         self._enforcement: Enforcement | None = None
         self._watch: Watch | None = None
         self._matrices: dict[str, Any] = {}
+        self._masks: dict[str, tf.Variable] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # The model and the masks on it are neither copied nor pickled.
-        return {**vars(self), "_enforcement": None, "_watch": None, "_matrices": {}, "_model": None, "params": None}
+        fresh = {"_enforcement": None, "_watch": None, "_matrices": {}, "_masks": {}}
+        return {**vars(self), **fresh, "_model": None, "params": None}
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Finds the matrices, and takes off what an interrupted fit left."""
         compat.check_model(self.model)
         check_alone(self)
         release_leftovers(self.model)
-        self._enforcement = None
+        self._enforcement = self._watch = None
         self._matrices = _trained_matrices(self.model)
         if not self._matrices:
             raise ValueError(f"model {self.model.name!r} has no trainable weight matrix whose zeros could be preserved")
@@ -54,15 +59,19 @@ class PreserveSparsity(compat.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes the zeros for its masks at the first batch, when weights are restored."""
-        if self._enforcement is not None:
+        if self._enforcement is not None or compat.passes_over(self.model):
             return
         nonzero = {path: tf.not_equal(tf.convert_to_tensor(matrix), 0) for path, matrix in self._matrices.items()}
+        if (handed := handed_over(self)) is not None and handed.state is not None:
+            # Weights that training has brought to zero since are free, as they were.
+            nonzero = masks_for(self._matrices, handed.state, handed.source)
         counts = {path: int(tf.math.count_nonzero(mask)) for path, mask in nonzero.items()}
-        held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < mask.shape.num_elements()]
+        held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
         # The half of a LoRA adapter that begins with zeros is meant to.
         adapters = {path for path, m in self._matrices.items() if compat.variable_name(m).startswith("lora_")}
         self._warn_of_free(held_paths, [path for path, n in counts.items() if not n and path not in adapters])
         masks = [tf.Variable(nonzero[path], trainable=False) for path in held_paths]
+        self._masks = dict(zip(held_paths, masks, strict=True))
         self._enforcement = Enforcement(self.model, {path: self._matrices[path] for path in held_paths}, masks)
         self._enforcement.check()
         self._enforcement.apply_averages()
@@ -72,6 +81,8 @@ class PreserveSparsity(compat.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Looks whether the zeros hold, and zeroes weights where something else than the optimizer moves them."""
+        if self._watch is None:  # a training that was killed did this batch already
+            return
         revived = self._watch.end_batch()
         if revived:
             warn(moved_past(self.model, revived))
@@ -90,6 +101,14 @@ class PreserveSparsity(compat.Callback):
         """Lets go of the model."""
         self.release()
         disclaim(self)
+
+    def get_state(self) -> State:
+        """The masks, for a snapshot of the training; what they drop is zeroed first."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+        held_masks = {path: mask.numpy() for path, mask in self._masks.items()}
+        masks = {path: held_masks.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
+        return State(0, compat.iterations(self.model), masks)
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""

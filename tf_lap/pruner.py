@@ -345,7 +345,22 @@ class Pruner:
             variable.assign(masks[path])
         self._kept = [int(np.count_nonzero(masks[path])) for path in self._paths]
         self._note_names(sparsity)
+        self._holds_zeros = True
         self.apply()
+
+    @property
+    def updates(self) -> int:
+        """How many mask updates were made: the first ones eagerly, later ones in traced functions."""
+        return self._updates
+
+    def go_on(self, masks: Mapping[str, np.ndarray], updates: int, sparsity: Sparsity = 0.0) -> None:
+        """Takes over masks like `restore`, and updates from now on as a pruner does that has made so many.
+
+        Raises:
+            ValueError: as `restore`.
+        """
+        self.restore(masks, sparsity)
+        self._updates = updates
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether every weight that these masks drop is zero now.

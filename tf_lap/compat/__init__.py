@@ -27,6 +27,9 @@ from tensorflow.python.ops import control_flow_util  # there is no public way to
 from tf_lap.compat import keras3
 from tf_lap.compat.nodes import Network as Network
 from tf_lap.compat.nodes import Node as Node
+from tf_lap.compat.passing import PassOver
+from tf_lap.compat.passing import passes_over as passes_over
+from tf_lap.compat.passing import trains_again as trains_again
 
 
 def is_tf_keras(thing: Any) -> bool:
@@ -318,8 +321,10 @@ def refresh_train_function(model: Any) -> None:
     A step traced by an earlier `fit` knows nothing of constraints set since, nor that they were removed.
     """
     if _of(model).is_compiled(model):
-        model.train_function = None
+        before, model.train_function = model.train_function, None
         model.make_train_function()
+        if isinstance(before, PassOver):
+            before.inner, model.train_function = model.train_function, before
 
 
 def uses_averages(model: Any) -> bool:

@@ -1,56 +1,88 @@
-"""What a fit holds beside one callback: the other callbacks, in their order."""
+"""A fit that goes on where another was killed: all that training moves, and the data that it has read."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import random
 from typing import Any
 
-from tf_lap.compat import Callback
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context
+
+from tf_lap.compat import is_tf_keras, keras3, tf_keras_module
+from tf_lap.compat.nodes import private
+from tf_lap.compat.passing import PassOver
 
 
-def callbacks_of_fit(callback: Any) -> list[Any]:
-    """The callbacks of the fit that calls `on_train_begin` of this one now; empty where no fit does.
+def _of(model: Any) -> Any:
+    return tf_keras_module() if is_tf_keras(model) else keras3
 
-    The list is the fit's own: what is appended to it is called last, in this fit alone. Keras tells a callback
-    nothing of the others, so this looks at the call stack.
+
+def variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
+    """All variables that a fit of this model moves, but for its metrics, by what they belong to.
+
+    Optimizers are built first. Each variable comes with its name, and as one variable a replica. The order is that of
+    the model's construction.
+    """
+    return _of(model).moved_variables(model)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of the random generators of Python, of NumPy and of TensorFlow's eager operations, fit for JSON."""
+    name, keys, *rest = np.random.get_state()
+    generator = _eager_generator()
+    return {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+        "tensorflow": None if generator is None else generator.getstate(),
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Puts back what `random_state` gave."""
+    random.setstate(_generator_state(state["python"]))
+    np.random.set_state(tuple(state["numpy"]))
+    generator = _eager_generator()
+    if generator is not None and state["tensorflow"] is not None:
+        generator.setstate(_generator_state(state["tensorflow"]))
+
+
+def _generator_state(state: Any) -> tuple[Any, ...]:
+    version, numbers, following = state
+    return version, tuple(numbers), following
+
+
+def _eager_generator() -> random.Random | None:
+    """What eager operations take their seeds from; None before TensorFlow's first of them."""
+    return private(context.context(), "_rng")
+
+
+def executions_of(model: Any) -> int:
+    """How many batches one call of the training function takes."""
+    return _of(model).steps_per_execution(model)
+
+
+def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
+    """Lets a fit that is beginning go on with another epoch, and reads its data on to there.
+
+    Called in `on_train_begin`. Calls of the training function that are done already pass their batches over.
 
     Args:
-        callback: a callback whose `on_train_begin` is running.
+        model: the model that is being fitted.
+        first_epoch: with which epoch the training began.
+        epoch: with which epoch it goes on.
+        executions: how many calls of the training function of that epoch are done.
+
+    Raises:
+        RuntimeError: the fit is not Keras's own loop.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        # Of no other frame: to read the variables of a user's function would keep them alive as long as it runs.
-        if frame.f_code.co_name == "on_train_begin":
-            callbacks = getattr(frame.f_locals.get("self"), "callbacks", None)
-            if isinstance(callbacks, list) and any(member is callback for member in callbacks):
-                return callbacks
-        frame = frame.f_back
-    return []
+    library = _of(model)
+    data = library.fit_data(model)
+    behind = library.begin_with(model, data, first_epoch, epoch)
+    if behind or executions:
+        model.train_function = PassOver(model, library.fit_data, behind, executions, executions_of(model))
 
 
-class _Last(Callback):
-    """Runs a function when all other callbacks of a fit have ended."""
-
-    def __init__(self, callbacks: list[Any], function: Callable[[], None]) -> None:
-        super().__init__()
-        self._callbacks, self._function = callbacks, function
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Runs the function; a list that is used for another fit does not run it again."""
-        self._callbacks.remove(self)
-        self._function()
-
-
-def run_after_others(callbacks: list[Any], model: Any, function: Callable[[], None]) -> None:
-    """Lets a function run when a fit has ended for all its callbacks.
-
-    Args:
-        callbacks: the fit's, as `callbacks_of_fit` gives them; where there are none, nothing is done.
-        model: the model that is trained.
-        function: what to run.
-    """
-    if callbacks:
-        last = _Last(callbacks, function)
-        last.set_model(model)
-        callbacks.append(last)
+def began(model: Any) -> None:
+    """Forgets with which epoch the fit went on, so that the next fit of the model does not begin there too."""
+    _of(model).began(model)

@@ -1,0 +1,105 @@
+"""A snapshot is read as it was written, or is said to be damaged."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tf_lap import snapshot
+from tf_lap.backup import State
+from tf_lap.snapshot import DamagedError, Position, Snapshot, Value
+
+
+def one(step=3):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((5, 3)).astype(np.float32)
+    kernel[0, :2] = np.nan, -0.0
+    held = [
+        Value("kernel", [kernel]),
+        Value("half", [kernel.astype(np.float16)]),
+        Value("brain", [kernel.astype(ml_dtypes.bfloat16)]),
+        Value("count", [np.array(2**40, np.int64)]),
+        Value("seeds", [np.array([1, 2**32 - 1], np.uint32)]),
+        Value("flag", [np.array(True)]),
+        Value("empty", [np.zeros((0, 4), np.float32)]),
+        Value("mirrored", [kernel[:2], kernel[2:4]]),
+    ]
+    masks = {"net/first": rng.random((5, 3)) > 0.5, "head": rng.random((2, 2, 3)) > 0.5}
+    pruning = State(step, 7, masks, updates=2)
+    return Snapshot(
+        Position(1, 4, 2, 8), {"the model": held, "optimizer (Adam)": held[:1]}, pruning, {"python": [3, [1], None]}
+    )
+
+
+def assert_same(left, right):
+    assert left.position == right.position
+    assert left.random == right.random
+    assert list(left.variables) == list(right.variables)
+    for section, held in left.variables.items():
+        for mine, other in zip(held, right.variables[section], strict=True):
+            assert (mine.name, mine.kinds) == (other.name, other.kinds)
+            assert [array.tobytes() for array in mine.arrays] == [array.tobytes() for array in other.arrays]
+    assert left.pruning._replace(masks=None) == right.pruning._replace(masks=None)
+    assert list(left.pruning.masks) == list(right.pruning.masks)
+    for path, mask in left.pruning.masks.items():
+        np.testing.assert_array_equal(mask, right.pruning.masks[path])
+
+
+def test_every_bit_that_is_saved_is_loaded(tmp_path):
+    snapshot.save(tmp_path / "file", one())
+    assert_same(snapshot.load(tmp_path / "file"), one())
+    snapshot.save(tmp_path / "file", one()._replace(pruning=None))
+    assert snapshot.load(tmp_path / "file").pruning is None
+
+
+def test_damage_at_any_byte_is_an_error_or_does_no_harm(tmp_path):
+    path = tmp_path / "file"
+    snapshot.save(path, one())
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    damaged = [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
+    for place in rng.integers(0, len(whole), 300):
+        damaged.append(whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :])
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            assert_same(snapshot.load(path), one())
+        except DamagedError:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"{}"])
+def test_a_file_of_another_kind_is_named(tmp_path, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DamagedError, match="file is damaged or is no snapshot"):
+        snapshot.load(tmp_path / "file")
+
+
+def test_a_crash_while_saving_leaves_the_last_snapshot(tmp_path, monkeypatch):
+    snapshot.save(tmp_path / "file", one(step=3))
+
+    def crash(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tf_lap.files.os.fsync", crash)
+    with pytest.raises(OSError, match="no space left"):
+        snapshot.save(tmp_path / "file", one(step=4))
+    assert snapshot.load(tmp_path / "file").pruning.step == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_differs_is_named():
+    held = dict(one().variables)
+    assert snapshot.difference(held, held) is None
+    renamed = {**held, "the model": [value._replace(name="x") for value in held["the model"]]}
+    assert snapshot.difference(renamed, held) is None
+    assert snapshot.difference({"the model": held["the model"]}, held) == (
+        "it holds the variables of the model, optimizer (Adam), and this fit has the model"
+    )
+    shorter = {**held, "the model": held["the model"][:-1]}
+    assert snapshot.difference(shorter, held) == "the model has 8 variables in the snapshot, and 7 in this fit"
+    other = {**held, "the model": [Value("wide", [np.zeros((5, 4), np.float16)]), *held["the model"][1:]]}
+    assert snapshot.difference(other, held) == (
+        "in the model, variable 'kernel' of the snapshot has float32 of shape (5, 3), and 'wide' in its place has "
+        "float16 of shape (5, 4)"
+    )
