@@ -220,6 +220,7 @@ class LAPCallback(compat.Callback):
 
     def _executed(self, batch: int) -> int:
         """How many steps the execution that ends with `batch` ran: a short last one runs fewer than it is asked."""
+        batch = compat.last_batch(self.model, self._batch, batch)
         steps = self.params.get("steps")
         if steps:
             return max(min(batch, steps - 1) - self._batch, 0) + 1

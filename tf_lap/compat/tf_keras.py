@@ -144,6 +144,11 @@ def is_compiled(model: Any) -> bool:
     return private(model, "_is_compiled")
 
 
+def last_batch(model: Any, begin: int, end: int) -> int:
+    """The number of the last batch that an execution was asked to take."""
+    return end
+
+
 def averages(optimizer: Any, variables: list[Any]) -> list[Any | None]:
     """For each variable a built optimizer's moving average of it, or None where it has none."""
     index, key = private(optimizer, "_index_dict"), private(optimizer, "_var_key")
