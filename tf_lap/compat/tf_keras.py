@@ -17,7 +17,7 @@ from tf_keras.src.engine import base_layer, base_layer_utils
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.mixed_precision import autocast_variable
 
-from tf_lap.compat.nodes import Network, Node, private
+from tf_lap.compat.nodes import TESTED, Network, Node, private
 
 layers = tf_keras.layers
 Operator = tf_op_layer.TFOpLambda
@@ -214,8 +214,8 @@ def current_pass() -> Pass:
     if "namescope_stack" not in _LAYER_CALL.co_varnames:
         raise RuntimeError(
             "tf_lap knows a pass through a model by the local variable `namescope_stack` of Layer.__call__, and "
-            f"tf_keras {tf_keras.__version__} does not have it. Install the release that tf_lap was tested with "
-            "(tf_keras 2.21), and report this."
+            f"tf_keras {tf_keras.__version__} does not have it. Install a release that tf_lap was tested with "
+            f"({TESTED}), and report this."
         )
     calls, trainers = [], []
     frame = sys._getframe()
