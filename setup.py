@@ -23,8 +23,10 @@ setup(
     package_data={"tf_lap": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
-        "tensorflow>=2.21",
-        "tensorflow-model-optimization>=0.8.1",
+        "tensorflow>=2.16.2",
+        "keras>=3.3.3",
+        "tf_keras>=2.16",
+        "tensorflow-model-optimization>=0.8",
         "numpy>=1.26",
         "absl-py>=1.2",
     ],

@@ -10,6 +10,8 @@ from tf_lap.steps import StepCounter
 class Trained:
     """A model with an optimizer that counts what it is told."""
 
+    steps_per_execution = 1
+
     def __init__(self, accumulation=None):
         self.optimizer = types.SimpleNamespace(iterations=0, gradient_accumulation_steps=accumulation)
 

@@ -43,6 +43,7 @@ class StepCounter:
         Args:
             batch: the last batch of this one, as Keras tells `on_train_batch_end`.
         """
+        batch = compat.last_batch(self._model, self._first_batch, batch)
         if self._steps_per_epoch:
             return max(min(batch, self._steps_per_epoch - 1) - self._first_batch, 0) + 1
         asked = batch - self._first_batch + 1

@@ -355,6 +355,17 @@ def gradient_accumulation_steps(model: Any) -> int:
     return getattr(getattr(model, "optimizer", None), "gradient_accumulation_steps", None) or 1
 
 
+def last_batch(model: Any, begin: int, end: int) -> int:
+    """The number of the last batch that an execution was asked to take; a short last one takes fewer.
+
+    Args:
+        model: the model in training.
+        begin: what Keras told `on_train_batch_begin`.
+        end: what Keras told `on_train_batch_end`.
+    """
+    return _of(model).last_batch(model, begin, end)
+
+
 @contextlib.contextmanager
 def intercepted(layer: Any, record: Callable[[Any, Any], None], linear: bool) -> Iterator[None]:
     """Tells of each call of a layer or operation its first input and its output.

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
@@ -197,7 +198,8 @@ def own_weights(layer: Any) -> list[Any]:
 
 def is_kernel_variable(kernel: Any) -> bool:
     """Whether a layer's kernel is a floating-point variable (not a tensor of LoRA, nor a quantized table)."""
-    return isinstance(kernel, keras.Variable) and tf.as_dtype(kernel.dtype).is_floating
+    # Not keras.Variable: in old releases that is a class of its own, which no layer's variables are of.
+    return isinstance(kernel, backend.Variable) and tf.as_dtype(kernel.dtype).is_floating
 
 
 def get_constraint(variable: Any) -> Callable[[Any], Any] | None:
@@ -223,6 +225,12 @@ def without_constraint(model: Any) -> list[Any]:
 def is_compiled(model: Any) -> bool:
     """Whether the model has a training step."""
     return model.compiled
+
+
+def last_batch(model: Any, begin: int, end: int) -> int:
+    """The number of the last batch that an execution was asked to take."""
+    # Before 3.11, Keras tells on_train_batch_end the number of the first batch again.
+    return max(end, begin + model.steps_per_execution - 1)
 
 
 def averages(optimizer: Any, variables: list[Any]) -> list[Any | None]:

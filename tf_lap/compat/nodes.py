@@ -6,6 +6,9 @@ import dataclasses
 import importlib
 from typing import Any
 
+TESTED = "keras 3.3 to 3.15, or tf_keras 2.16 to 2.21"
+"""The releases that the tests were run with, from the oldest that setup.py admits; see tests/versions.sh."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Node:
@@ -39,6 +42,6 @@ def private(obj: Any, name: str) -> Any:
         package = importlib.import_module(type(obj).__module__.partition(".")[0])
         raise RuntimeError(
             f"tf_lap reads the private attribute `{name}` of {type(obj).__name__}, and {package.__name__} "
-            f"{getattr(package, '__version__', '')} does not have it. Install a release that has it (keras 3.12 to "
-            "3.15, or tf_keras 2.21), or report this version to tf_lap."
+            f"{getattr(package, '__version__', '')} does not have it. Install a release that has it ({TESTED}), "
+            "or report this version to tf_lap."
         ) from error

@@ -18,7 +18,7 @@ from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.mixed_precision import autocast_variable
 
 from tf_lap.compat.keras3 import local_of
-from tf_lap.compat.nodes import Network, Node, private
+from tf_lap.compat.nodes import TESTED, Network, Node, private
 
 layers = tf_keras.layers
 _Function = tf_op_layer.TFOpLambda
@@ -217,6 +217,11 @@ def is_compiled(model: Any) -> bool:
     return private(model, "_is_compiled")
 
 
+def last_batch(model: Any, begin: int, end: int) -> int:
+    """The number of the last batch that an execution was asked to take."""
+    return end
+
+
 def averages(optimizer: Any, variables: list[Any]) -> list[Any | None]:
     """For each variable a built optimizer's moving average of it, or None where it has none."""
     index, key = private(optimizer, "_index_dict"), private(optimizer, "_var_key")
@@ -289,8 +294,8 @@ def current_pass() -> Pass:
     if "namescope_stack" not in _LAYER_CALL.co_varnames:
         raise RuntimeError(
             "tf_lap knows a pass through a model by the local variable `namescope_stack` of Layer.__call__, and "
-            f"tf_keras {tf_keras.__version__} does not have it. Install the release that tf_lap was tested with "
-            "(tf_keras 2.21), and report this."
+            f"tf_keras {tf_keras.__version__} does not have it. Install a release that tf_lap was tested with "
+            f"({TESTED}), and report this."
         )
     calls, trainers = [], []
     frame = sys._getframe()

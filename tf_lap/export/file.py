@@ -13,6 +13,9 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 from tf_lap.export.origins import Origins
 
+# TensorFlow 2.16 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
+_parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
+
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
@@ -78,7 +81,7 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
     Raises:
         ValueError: it holds a sparse tensor of a form that is not known here.
     """
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(file))
+    model = _parse(bytearray(file))
     graphs, codes = model.subgraphs or [], model.operatorCodes or []
     densify = {i for i, code in enumerate(codes) if code.builtinCode == schema.BuiltinOperator.DENSIFY}
     weights = []
