@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from wrapped import at_once, compiled, layers, sparsity, tf_keras, wrappers
 
 import tf_lap
@@ -20,27 +21,49 @@ def is_word(tokens):
     return layers.Lambda(lambda t: tf_keras.backend.not_equal(t, 0))(tokens)
 
 
-CALLS = {
-    "mask by position": lambda layer, x, mask: layer(x, mask),
-    "mask by name": lambda layer, x, mask: layer(x, mask=mask),
-    "the mask of the input": lambda layer, x, mask: layer(x),
-    "mask by position, training by name": lambda layer, x, mask: layer(x, mask, training=None),
+def assert_alike(layer, call, mask_zero=False):
+    """A wrapped layer computes what the layer does, and is pruned."""
+    inputs = tf_keras.Input((6,), dtype="int32")
+    x = layers.Embedding(5, 4, mask_zero=mask_zero)(inputs)
+    state, mask, head = layers.Dense(2)(layers.Flatten()(x)), is_word(inputs), layers.Dense(10)
+    plain = tf_keras.Model(inputs, head(call(layer, x, mask, state)))
+    wrapper = tf_lap.PrunableLayer(layer, at_once(0.5))
+    model = tf_keras.Model(inputs, head(call(wrapper, x, mask, state)))
+    np.testing.assert_allclose(model.predict(TOKENS, verbose=0), plain.predict(TOKENS, verbose=0), atol=1e-6)
+    fit(model)
+    for weight, kept, _ in wrapper.pruning_vars:
+        assert kept.numpy().sum() == np.count_nonzero(weight) == weight.shape.num_elements() // 2
+
+
+RECURRENT = {
+    "mask by name": lambda layer, x, mask, state: layer(x, mask=mask),
+    "the mask of the input": lambda layer, x, mask, state: layer(x),
+    "states by position": lambda layer, x, mask, state: layer(x, [state, state]),
+    "states by position, mask by name": lambda layer, x, mask, state: layer(x, [state, state], mask=mask),
+    "states by name": lambda layer, x, mask, state: layer(x, initial_state=[state, state]),
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("make", [lambda: layers.LSTM(3), lambda: layers.Bidirectional(layers.GRU(3))])
-def test_a_mask_reaches_the_layer_however_it_is_passed(make, call):
-    inputs = tf_keras.Input((6,), dtype="int32")
-    x = layers.Embedding(5, 4, mask_zero=call == "the mask of the input")(inputs)
-    layer, head = make(), layers.Dense(10)
-    plain = tf_keras.Model(inputs, head(CALLS[call](layer, x, is_word(inputs))))
-    wrapper = tf_lap.PrunableLayer(layer, at_once(0.5))
-    model = tf_keras.Model(inputs, head(CALLS[call](wrapper, x, is_word(inputs))))
-    np.testing.assert_allclose(model.predict(TOKENS, verbose=0), plain.predict(TOKENS, verbose=0), atol=1e-6)
-    fit(model)
-    for weight, mask, _ in wrapper.pruning_vars:
-        assert mask.numpy().sum() == np.count_nonzero(weight) == weight.shape.num_elements() // 2
+@pytest.mark.parametrize("call", RECURRENT)
+def test_masks_and_states_reach_a_recurrent_layer_however_they_are_passed(call):
+    assert_alike(layers.LSTM(2), RECURRENT[call], mask_zero=call == "the mask of the input")
+
+
+def test_masks_reach_a_bidirectional_layer():
+    assert_alike(layers.Bidirectional(layers.GRU(2)), RECURRENT["mask by name"])
+
+
+class Masked(layers.Dense):
+    def call(self, x, mask=None):
+        return tf.reduce_sum(super().call(x) * tf.cast(mask, x.dtype)[..., None], axis=1)
+
+
+@pytest.mark.parametrize("mask_zero", [False, True])
+@pytest.mark.parametrize(
+    "call", [lambda layer, x, mask, state: layer(x, mask), lambda layer, x, mask, state: layer(x, mask=mask)]
+)
+def test_a_mask_reaches_a_custom_layer_by_position_and_by_name(call, mask_zero):
+    assert_alike(Masked(2), call, mask_zero)
 
 
 def test_other_arguments_by_position_reach_the_layer():

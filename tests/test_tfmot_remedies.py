@@ -125,7 +125,7 @@ class Subclassed(tf_keras.Model):
         return self.head(x)
 
 
-@pytest.mark.filterwarnings("ignore:.*ranked by magnitude")
+@pytest.mark.filterwarnings("ignore:model .* cannot be followed, so kernels")
 def test_a_subclassed_model_wraps_its_layers_itself_or_takes_the_callback():
     with pytest.raises(ValueError, match=r"wrap the layers where the model makes them, or use tf_lap.LAPCallback"):
         tf_lap.prune_lookahead(Subclassed(lambda layer: layer))

@@ -118,10 +118,14 @@ class Joint:
             with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
                 orders = []
                 for group in self._groups:
-                    step = self._count(group, before, training)
-                    orders += [self._order(group, step, training)]
+                    with tf.init_scope():  # as it is now, before the step that is traced
+                        done = min(max(int(tf.convert_to_tensor(wrapper.pruning_step)), 0) for wrapper in group)
                     # A traced step trains the same weights to the end: what they missed is made up for once.
-                    orders += [] if same and tf.executing_eagerly() else self._late(group, step, training)
+                    missed = {} if same and tf.executing_eagerly() else self._missed(group, done)
+                    step = self._count(group, before, training)
+                    orders.append(self._order(group, step, training))
+                    if missed:
+                        orders.append(Order(tf.equal(step, done + 1) & training, list(missed), _fractions(missed)))
             _run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
 
     def _ask_who_trains(self, now: legacy.Pass) -> bool:
@@ -150,33 +154,38 @@ class Joint:
         sparsities = self._sparsities(wrappers, sparsity)
         return Order(due & training & bool(sparsities), list(sparsities), _fractions(sparsities))
 
-    def _late(self, wrappers: Sequence[Any], step: tf.Tensor, training: Any) -> list[Order]:
-        """What the schedule asked for before and weights missed: they were frozen, and train from this step on."""
-        with tf.init_scope():  # the masks and steps as they are now, before the step that is traced
-            done = min(max(int(tf.convert_to_tensor(wrapper.pruning_step)), 0) for wrapper in wrappers)
-            missed = self._missed(wrappers, done)
-        if not missed:
-            return []
-        paths = ", ".join(repr(weight.path) for weight in missed)
-        logging.info("tf_lap.PrunableLayer prunes %s now: what was due before was missed, by being frozen", paths)
-        return [Order(tf.equal(step, done + 1) & training, list(missed), _fractions(missed))]
-
     def _missed(self, wrappers: Sequence[Any], done: int) -> dict[Weight, Any]:
-        """Those weights that keep more than the schedule asked for when it was due last, and that sparsity."""
+        """What weights missed of their schedule, by being frozen.
+
+        Args:
+            wrappers: wrappers that share a rhythm.
+            done: how many steps they have counted.
+
+        Returns:
+            Those trained weights that keep more than the schedule asked for when it was due last, and that sparsity.
+        """
         if done == 0:
             return {}
-        if wrappers[0].sparsity_m_by_n:
-            return {weight: s for weight, s in self._sparsities(wrappers, 0.0).items() if not weight.is_pruned()}
 
         def denser(sparsity: Any) -> dict[Weight, Any]:
             sparsities = self._sparsities(wrappers, sparsity)
+            if wrappers[0].sparsity_m_by_n:
+                return {weight: s for weight, s in sparsities.items() if not weight.is_pruned()}
             return {weight: s for weight, s in sparsities.items() if weight.keeps_more_than(float(s))}
 
-        # The schedule is asked for its past only where that can matter: it takes time.
-        if not denser(asked(wrappers[0].pruning_schedule, tf.constant(done, tf.int64))[1]):
-            return {}
-        sparsity = last_asked(wrappers[0].pruning_schedule, done)
-        return {} if sparsity is None else denser(sparsity)
+        with tf.init_scope():  # the masks as they are now
+            if wrappers[0].sparsity_m_by_n:
+                missed = denser(0.0)
+            else:
+                schedule = wrappers[0].pruning_schedule
+                missed = denser(asked(schedule, tf.constant(done, tf.int64))[1])
+                # The schedule is asked for its past only where that matters: it takes time.
+                last = last_asked(schedule, done) if missed else None
+                missed = {} if last is None else denser(last)
+        if missed:
+            paths = ", ".join(repr(weight.path) for weight in missed)
+            logging.info("tf_lap.PrunableLayer prunes %s now: what was due before was missed, by being frozen", paths)
+        return missed
 
     def _sparsities(self, wrappers: Sequence[Any], sparsity: Any) -> dict[Weight, Any]:
         """A schedule's sparsity by weight: of those of some wrappers that are trained, and that it speaks of."""

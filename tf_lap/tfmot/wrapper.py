@@ -188,20 +188,17 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             **kwargs: its others by name. Keras passes `training` and `mask` to every wrapper.
         """
         takes = inspect.signature(self.layer.call).parameters
-        if len(takes) == 1 and args:
-            kwargs["training"], *args = args
-        by_position = inspect.signature(self.layer.call).bind_partial(inputs, *args).arguments
-        # Keras does not see what is passed by position, and adds its own.
-        kwargs = {name: value for name, value in kwargs.items() if name not in by_position}
-        training = by_position.get("training", kwargs.pop("training", None))
+        names = _names_by_position(self.layer)
+        kwargs.update(zip(names, args, strict=False))
+        training = kwargs.pop("training", None)
         if training is None:
             training = tf_keras.backend.learning_phase()
         self._prune(training)
-        if "training" in takes and "training" not in by_position:
+        if "training" in takes:
             kwargs["training"] = training
         if "mask" not in takes and not any(taken.kind is taken.VAR_KEYWORD for taken in takes.values()):
             kwargs.pop("mask", None)
-        return self.layer.call(inputs, *args, **kwargs)
+        return self.layer.call(inputs, *args[len(names) :], **kwargs)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """What the layer makes of a mask of time steps."""
@@ -259,3 +256,19 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             return
         now = legacy.current_pass()
         joint_of(self, now).called(now, True if static else training)
+
+
+def _names_by_position(layer: Any) -> list[str]:
+    """The names of what a layer is called with by position, behind its first argument."""
+    kinds = [parameter.kind for parameter in inspect.signature(layer.call).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return []
+    if len(kinds) == 1:
+        return ["training"]
+    # Recurrent layers have a `__call__` of their own, with the states in second place.
+    for function in (layer.__call__, layer.call):
+        parameters = inspect.signature(function).parameters.values()
+        names = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        if names:
+            break
+    return names[1:]
