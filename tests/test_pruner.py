@@ -197,7 +197,10 @@ def test_pruning_again_at_the_same_or_a_lower_sparsity_changes_nothing(score):
             np.testing.assert_array_equal(kernel, before[name])
     assert report.layers[0].kept == 120
     assert report.layers[0].zero == 120 - 12
-    assert "note dense_0: 108 of the kept weights are zero all the same" in str(report)
+    lines = report.render(width=100).splitlines()
+    place = lines.index("note, 3 kernels: 288 of the kept weights are zero all the same")
+    assert lines[place + 1] == "    dense_0 (108), dense_1 (144), dense_2 (36)"
+    assert report.sparsity == pytest.approx(0.95)
 
 
 def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
