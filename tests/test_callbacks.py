@@ -172,7 +172,9 @@ def test_tensorboard_behind_it_logs_the_sparsity(tmp_path):
 def test_a_sparsity_alone_takes_its_steps_from_the_length_of_the_fit(schedule):
     model, callback = compiled(), tf_lap.LAPCallback(schedule)
     sparsities = []
-    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: sparsities.append(callback.pruner.sparsity))
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: sparsities.append(callback.pruner.sparsity)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         fit(model, [callback, look], epochs=5)  # 30 steps
@@ -318,7 +320,9 @@ def test_masks_hold_after_every_batch_whatever_moves_the_weights(callback_class,
         callback, begin_step = tf_lap.PreserveSparsity(), 0
     nonzero = []
     first = model.get_layer("first").kernel
-    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: nonzero.append(np.count_nonzero(first)))
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: nonzero.append(np.count_nonzero(first))
+    )
     with pytest.warns(UserWarning, match="something else than the optimizer moves them") as caught:
         fit(model, [callback, look])
     assert len(caught) == 1
@@ -361,8 +365,7 @@ def test_steps_are_counted_where_another_optimizer_trains(steps_per_execution):
 def test_fitting_epoch_by_epoch_warns_once():
     model, callback = compiled(), tf_lap.LAPCallback(polynomial(end_step=24))
     with pytest.warns(UserWarning, match="ends at step 6, before the pruning schedule does at step 24") as caught:
-        for _ in range(4):
-            fit(model, [callback], epochs=1)
+        any(fit(model, [callback], epochs=1) is None for _ in range(4))
     assert len([w for w in caught if "before the pruning schedule" in str(w.message)]) == 1
     assert_exact(model)
 

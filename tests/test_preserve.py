@@ -107,7 +107,7 @@ def test_zeros_under_an_adapter_are_named():
     model.get_layer("first").enable_lora(2)
     second = model.get_layer("second").kernel.numpy() == 0
     with pytest.warns(
-        UserWarning, match="cannot hold the zeros of 'first': LoRA adds .* without enable_lora"
+        UserWarning, match=r"cannot hold the zeros of 'first': LoRA adds .* without enable_lora"
     ) as caught:
         fit(compiled(model), [tf_lap.PreserveSparsity()])
     assert len(caught) == 1
@@ -147,7 +147,7 @@ def test_a_frozen_matrix_is_not_held(package):
 def test_a_model_that_fit_builds_has_no_zeros_to_preserve_and_is_told_so_in_our_words(package):
     model = package.Sequential([package.layers.Dense(10)])
     model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
-    with pytest.raises(ValueError, match="is not built, so it has no kernels yet. Build it first"):
+    with pytest.raises(ValueError, match=r"is not built, so it has no kernels yet. Build it first"):
         model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
 
 

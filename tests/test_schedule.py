@@ -134,8 +134,10 @@ def test_it_agrees_with_tfmots_schedules(monkeypatch):
         ({"final_sparsity": 0.5, "begin_step": 5, "end_step": 5}, "end_step=5 must lie behind begin_step=5"),
         ({"final_sparsity": 0.5, "end_step": 5, "frequency": 0}, "frequency=0 must be at least 1"),
         ({"final_sparsity": 0.5, "begin_step": -1, "end_step": 5}, "begin_step=-1 must be at least 0"),
-        ({"final_sparsity": 0.5}, "decay='polynomial' needs end_step"),
-        ({"final_sparsity": 0.5, "decay": "geometric"}, "decay='geometric' needs end_step"),
+        ({"final_sparsity": 0.5, "begin_epoch": 2, "end_epoch": 1}, "end_epoch=1.0 must lie behind begin_epoch=2.0"),
+        ({"final_sparsity": 0.5, "begin_epoch": -1}, "begin_epoch=-1 must be at least 0"),
+        ({"final_sparsity": 0.5, "begin_step": 1, "begin_epoch": 1}, "begin_step=1 and begin_epoch=1 say the same"),
+        ({"final_sparsity": 0.5, "end_step": 1, "end_epoch": 1}, "end_step=1 and end_epoch=1 say the same thing"),
         ({"final_sparsity": 0.5, "end_step": 5, "decay": "cosine"}, "decay='cosine' is not known: use one of"),
         ({"final_sparsity": 0.5, "end_step": 5, "power": 0}, "power=0 must be above 0"),
     ],
@@ -151,6 +153,7 @@ def test_what_makes_no_sense_is_a_value_error(arguments, message):
         ({"final_sparsity": "0.9", "end_step": 5}, "final_sparsity='0.9': expected the fraction of zeros"),
         ({"final_sparsity": True, "end_step": 5}, "final_sparsity=True"),
         ({"final_sparsity": 0.9, "end_step": 5.5}, "end_step=5.5: expected an integer"),
+        ({"final_sparsity": 0.9, "end_epoch": "5"}, "end_epoch='5': expected a number of epochs"),
         ({"final_sparsity": 0.9, "end_step": 5, "frequency": "often"}, "frequency='often': expected an integer"),
         ({"final_sparsity": 0.9, "end_step": 5, "power": "3"}, "power='3': expected a number above 0"),
     ],
@@ -158,3 +161,61 @@ def test_what_makes_no_sense_is_a_value_error(arguments, message):
 def test_what_is_no_number_is_a_type_error(arguments, message):
     with pytest.raises(TypeError, match=message):
         Schedule(**arguments)
+
+
+def test_whole_floats_are_steps():
+    schedule = Schedule(0.9, begin_step=2.0, end_step=np.float64(1000.0), frequency=50.0)
+    assert schedule == Schedule(0.9, begin_step=2, end_step=1000, frequency=50)
+    assert schedule.is_due(52)
+
+
+@pytest.mark.parametrize("decay", ["polynomial", "geometric"])
+@pytest.mark.parametrize("steps", [15, 100, 3000, 123_457])
+def test_alone_it_trains_dense_for_a_fifth_and_fine_tunes_for_a_third_with_about_fifty_updates_between(decay, steps):
+    schedule = Schedule(0.9, decay=decay)
+    assert not schedule.has_steps
+    fitted = schedule.for_training(steps)
+    assert fitted.has_steps
+    assert fitted.begin_step == round(steps / 5)
+    assert fitted.end_step == fitted.last_step == round(steps * 2 / 3)
+    updates = sum(fitted.is_due(step) for step in range(steps))
+    assert min(steps * 2 // 3 - steps // 5, 49) <= updates <= 100
+    if steps >= 3000:
+        assert 50 <= updates <= 53
+    assert fitted.for_training(7) is fitted
+
+
+def test_what_is_given_stays_beside_what_the_training_gives():
+    assert Schedule(0.9, begin_step=7).for_training(300) == Schedule(0.9, begin_step=7, end_step=200, frequency=3)
+    assert Schedule(0.9, frequency=20).for_training(300) == Schedule(0.9, begin_step=60, end_step=200, frequency=20)
+    assert Schedule(0.9, begin_epoch=1.5, end_epoch=4).for_training(300, steps_per_epoch=50) == Schedule(
+        0.9, begin_step=75, end_step=200, frequency=2
+    )
+    assert Schedule(0.9, end_epoch=4).for_training(300, steps_per_epoch=50, first_step=10) == Schedule(
+        0.9, begin_step=0, end_step=210, frequency=4
+    )
+    assert Schedule(0.9, begin_epoch=2, decay="one_shot").for_training(300, steps_per_epoch=50) == Schedule(
+        0.9, begin_step=100, decay="one_shot"
+    )
+    assert Schedule(0.9, begin_epoch=2, end_epoch=3, decay="constant").for_training(
+        300, steps_per_epoch=50
+    ) == Schedule(0.9, begin_step=100, end_step=150, decay="constant")
+
+
+def test_without_steps_it_says_who_knows_them_and_what_to_give():
+    schedule = Schedule(0.9)
+    for ask in (schedule, schedule.is_due, schedule.precisely, lambda step: schedule.last_step):
+        with pytest.raises(
+            ValueError, match="leaves its steps to the training.*give begin_step, end_step and frequency"
+        ):
+            ask(3)
+    with pytest.raises(ValueError, match="end_epoch=2.0, and how many steps an epoch has is not known: give end_step"):
+        Schedule(0.9, end_epoch=2).for_training(100)
+    with pytest.raises(ValueError, match="ends at step 100, and pruning would begin at step 80 and end at step 67"):
+        Schedule(0.9, begin_step=80).for_training(100)
+
+
+def test_a_config_keeps_what_the_training_gives_open():
+    for schedule in (Schedule(0.9), Schedule(0.9, begin_epoch=1, end_epoch=2.5)):
+        config = json.loads(json.dumps(schedule.get_config()))
+        assert Schedule.from_config(config) == schedule

@@ -17,11 +17,12 @@ from tf_lap.arguments import check_choices
 from tf_lap.census import model_census
 from tf_lap.claims import check_alone, check_one_backup, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.compat import callback_lists
+from tf_lap.coverage import left_whole_warning
 from tf_lap.enforce import Watch, moved_past
 from tf_lap.files import AnyPath, as_path
 from tf_lap.fit_schedule import FitSchedule, Schedule
 from tf_lap.matching import Filters
-from tf_lap.once_sparse import WaitingCallbacks
+from tf_lap.once_sparse import REMEDY, EarlyCheckpoints, WaitingCallbacks
 from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
@@ -46,10 +47,11 @@ class LAPCallback(compat.Callback):
 
     Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one.
 
-    A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch has
-    built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback goes on
-    where it was: steps count on, zeros stay, and layers that were thawed meanwhile are brought to the schedule's
-    sparsity at once. A pickled callback keeps its settings, its step and its report; used again, it begins anew.
+    A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch
+    has built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback
+    goes on where it was: steps count on, zeros stay, and layers that were thawed meanwhile are brought to the
+    schedule's sparsity at once. A pickled callback keeps its settings, its step and its report; used again, it begins
+    anew.
 
     Example:
 
@@ -111,8 +113,8 @@ class LAPCallback(compat.Callback):
             )
         if once_sparse and not hasattr(pruning_schedule, "last_step"):
             raise ValueError(
-                f"once_sparse is given, and pruning_schedule={pruning_schedule!r} does not say when it reaches the final "
-                "sparsity: use a tf_lap.LookaheadPruningSchedule"
+                f"once_sparse is given, and pruning_schedule={pruning_schedule!r} does not say when it reaches the "
+                "final sparsity: use a tf_lap.LookaheadPruningSchedule"
             )
         check_choices(score, allocation, pattern, order)
         if log_dir is not None:
@@ -139,7 +141,7 @@ class LAPCallback(compat.Callback):
         self._watch: Watch | None = None
         self._writer: tf.summary.SummaryWriter | None = None
         self._thawed: list[str] = []
-        self._checkpoints: list[tuple[Any, Any]] = []
+        self._early_checkpoints = EarlyCheckpoints(())
         self._started = self._warned = self._passes_over = False
         self._epoch = self._batch = 0
 
@@ -173,8 +175,8 @@ class LAPCallback(compat.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # The model and what works on it are neither copied nor pickled.
         report = self._report if self._pruner is None else self._pruner.report()
-        fresh = {"_pruner": None, "_counter": None, "_watch": None, "_writer": None, "_checkpoints": [], "_model": None}
-        return {**vars(self), **fresh, "_report": report, "params": None, "_started": False}
+        fresh = {"_pruner": None, "_counter": None, "_watch": None, "_writer": None, "_model": None, "params": None}
+        return {**vars(self), **fresh, "_early_checkpoints": EarlyCheckpoints(()), "_report": report, "_started": False}
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
@@ -191,7 +193,7 @@ class LAPCallback(compat.Callback):
         self._started = False
         self._counter = StepCounter(self.model, self.params.get("steps"))
         callbacks = callback_lists.callbacks_of_fit(self)
-        self._checkpoints = [(c, None) for c in callbacks if getattr(c, "save_best_only", False)]
+        self._early_checkpoints = EarlyCheckpoints(callbacks)
         callback_lists.run_after_others(callbacks, self.model, self._end_after_others)
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(self.log_dir)
@@ -201,7 +203,7 @@ class LAPCallback(compat.Callback):
         """Remembers the epoch: only here it is known with which one a fit starts."""
         self._epoch = epoch
         if not self._is_final():
-            self._checkpoints = [(callback, callback.best) for callback, _ in self._checkpoints]
+            self._early_checkpoints.note()
         self._once_sparse.tell("on_epoch_begin", epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -288,7 +290,7 @@ class LAPCallback(compat.Callback):
             warn(
                 f"model {self.model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
                 "something put back weights of an epoch in which fewer were pruned. They are zeroed again, so these "
-                f"weights are not those that were measured in that epoch. {_REMEDY}"
+                f"weights are not those that were measured in that epoch. {REMEDY}"
             )
 
     def _end_after_others(self) -> None:
@@ -298,21 +300,20 @@ class LAPCallback(compat.Callback):
             warn(
                 f"model {self.model.name!r}: when this training had ended, a callback behind LAPCallback put back "
                 f"{revived:,} weights that are pruned: the pruned kernels are {self.pruner.sparsity:.1%} zeros now. "
-                f"LAPCallback's pruner.apply() zeroes them. {_REMEDY}"
+                f"LAPCallback's pruner.apply() zeroes them. {REMEDY}"
             )
-        stale = [callback for callback, best in self._checkpoints if best is not None and callback.best == best]
-        if stale and self._is_final():
-            files = ", ".join(repr(callback.filepath) for callback in stale)
-            warn(
-                f"ModelCheckpoint wrote the best epoch to {files} before the final sparsity was reached, so that model "
-                f"is less sparse. {_REMEDY}"
-            )
+        warning = self._early_checkpoints.warning() if self._is_final() else None
+        if warning:
+            warn(warning)
 
     def _resolve(self) -> None:
         """Makes the pruner, or another one where layers were frozen or thawed since, and checks what it is to do."""
         fresh, self._thawed = Pruner(self.model, **self._choices), []
         if self._pruner is None:
             self._pruner = fresh
+            warning = left_whole_warning(self.model, fresh.report())
+            if warning:
+                warn(warning)
         elif not fresh.covers(self._pruner):
             self._thawed = fresh.only_here(self._pruner)
             fresh.adopt(self._pruner)
@@ -445,12 +446,6 @@ class LAPCallback(compat.Callback):
         # The weights may have been restored to an earlier moment than the masks: the optimizer knows which.
         self.step = max(0, state.step + compat.iterations(self.model) - state.iterations)
         return True
-
-
-_REMEDY = (
-    "Pass callbacks that keep the best weights as LAPCallback(..., once_sparse=[...]), or fine-tune in a second fit with "
-    "PreserveSparsity"
-)
 
 
 def _require_tensorboard() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -30,8 +29,7 @@ def model_census(model: Any) -> tuple[int, int]:
     """How many weights a model has, and how many of them are exactly 0.
 
     All weights count: kernels, biases, normalization, embeddings, recurrent and depthwise weights, frozen ones too,
-    each variable once. Seed generators and counters are no weights. The first call for a model counts at once, later
-    ones in a traced function: a training that asks after each epoch waits for tens of milliseconds.
+    each variable once. Seed generators and counters are no weights.
 
     Example:
 
@@ -45,18 +43,7 @@ def model_census(model: Any) -> tuple[int, int]:
         `(weights, zeros)`.
     """
     variables = weight_variables(model)
-    names = [id(variable) for variable in variables]
-    last = _last.get(model)
-    if last is None or last.names != names:
-        _last[model] = _Counting(names, None)
-        counts = _count_zeros(variables)
-    else:
-        if last.function is None:
-            # The concrete function alone: it holds no Python variable, and so no model.
-            function = tf.function(lambda: _count_zeros(variables), autograph=False).get_concrete_function()
-            last = _last[model] = _Counting(names, function)
-        counts = last.function()
-    return sum(map(_size, variables)), round(float(tf.reduce_sum(counts)))
+    return sum(map(_size, variables)), round(float(tf.reduce_sum(_count_zeros(variables))))
 
 
 def count_model(model: Any, matrices: Sequence[Any] = ()) -> ModelCensus:
@@ -80,16 +67,6 @@ def weight_variables(model: Any) -> list[Any]:
     """
     variables = {id(variable): variable for variable in model.weights}.values()
     return [v for v in variables if tf.as_dtype(v.dtype).is_floating or len(v.shape) > 1]
-
-
-class _Counting(NamedTuple):
-    """What a model's weights were when they were counted last, and the traced function that counts them."""
-
-    names: list[int]
-    function: Callable[[], tf.Tensor] | None
-
-
-_last: weakref.WeakKeyDictionary[Any, _Counting] = weakref.WeakKeyDictionary()
 
 
 def _count_zeros(variables: Sequence[Any]) -> tf.Tensor:

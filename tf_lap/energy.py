@@ -87,9 +87,7 @@ def sweep(recipe: Recipe, norms: Norms, unit: float = 1.0) -> Energies:
     return _around(recipe, norms, read, put, end_energy(unit))
 
 
-def far_sweep(
-    recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, unit: float = 1.0
-) -> Energies:
+def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, unit: float = 1.0) -> Energies:
     """The energies around every use of every kernel when energy flows on through neighbouring kernels.
 
     A kernel puts out its squares times the energy of its inputs, in place of its squares alone: at distance 2 the

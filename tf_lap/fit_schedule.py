@@ -29,7 +29,7 @@ class FitSchedule:
 
     @property
     def mapping(self) -> Sparsity:
-        """Which layers the schedule speaks of: its mapping, or 0.0 where it speaks of all or where that is not known."""
+        """The schedule's mapping, which says of which layers it speaks; 0.0 where it has none."""
         return self.final_sparsity if isinstance(self.final_sparsity, Mapping) else 0.0
 
     @property
@@ -45,8 +45,8 @@ class FitSchedule:
         """Raises ValueError where the schedule takes its steps from a fit that does not know its length."""
         if not self._has_steps and not steps_per_epoch:
             raise ValueError(
-                f"{self._schedule} takes its steps from the length of the fit, and this fit does not know how many steps "
-                "an epoch has: give begin_step, end_step and frequency, or pass steps_per_epoch to fit"
+                f"{self._schedule} takes its steps from the length of the fit, and this fit does not know how many "
+                "steps an epoch has: give begin_step, end_step and frequency, or pass steps_per_epoch to fit"
             )
 
     def settle(self, steps_per_epoch: int | None, first_step: int, epochs: int) -> None:

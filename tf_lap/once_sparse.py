@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 _HOOKS = (
     "on_epoch_begin",
     "on_epoch_end",
@@ -66,3 +68,40 @@ class WaitingCallbacks:
         """Tells them that the fit ends, which is when they restore weights."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
+
+
+REMEDY = (
+    "Pass callbacks that keep the best weights as LAPCallback(..., once_sparse=[...]), or fine-tune in a second fit "
+    "with PreserveSparsity"
+)
+"""What helps where a callback kept the weights of an epoch in which fewer were pruned."""
+
+
+class EarlyCheckpoints:
+    """Finds files of `ModelCheckpoint(save_best_only=True)` that were written last before the model was sparse.
+
+    Args:
+        callbacks: all callbacks of a fit.
+    """
+
+    def __init__(self, callbacks: Sequence[Any]) -> None:
+        self._checkpoints = [callback for callback in callbacks if getattr(callback, "save_best_only", False)]
+        self._best = [None] * len(self._checkpoints)
+
+    def note(self) -> None:
+        """Remembers what is best by now: called as long as the final sparsity is not reached."""
+        self._best = [checkpoint.best for checkpoint in self._checkpoints]
+
+    def warning(self) -> str | None:
+        """What to tell users when training has ended; None where all files are of sparse models, or never written."""
+        early = [
+            checkpoint.filepath
+            for checkpoint, best in zip(self._checkpoints, self._best, strict=True)
+            if best is not None and np.isfinite(best) and checkpoint.best == best
+        ]
+        if not early:
+            return None
+        return (
+            f"ModelCheckpoint wrote the best epoch to {', '.join(map(repr, early))} before the final sparsity was "
+            f"reached, so that model is less sparse. {REMEDY}"
+        )

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Sparsity
+from tf_lap.coverage import left_whole_warning
 from tf_lap.matching import Filters
 from tf_lap.patterns import Pattern
 from tf_lap.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
+from tf_lap.warn import warn
 
 
 def prune(
@@ -68,6 +70,9 @@ def prune(
     pruner.check_final(sparsity)
     pruner.update(sparsity, steps=steps)
     report = pruner.report()
+    warning = left_whole_warning(model, report)
+    if warning:
+        warn(warning)
     if verbose:
         print("", report, sep="\n")  # a progress bar leaves its line open
     return report

@@ -111,7 +111,7 @@ class Updater:
 
     @functools.cached_property
     def _unit(self) -> float:
-        """What all weights are multiplied by before they are measured and scored: `common_unit`, of the first update."""
+        """What all weights are multiplied by before they are measured and scored: `common_unit` at the first update."""
         return common_unit(self.recipe)
 
     def _seen(self, number: int, gains: Gains, weights: tf.Tensor) -> tf.Tensor:

@@ -367,7 +367,7 @@ def moved_variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]
         if optimizer is model.optimizer:
             _build(optimizer, model.trainable_variables)
         sections[f"{name} ({type(optimizer).__name__})"] = _optimizer_variables(optimizer, held)
-    return {section: [(v.name, _bare(v)) for v in variables] for section, variables in sections.items()}
+    return {section: [(v.name, bare(v)) for v in variables] for section, variables in sections.items()}
 
 
 def _build(optimizer: Any, variables: list[Any]) -> None:

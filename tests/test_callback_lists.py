@@ -1,0 +1,45 @@
+"""Which callbacks are in a fit, and what runs behind them all."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from tf_lap.compat.callback_lists import callbacks_of_fit, run_after_others
+
+both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+
+
+@both
+@pytest.mark.parametrize("given", ["list", "CallbackList"])
+def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, given):
+    ended = []
+
+    class Asking(package.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.others = callbacks_of_fit(self)
+            run_after_others(self.others, self.model, lambda: ended.append("function"))
+
+        def on_train_end(self, logs=None):
+            ended.append("asking")
+
+    class Behind(package.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            ended.append("behind")
+
+    model = package.Sequential([package.Input((2,)), package.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    asking, behind = Asking(), Behind()
+    callbacks = [asking, behind]
+    if given == "CallbackList":
+        callbacks = package.callbacks.CallbackList(callbacks, model=model, epochs=1, steps=1, verbose=0)
+    for _ in range(2):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=callbacks)
+    assert asking.others[:2] == [asking, behind]
+    assert ended == ["asking", "behind", "function"] * 2
+
+
+def test_outside_a_fit_there_are_none_and_nothing_is_run():
+    callback = keras.callbacks.History()
+    assert callbacks_of_fit(callback) == []
+    run_after_others([], None, lambda: pytest.fail("there is nothing to run after"))
