@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_lap.channels import Boundary, Signal, moved, reshaped, scaled
+from tf_lap.channels import Boundary, Signal, moved, on_axis, reshaped, scaled, summed
 
 DIMENSIONS = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4)
 
@@ -18,50 +18,69 @@ def shapes_of_size(size, axes):
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_a_reshape_is_followed_exactly_where_one_axis_decides_the_channel(data):
+def test_a_reshape_is_followed_exactly_where_axes_are_made_of_common_factors(data):
     """Against the array of channel numbers itself, reshaped by NumPy."""
     shape = (1, *data.draw(DIMENSIONS))
-    axis = data.draw(st.integers(1, len(shape) - 1))
-    target = (1, *data.draw(st.sampled_from(shapes_of_size(math.prod(shape), data.draw(st.integers(1, 3))))))
-    numbers = np.moveaxis(np.broadcast_to(np.arange(shape[axis]), (*np.delete(shape, axis), shape[axis])), -1, axis)
+    axes = tuple(sorted(data.draw(st.sets(st.integers(1, len(shape) - 1), min_size=1))))
+    target = (1, *data.draw(st.sampled_from(shapes_of_size(math.prod(shape), data.draw(st.integers(1, 4))))))
+    sizes = [shape[a] if a in axes else 1 for a in range(len(shape))]
+    numbers = np.broadcast_to(np.arange(math.prod(sizes)).reshape(sizes), shape)
     there = numbers.reshape(target)
-    energy = np.random.default_rng(0).random(shape[axis]).astype(np.float32)
+    energy = np.random.default_rng(0).random(numbers.max() + 1).astype(np.float32)
     try:
-        flow = reshaped(Signal(shape, axis), target)
+        flow = reshaped(Signal(shape, axes), target)
     except Boundary:
-        # Refused only where every axis holds several channels at one of its places, or fewer than all of them.
-        for candidate in range(1, len(target)):
-            lanes = np.moveaxis(there, candidate, -1).reshape(-1, target[candidate])
-            counts = np.bincount(lanes[0], minlength=shape[axis])
-            assert np.any(lanes != lanes[0]) or counts.min() != counts.max()
+        # Refused only where the channel is no sum of what each axis adds to it.
+        along = [there[tuple(slice(None) if a == b else 0 for b in range(len(target)))] for a in range(len(target))]
+        assert np.any(there != sum(np.ix_(*along)))
         return
-    if flow.axis is None:
-        assert shape[axis] == 1
-        return
-    lanes = np.moveaxis(there, flow.axis, -1).reshape(-1, target[flow.axis])
-    np.testing.assert_array_equal(lanes, np.broadcast_to(lanes[0], lanes.shape))
-    np.testing.assert_array_equal(flow.transform(energy), energy[lanes[0]])
+    spans = [target[a] if a in flow.axes else 1 for a in range(len(target))]
+    assert set(flow.axes) <= {a for a in range(1, len(target)) if target[a] > 1}
+    there_energy = np.reshape(flow.transform(energy), spans) if flow.axes else energy
+    np.testing.assert_array_equal(np.broadcast_to(there_energy, target), energy[there])
 
 
 def test_unknown_sizes_before_the_channels_do_not_matter():
-    assert reshaped(Signal((None, None, 7, 4), 3), (None, None, 4)).axis == 2
+    assert reshaped(Signal((None, None, 7, 4), (3,)), (None, None, 4)).axes == (2,)
+    assert reshaped(Signal((None, 16, 4), (2,)), (None, 4)).axes == (1,)
     with pytest.raises(Boundary, match=r"reshapes \(None, 4, None\) with channels on axis 1 to \(None, None\)"):
-        reshaped(Signal((None, 4, None), 1), (None, None))
+        reshaped(Signal((None, 4, None), (1,)), (None, None))
 
 
 def test_one_channel_is_like_any_other():
-    assert Signal((None, 8, 8, 1), 3).axis is None
-    assert reshaped(Signal((None, 8, 8, 1), 3), (None, 64)).axis is None
+    assert Signal((None, 8, 8, 1), (3,)).axes == ()
+    assert reshaped(Signal((None, 8, 8, 1), (3,)), (None, 64)).axes == ()
 
 
 def test_a_transposition_takes_the_channels_along():
-    assert moved(Signal((None, 2, 3, 4), 3), (0, 3, 1, 2)).axis == 1
-    assert moved(Signal((None, 2, 3, 4), None), (0, 3, 1, 2)).axis is None
+    assert moved(Signal((None, 2, 3, 4), (3,)), (0, 3, 1, 2)).axes == (1,)
+    assert moved(Signal((None, 2, 3, 4)), (0, 3, 1, 2)).axes == ()
+    flow = moved(Signal((None, 2, 3, 4), (1, 3)), (0, 3, 2, 1))
+    energy = np.arange(8, dtype=np.float32)
+    np.testing.assert_array_equal(flow.transform(energy), energy.reshape(2, 4).T.reshape(-1))
 
 
 def test_a_scale_along_positions_counts_by_its_mean_square():
     squares = np.array([[1.0], [3.0]], np.float32)
-    flow = scaled(Signal((None, 2, 5), 2), (2, 1), lambda: squares)
+    flow = scaled(Signal((None, 2, 5), (2,)), (2, 1), lambda: squares)
     np.testing.assert_allclose(flow.transform(np.ones(5, np.float32)), 2 * np.ones(5))
     with pytest.raises(Boundary, match="array of 4 axes, more than its own 3"):
-        scaled(Signal((None, 2, 5), 2), (1, 1, 2, 5), lambda: squares)
+        scaled(Signal((None, 2, 5), (2,)), (1, 1, 2, 5), lambda: squares)
+
+
+def test_places_on_other_axes_than_the_one_that_is_read_count_by_their_mean():
+    signal = Signal((None, 2, 3), (1, 2))
+    energy = np.arange(6, dtype=np.float32)
+    np.testing.assert_allclose(on_axis(signal, 2, "reads").transform(energy), [1.5, 2.5, 3.5])
+    one = Signal((None, 2, 3, 1), (1, 2))
+    np.testing.assert_allclose(on_axis(one, 3, "reads").transform(energy), [2.5])
+    with pytest.raises(Boundary, match=r"reads axis 3, but its input carries channels on axes \[1, 2\]"):
+        on_axis(Signal((None, 2, 3, 4), (1, 2)), 3, "reads")
+
+
+def test_a_sum_spans_the_axes_of_its_widest_input():
+    flow = summed([Signal((None, 2, 3), (1, 2)), Signal((None, 2, 3), (2,)), Signal((None, 3))], 3)
+    energies = np.arange(6, dtype=np.float32), np.array([10, 20, 30], np.float32), np.array([100], np.float32)
+    np.testing.assert_allclose(flow.transform(*energies), [110, 121, 132, 113, 124, 135])
+    with pytest.raises(Boundary, match=r"channels on different axes \[1, 2\]"):
+        summed([Signal((None, 2, 3), (1,)), Signal((None, 2, 3), (2,))], 3)

@@ -252,3 +252,28 @@ def test_every_weight_of_a_chain():
     hidden = network.call(keras.layers.Dense(4), 0)
     hidden = network.call(keras.layers.Dense(5), hidden)
     check(network.finish([network.call(keras.layers.Dense(2), hidden)], seed=1), weights_each=100)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (12, 1), (2, 6)])
+def test_units_that_are_reshaped_to_positions(shape):
+    network = Network(2, 3)
+    units = network.call(keras.layers.Dense(12), network.call(keras.layers.Flatten(), 0))
+    image = network.call(keras.layers.Reshape(shape), units)
+    check(network.finish([network.call(keras.layers.Dense(5), image), units], seed=1), weights_each=100)
+
+
+def test_units_that_are_reshaped_split_stacked_and_padded():
+    network, ops = Network(2, 3), keras.ops
+    units = network.call(keras.layers.Dense(12), network.call(keras.layers.Flatten(), 0))
+    image = network.call(keras.layers.Reshape((3, 4)), units)
+    half = network.call(lambda x: ops.split(x, 2, axis=-1)[1], image)
+    stacked = network.call(lambda x, y: ops.stack([x[..., 2:], y], axis=1), image, half)
+    padded = network.call(lambda x: ops.pad(x, ((0, 0), (0, 0), (0, 0), (1, 2))), stacked)
+    outputs = [network.call(keras.layers.Dense(2), padded), network.call(keras.layers.Dense(2), half)]
+    scores = scores_of(network.finish(outputs, seed=1).model)
+    for path, score in scores.items():
+        layer = network.model.get_layer(path)
+        if layer is not network.calls[1][0]:  # the stack reads half of the units twice, which adds squares
+            for index in np.ndindex(score.shape):
+                expected = change_by_zeroing(network, layer, index)
+                assert score[index] == pytest.approx(expected, rel=2e-4), (path, index)

@@ -93,15 +93,15 @@ def test_a_reshape_that_keeps_channels_last_tiles_them(target):
 
 def test_a_reshape_that_mixes_channels_is_a_boundary_with_its_reason():
     inputs = keras.Input((4, 4, 3))
-    x = layers.Reshape((32, 3), name="mix")(layers.Conv2D(6, 1, name="conv")(inputs))
+    x = layers.Reshape((24, 4), name="mix")(layers.Conv2D(6, 1, name="conv")(inputs))
     model = keras.Model(inputs, layers.Dense(2, name="dense")(x))
     found = tf_lap.neighbors(model)
     assert found["conv"].following == found["dense"].previous == ()
     (reason,) = (r for r in found["dense"].boundaries if "network" not in r)
     assert reason == (
-        "Reshape 'mix': reshapes (None, 4, 4, 6) with channels on axis 3 to (None, 32, 3), which mixes channels"
+        "Reshape 'mix': reshapes (None, 4, 4, 6) with channels on axis 3 to (None, 24, 4), which mixes channels"
     )
-    np.testing.assert_array_equal(tf_lap.channel_energies(model)["dense"].incoming, np.ones(3))
+    np.testing.assert_array_equal(tf_lap.channel_energies(model)["dense"].incoming, np.ones(4))
     np.testing.assert_array_equal(tf_lap.channel_energies(model)["conv"].outgoing, np.ones(6))
 
 
@@ -204,6 +204,146 @@ def test_a_subclassed_model_that_cannot_be_followed_is_still_pruned():
     with pytest.warns(UserWarning, match="the call of Opaque 'opaque.*' cannot be followed"):
         assert [layer.kept for layer in tf_lap.prune(model, 0.5).layers] == [10, 8]
     assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude").layers] == [10, 8]
+
+
+def test_what_the_message_about_a_model_that_cannot_be_followed_names_helps():
+    model = Opaque()
+    model(np.zeros((2, 4), np.float32))
+    (reason,) = tf_lap.neighbors(model)["first"].boundaries
+    assert "write it with layers and keras.ops, or build it with the functional API" in reason
+    assert "or say with neighbors={path: (before, after)} what follows what" in reason
+    inputs = keras.Input((4,))
+    functional = keras.Model(inputs, model.second(model.first(inputs)))
+    assert tf_lap.neighbors(functional)["second"].previous == ("first",)
+    with pytest.warns(UserWarning, match="cannot be followed"):
+        told = tf_lap.prune(model, 0.5, neighbors={"first": ((), ("second",)), "second": (("first",), ())})
+    assert [(layer.previous, layer.following) for layer in told.layers] == [((), ("second",)), (("first",), ())]
+
+
+def test_what_the_message_about_a_layer_that_cannot_be_followed_names_helps():
+    class Raw(RawTensorFlow):
+        pass
+
+    class Written(Block):
+        pass
+
+    def model(layer):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, layers.Dense(2, name="head")(layer(layers.Dense(4, name="stem")(inputs))))
+
+    (reason,) = (r for r in tf_lap.neighbors(model(Raw(4, name="raw")))["head"].boundaries if "raw" in r)
+    assert reason.endswith("write it with layers and keras.ops, or give Raw a rule with tf_lap.register_rule")
+    assert tf_lap.neighbors(model(Written(4, name="raw")))["head"].previous == ("stem", "raw/second")
+
+    @tf_lap.register_rule(Raw)
+    def rule(layer, x):
+        return x
+
+    found = tf_lap.neighbors(model(Raw(4, name="raw")))
+    assert found["head"].previous == ("stem",)
+    assert found["raw/first"].boundaries == ("Raw 'raw' has one rule for all that is inside it",)
+
+
+@pytest.mark.parametrize("library", [keras, pytest.importorskip("tf_keras")], ids=lambda library: library.__name__)
+@pytest.mark.parametrize("remedy", ["keras.Input", "model.build", "call it once on a batch"])
+def test_what_the_message_about_a_model_that_is_not_built_names_helps(library, remedy):
+    model = library.Sequential([library.layers.Dense(3, name="a"), library.layers.Dense(2, name="b")])
+    with pytest.raises(ValueError, match=f"is not built, so it has no kernels yet.*{remedy}"):
+        tf_lap.neighbors(model)
+    if remedy == "keras.Input":
+        model = library.Sequential([library.Input((4,)), *model.layers])
+    elif remedy == "model.build":
+        model.build((None, 4))
+    else:
+        model(np.zeros((1, 4), np.float32))
+    assert tf_lap.neighbors(model)["b"].previous == ("a",)
+
+
+def test_a_layer_pruned_before_lora_keeps_its_zeros():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="a"), layers.Dense(2, name="b")])
+    model.get_layer("a").enable_lora(2)
+    (skipped,) = (layer.skipped for layer in tf_lap.prune(model, 0.5).layers if layer.path == "a")
+    assert skipped.endswith("prune before it")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="a"), layers.Dense(2, name="b")])
+    assert [layer.kept for layer in tf_lap.prune(model, 0.5).pruned] == [12, 6]
+    model.get_layer("a").enable_lora(2)
+    assert np.count_nonzero(model.get_layer("a")._kernel) == 12
+
+
+@pytest.mark.parametrize("library", [keras, pytest.importorskip("tf_keras")], ids=lambda library: library.__name__)
+@pytest.mark.parametrize("steps", [5, None])
+def test_what_is_inside_time_distributed_is_followed(library, steps):
+    k = library.layers
+    inputs = library.Input((steps, 6, 6, 3))
+    x = k.TimeDistributed(k.Conv2D(4, 3, activation="relu", name="conv"), name="each")(inputs)
+    x = k.TimeDistributed(k.BatchNormalization(), name="normed")(x)
+    x = k.TimeDistributed(k.Flatten(), name="flat")(x)
+    inner = library.Sequential(
+        [library.Input((64,)), k.Dense(7, name="one"), k.ReLU(), k.Dense(5, name="two")], name="in"
+    )
+    x = k.TimeDistributed(inner, name="head")(x)
+    model = library.Model(inputs, k.Dense(2, name="last")(k.GlobalAveragePooling1D()(x)))
+    found = names(tf_lap.neighbors(model))
+    assert found == {
+        "each/conv": ((), ("head/in/one",)),
+        "head/in/one": (("each/conv",), ("head/in/two",)),
+        "head/in/two": (("head/in/one",), ("last",)),
+        "last": (("head/in/two",), ()),
+    }
+    conv = model.get_layer("each").layer
+    put = np.sum(np.square(conv.kernel.numpy()), axis=(0, 1, 2)) / (1 + 1e-3)
+    np.testing.assert_allclose(tf_lap.channel_energies(model)["head/in/one"].incoming, np.tile(put, 16), rtol=1e-5)
+
+
+def test_time_steps_that_are_channels_are_a_boundary():
+    inputs = keras.Input((4,))
+    x = layers.Reshape((6, 1))(layers.Dense(6, name="first")(inputs))
+    followed = layers.TimeDistributed(layers.Dense(3, name="inner"), name="each")(x)
+    found = tf_lap.neighbors(keras.Model(inputs, followed))
+    assert found["each/inner"].boundaries[0] == "TimeDistributed 'each': its steps are channels (axis 1)"
+
+
+def test_a_nested_model_behind_a_mask_is_followed():
+    inner = keras.Sequential([keras.Input((6, 8)), layers.Dense(5, name="deep")], name="inner")
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Dense(8, name="before")(layers.Embedding(9, 8, mask_zero=True)(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="head")(inner(x)))
+    assert names(tf_lap.neighbors(model))["inner/deep"] == (("before",), ("head",))
+
+
+def test_what_makes_a_mask_reads_nothing():
+    inputs = keras.Input((6, 4))
+    x = layers.Dense(8, name="first")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="last")(layers.Softmax()(layers.Masking()(x))))
+    assert all(reason.startswith("network input") for reason in tf_lap.neighbors(model)["first"].boundaries)
+    read = np.sum(np.square(model.get_layer("last").kernel.numpy()), axis=1)
+    np.testing.assert_allclose(tf_lap.channel_energies(model)["first"].outgoing, read, rtol=1e-5)
+
+
+def test_a_custom_layer_that_is_given_a_mask_is_followed():
+    class Gated(layers.Layer):
+        def call(self, x, mask=None):
+            return x * keras.ops.cast(keras.ops.expand_dims(mask, -1), x.dtype)
+
+    inputs, mask = keras.Input((6, 4)), keras.Input((6,), dtype="bool")
+    x = layers.Dense(8, name="first")(inputs)
+    for gated in (Gated()(x, mask=mask), Gated()(x, mask)):
+        model = keras.Model([inputs, mask], layers.Dense(2, name="last")(gated))
+        assert names(tf_lap.neighbors(model))["last"] == (("first",), ())
+        put = np.sum(np.square(model.get_layer("first").kernel.numpy()), axis=0)
+        np.testing.assert_allclose(tf_lap.channel_energies(model)["last"].incoming, put, rtol=1e-5)
+
+
+def test_bounds_and_shapes_in_a_custom_layer_are_no_signals():
+    class Bounded(layers.Layer):
+        def call(self, x):
+            x = keras.ops.clip(x, 0.0, keras.ops.max(x))
+            return keras.ops.reshape(x, (keras.ops.shape(x)[0], 2, 4))
+
+    inputs = keras.Input((4,))
+    x = Bounded()(layers.Dense(8, name="first")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="last")(x))
+    assert names(tf_lap.neighbors(model)) == {"first": ((), ("last",)), "last": (("first",), ())}
 
 
 def test_a_nested_model_called_by_names_gets_its_own_inputs():

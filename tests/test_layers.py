@@ -154,13 +154,17 @@ def built(library, name):
     return ended(library, inputs, called(layer, name, x))
 
 
-def assert_resolves_or_gives_reasons(model):
+def assert_resolves_or_gives_reasons(model, prune=False):
     """On each side of each kernel are other kernels, or reasons why there are none."""
-    report = tf_lap.prune(model, 0.5)
-    assert {"first", "last"} & {layer.path for layer in report.pruned}
-    for layer in report.pruned:
-        assert layer.boundaries or (layer.previous and layer.following), layer.path
-        assert all(reason.strip() for reason in layer.boundaries)
+    around = tf_lap.neighbors(model)
+    assert {"first", "last"} & set(around)
+    for path, found in around.items():
+        assert found.boundaries or (found.previous and found.following), path
+        assert all(reason.strip() for reason in found.boundaries)
+    assert set(tf_lap.channel_energies(model)) == set(around)
+    assert set(around) <= {layer.path for layer in tf_lap.Pruner(model).report().layers}
+    if prune:  # it takes most of the time, and does the same whatever the graph is made of
+        assert {layer.path for layer in tf_lap.prune(model, 0.5).pruned} == set(around)
 
 
 def classes():
@@ -261,7 +265,7 @@ def test_a_mask_is_no_signal(library, name, parameter, how):
         with pytest.raises((TypeError, ValueError)):
             model_with_mask(library, name, parameter, how)
         return
-    assert_resolves_or_gives_reasons(model_with_mask(library, name, parameter, how))
+    assert_resolves_or_gives_reasons(model_with_mask(library, name, parameter, how), prune=how == "of an embedding")
 
 
 def test_what_is_refused_is_tried():

@@ -73,6 +73,13 @@ UNCHANGED = [
     lambda x: ops.maximum(x, 0.0),
     lambda x: x + 1.0,
     lambda x: 1.0 - x,
+    lambda x: ops.where(x > 0, x, 0.0),
+    lambda x: x * ops.cast(x > 0, "float32"),
+    lambda x: x + ops.zeros_like(x),
+    lambda x: x**2,
+    lambda x: ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"),
+    lambda x: ops.normalize(x, axis=-1),
+    lambda x: ops.norm(x, axis=(1, 2)),
     lambda x: ops.max_pool(x, 2),
     lambda x: layers.RepeatVector(3)(layers.GlobalAveragePooling2D()(x)),
 ]
@@ -129,7 +136,7 @@ MIXED = [
     (lambda x: ops.mean(x, axis=-1), r"reduces its channels"),
     (lambda x: 1.0 / x, "divides by a tensor of the network"),
     (lambda x: ops.cumsum(x, axis=-1), "Cumsum '.*' has no channel rule"),
-    (lambda x: ops.split(x, 2, axis=-1)[0], "Split '.*' has no channel rule"),
+    (lambda x: ops.flip(x, axis=-1), "Flip '.*' has no channel rule"),
     (layers.BatchNormalization(axis=1), "normalizes axis 1, but its input carries channels on axis 3"),
     (layers.MaxPooling2D(data_format="channels_first"), "acts on channels along axis 1"),
     (layers.GlobalAveragePooling2D(data_format="channels_first"), "keeps axis 1"),
@@ -160,6 +167,35 @@ def test_concatenating_positions_adds_energies_up():
     model = keras.Model(inputs, layers.Dense(2, name="last")(layers.Concatenate(axis=1)([a, b])))
     put = sum(np.sum(model.get_layer(n).kernel.numpy() ** 2, axis=0) for n in "ab")
     np.testing.assert_allclose(tf_lap.channel_energies(model)["last"].incoming, put, rtol=1e-6)
+
+
+def test_a_constant_of_several_axes_tells_all_places_of_an_input_apart():
+    scale = np.arange(1, 25, dtype=np.float32).reshape(2, 3, 4)
+    inputs = keras.Input((2, 3, 4))
+    model = keras.Model(inputs, layers.Dense(5, name="dense")(layers.Flatten()(inputs * scale)))
+    np.testing.assert_allclose(tf_lap.channel_energies(model)["dense"].incoming, scale.reshape(-1) ** 2)
+    model = keras.Model(inputs, layers.Conv2D(5, 1, name="conv")(inputs * scale))
+    expected = np.mean(scale**2, axis=(0, 1))
+    np.testing.assert_allclose(tf_lap.channel_energies(model)["conv"].incoming, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [[1, 2], [2], [1]])
+@pytest.mark.parametrize("last", [lambda: layers.Conv1D(3, 2, name="last"), lambda: layers.Flatten(name="last")])
+def test_a_layer_normalization_without_scale_counts_as_one_with_scale_one(axis, last):
+    def energies(scale):
+        inputs = keras.Input((6, 3))
+        put = layers.Dense(1, name="first", kernel_initializer=keras.initializers.RandomNormal(seed=1))(inputs)
+        spread = layers.LayerNormalization(axis=axis, scale=scale)(put)
+        return keras.Model(inputs, last()(spread))
+
+    pairs = [tf_lap.channel_energies(energies(scale)) for scale in (True, False)]
+    np.testing.assert_allclose(pairs[0]["first"].incoming, pairs[1]["first"].incoming)
+    if "last" not in pairs[0]:
+        np.testing.assert_allclose(pairs[0]["first"].outgoing, pairs[1]["first"].outgoing)
+    else:
+        np.testing.assert_allclose(pairs[0]["last"].incoming, pairs[1]["last"].incoming)
+        boundaries = [tf_lap.neighbors(energies(scale))["first"].following for scale in (True, False)]
+        assert boundaries == [("last",), ("last",)]
 
 
 def test_inputs_are_alike_on_every_axis():

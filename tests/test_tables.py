@@ -165,14 +165,6 @@ def test_each_activation_function_is_matched(name):
 
 def test_names_that_mean_one_function_are_one():
     x = tf_keras.Input((8,))
-    for function in (
-        tf.nn.sigmoid,
-        tf.nn.swish,
-        tf.nn.tanh,
-        tf.nn.softplus,
-        tf.math.divide,
-        tf.nn.l2_normalize,
-        tf.abs,
-    ):
-        out = function(x, x) if function is tf.math.divide else function(x)
+    for function in (tf.nn.sigmoid, tf.nn.swish, tf.nn.tanh, tf.nn.softplus, tf.nn.l2_normalize, tf.abs):
+        out = function(x)
         assert registry.find_rule(out._keras_history.layer) is not None

@@ -217,8 +217,8 @@ def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Fl
 def reshaped(signal: Signal, output: Shape) -> Flow:
     """The flow of a row-major reshape, exact wherever axes are split into factors, or joined from them.
 
-    The axes of both shapes are cut into common factors. An axis of the output carries channels if one of its factors
-    comes from a channel axis of the input; over its other factors the channels repeat.
+    The channel axes of the input and the axes of the output are cut into common factors. An axis of the output carries
+    channels if one of its factors comes from a channel axis of the input; over its other factors the channels repeat.
 
     Raises:
         Boundary: the axes have no common factors, so that no axis of the output tells channels apart.
@@ -229,11 +229,14 @@ def reshaped(signal: Signal, output: Shape) -> Flow:
         f"reshapes {_show(signal.shape)} with channels on {_axes(signal.axes)} to {_show(output)}, which mixes channels"
     )
     before, after = _strides(signal.shape), _strides(output)
-    cuts = sorted({1, *(end for _, end in before.values()), *(end for _, end in after.values())})
-    factors = [(low, high) for low, high in itertools.pairwise(cuts)][::-1]
-    channel = [_axis_of(factor, before) in signal.axes for factor in factors]
+    if not all(axis in before for axis in signal.axes):
+        raise mixes
+    carrying = _runs([before[axis] for axis in signal.axes])
+    cuts = sorted({1, *(end for ends in (*carrying, *after.values()) for end in ends)})
+    factors = list(itertools.pairwise(cuts))[::-1]
+    channel = [any(start <= low and high <= end for start, end in carrying) for low, high in factors]
     targets = {_axis_of(factor, after) for factor, carries in zip(factors, channel, strict=True) if carries}
-    if not all(a in before for a in signal.axes) or None in targets:
+    if None in targets:
         raise mixes
     axes = tuple(sorted(targets))  # type: ignore[type-var]
     top = max([before[a][1] for a in signal.axes] + [after[a][1] for a in axes])
@@ -263,6 +266,16 @@ def _strides(shape: Shape) -> dict[int, tuple[int, int]]:
         strides[axis] = passed, passed * size
         passed *= size
     return strides
+
+
+def _runs(strides: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The strides of axes, with those that follow one another joined: their elements are numbered on."""
+    runs: list[tuple[int, int]] = []
+    for start, end in strides:
+        if runs and runs[-1][0] == end:
+            start, end = start, runs.pop()[1]
+        runs.append((start, end))
+    return runs
 
 
 def _axis_of(factor: tuple[int, int], strides: Mapping[int, tuple[int, int]]) -> int | None:

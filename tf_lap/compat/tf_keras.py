@@ -97,6 +97,8 @@ def is_keras_own(layer: Any) -> bool:
     """Whether tf_keras ships this exact class as a layer, so that its `call` is no user's code."""
     if isinstance(layer, layers.Lambda):
         return False
+    if isinstance(layer, (base_layer.AddLoss, base_layer.AddMetric)):
+        return True
     return type(layer).__module__.startswith(("tf_keras.src.layers.", "tf_keras.src.feature_column."))
 
 
