@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from exported import converted, export, inputs_of, perceptron
+from exported import converted, export, perceptron
 
 import tf_lap
 from tf_lap.compat import converting
@@ -204,13 +204,3 @@ def test_a_sparse_file_that_is_larger_is_written_only_when_asked(tmp_path):
     report = tf_lap.export_tflite(model, tmp_path / "m.tflite", sparse=True)
     assert report.file_bytes > report.dense_bytes
     assert report.gain.startswith(f"{report.file_bytes / report.dense_bytes:.2f} times larger on disk, not faster")
-
-
-def test_the_real_runtime_multiplies_blocks_as_they_are_stored(tmp_path):
-    """What is measured is measured between the two files, on the sample that the files were checked with."""
-    pytest.importorskip("ai_edge_litert")
-    model = perceptron()
-    tf_lap.prune(model, 0.9, pattern="block:1x4")
-    report = tf_lap.export_tflite(model, tmp_path / "m.tflite", representative_dataset=inputs_of(model), sparse=True)
-    assert report.latency is None
-    assert report.timed(rounds=2).latency.file.least > 0
