@@ -45,6 +45,16 @@ def test_blocks_are_taken_up_to_the_slowdown_of_the_docstring(tmp_path, monkeypa
         assert report.file_bytes == report.dense_bytes
 
 
+def test_a_measurement_that_was_disturbed_is_repeated(tmp_path, monkeypatch):
+    even, slow = Timing(1.0, 1.0, 1.0), Timing(3.0, 3.0, 3.0)
+    measurements = [[even, slow], [even, even]]
+    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: measurements.pop(0))
+    model = perceptron()
+    tf_lap.prune(model, 0.9, pattern="block:1x4")
+    assert export(model, tmp_path / "m.tflite").sparse
+    assert measurements == []
+
+
 def test_the_remedy_for_a_slow_file_writes_it_and_says_how_slow_it_is(tmp_path, monkeypatch):
     timed_as(monkeypatch, 1.0, 3.0)
     model = perceptron()
@@ -189,7 +199,7 @@ def stub_answers_of_sparse(monkeypatch):
 
     def run(interpreter, samples):
         factor = np.nan if sizes[id(interpreter)] else 1.0
-        return [{name: value * factor for name, value in each.items()} for each in honest(interpreter, samples)]
+        return [{name: value * factor for name, value in answer.items()} for answer in honest(interpreter, samples)]
 
     monkeypatch.setattr(runtime.Runtime, "load", watched)
     monkeypatch.setattr(runtime, "run", run)
