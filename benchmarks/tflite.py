@@ -34,7 +34,7 @@ def run() -> dict[str, Any]:
             model = network()
             model.set_weights(trained.get_weights())
             tf_lap.prune(model, sparsity, pattern=pattern)
-            report = tf_lap.export_tflite(model, Path(folder) / "model.tflite")
+            report = tf_lap.export_tflite(model, Path(folder) / "model.tflite", sparse=True)
             latencies = [report.timed(threads=THREADS, rounds=ROUNDS).latency for _ in range(REPEATS)]
             name = f"{pattern} at {sparsity:.0%}"
             ratios[f"{name}, latency"] = measure.spread([each.file.median / each.dense.median for each in latencies])

@@ -35,8 +35,8 @@ def test_nested_and_shared_layers_are_told_from_names_that_look_alike(tmp_path, 
     inputs = flavour.Input((4,))
     twice = inner(inner(shared(shared(inputs))))
     model = flavour.Model(inputs, dense(3, name="dense_1")(dense(6, name="dense")(twice)))
-    found = names(model, tmp_path)
-    assert {name: tensor.shape for name, tensor in found.items()} == {
+    shapes = {name: tensor.shape for name, tensor in names(model, tmp_path).items()}
+    assert shapes == {
         "inner/dense": (5, 4),
         "inner/dense_1": (4, 5),
         "dense_2": (4, 4),
@@ -60,10 +60,10 @@ def test_of_a_layer_with_several_matrices_each_is_told(tmp_path):
     inputs = keras.Input((6, 8))
     x = keras.layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
     x = keras.layers.LSTM(5, unroll=True, name="memory")(keras.layers.SeparableConv1D(8, 3, name="separable")(x))
-    found = set(names(keras.Model(inputs, x), tmp_path))
-    assert {"separable/depthwise_kernel", "separable/pointwise_kernel"} <= found
-    assert {f"attention/{part}" for part in ("query", "key", "value", "attention_output")} <= found
-    assert {"memory/lstm_cell/kernel", "memory/lstm_cell/recurrent_kernel"} <= found
+    named = set(names(keras.Model(inputs, x), tmp_path))
+    assert {"separable/depthwise_kernel", "separable/pointwise_kernel"} <= named
+    assert {f"attention/{part}" for part in ("query", "key", "value", "attention_output")} <= named
+    assert {"memory/lstm_cell/kernel", "memory/lstm_cell/recurrent_kernel"} <= named
 
 
 def test_the_converters_name_stands_where_no_layer_is_told(tmp_path):

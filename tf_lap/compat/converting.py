@@ -44,13 +44,13 @@ def saved(model: Any, inputs: Sequence[Input]) -> Iterator[Program]:
     def serve(*arrays: tf.Tensor) -> dict[str, tf.Tensor]:
         return exporting.tensors(model, arrays)
 
-    specs = [tf.TensorSpec(each.shape, each.dtype, each.name) for each in inputs]
+    specs = [tf.TensorSpec(entry.shape, entry.dtype, entry.name) for entry in inputs]
     function = tf.function(serve, autograph=False).get_concrete_function(*specs)
     module = tf.Module()
-    # A SavedModel holds what a module refers to, and a whole layer there would be traced again by itself.
-    tables = tf.train.TrackableView(model).descendants()
+    # A SavedModel holds what a module refers to. Layers are left out: each would be traced again by itself.
+    parts = tf.train.TrackableView(model).descendants()
     module.variables_read = list(function.variables)
-    module.tables = [each for each in tables if isinstance(each, tf.saved_model.experimental.TrackableResource)]
+    module.tables = [part for part in parts if isinstance(part, tf.saved_model.experimental.TrackableResource)]
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={exporting.SIGNATURE: function})
         yield Program(folder, _readers(model, function))

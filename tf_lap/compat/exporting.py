@@ -48,7 +48,9 @@ def inputs(model: Any) -> list[Input] | None:
 
 
 def _structure(model: Any, kinds: Any) -> bool:
-    return isinstance(getattr(model, "input", None), kinds)
+    # A Sequential takes one tensor, and in Keras 3.4 it has no `input` of its own.
+    plain = isinstance(model, keras.Sequential) or not getattr(model, "inputs", None)
+    return not plain and isinstance(model.input, kinds)
 
 
 def has_fixed_batch(model: Any) -> bool:

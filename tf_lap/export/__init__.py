@@ -46,7 +46,7 @@ def export_tflite(
 
     With `sparse="auto"` a file without zeros is taken where it computes right, is smaller, and takes at most 1.2 times
     as long as the dense one. Where the runtime multiplies tensors as they are stored, that is measured: seven rounds
-    of each by turns on one thread, of which the fastest count.
+    of each by turns on one thread, of which the fastest count, and once more where the sparse file seems too slow.
 
     Example:
 
@@ -107,7 +107,7 @@ def export_tflite(
         if sparse:
             try:
                 file, contents, difference, latency = sparse_file(
-                    converter, dense, check, quantization, auto=sparse == "auto"
+                    converter, dense, contents, check, quantization, auto=sparse == "auto"
                 )
                 files = (dense, file)
             except Refused as refusal:
