@@ -158,7 +158,7 @@ OPTIMIZERS = {
     ),
     "accumulated": lambda _: keras.optimizers.Adam(0.01, gradient_accumulation_steps=4),
     "scaled": lambda library: (library.optimizers if library is keras else library.mixed_precision).LossScaleOptimizer(
-        library.optimizers.Adam(0.01), 2.0**10
+        library.optimizers.Adam(0.01), initial_scale=2.0**10
     ),
     "legacy": lambda _: tf_keras.optimizers.legacy.Adam(0.01),
 }
