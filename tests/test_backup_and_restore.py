@@ -51,11 +51,14 @@ def network(library, policy=None):
     )
 
 
-def prepared(library, optimizer=None, steps_per_execution=1, policy=None):
+def prepared(library, optimizer=None, steps_per_execution=1, policy=None, run_eagerly=True):
     model = network(library, policy)
     loss = library.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = optimizer(library) if optimizer else library.optimizers.Adam(0.01)
-    model.compile(optimizer, loss, jit_compile=False, steps_per_execution=steps_per_execution)
+    # Eagerly where it does not matter: tracing takes longer than these trainings.
+    eagerly = run_eagerly and steps_per_execution == 1
+    arguments = {"jit_compile": False, "run_eagerly": eagerly, "steps_per_execution": steps_per_execution}
+    model.compile(optimizer, loss, **arguments)
     return model
 
 
@@ -73,7 +76,7 @@ def source(kind):
 
 
 def pruning():
-    return tf_lap.LAPCallback(polynomial(end_step=15))
+    return tf_lap.LAPCallback(polynomial(end_step=15, frequency=7))
 
 
 def train(model, callbacks, kind="arrays", epochs=EPOCHS, **arguments):
@@ -117,7 +120,7 @@ def assert_resumes(tmp_path, make, callbacks, at, kind="arrays", save_freq="epoc
 @pytest.mark.parametrize(("first", "save_freq", "at"), [(True, "epoch", 8), (False, "epoch", 13), (True, 4, 11)])
 def test_a_resumed_pruning_ends_as_an_undisturbed_one(tmp_path, library, first, save_freq, at):
     def make():
-        return prepared(library)
+        return prepared(library, run_eagerly=False)
 
     tmp_path = tmp_path / "backup"
     (alone,), (again,) = assert_resumes(tmp_path, make, lambda: [pruning()], at, save_freq=save_freq, first=first)
@@ -155,7 +158,7 @@ OPTIMIZERS = {
     ),
     "accumulated": lambda _: keras.optimizers.Adam(0.01, gradient_accumulation_steps=4),
     "scaled": lambda library: (library.optimizers if library is keras else library.mixed_precision).LossScaleOptimizer(
-        library.optimizers.Adam(0.01), 2.0**10
+        library.optimizers.Adam(0.01), initial_scale=2.0**10
     ),
     "legacy": lambda _: tf_keras.optimizers.legacy.Adam(0.01),
 }
@@ -364,7 +367,10 @@ def test_other_layers_than_were_pruned_are_an_error(tmp_path):
     callback = tf_lap.LAPCallback(polynomial(end_step=15), filters="first|head")
     interrupted(tmp_path, callbacks=[callback])
     with pytest.raises(ValueError, match=r"masks of the layers first, head, and this fit holds masks on first, second"):
-        train(prepared(keras), [tf_lap.LAPCallback(polynomial(end_step=15)), tf_lap.BackupAndRestore(tmp_path)])
+        train(
+            prepared(keras),
+            [tf_lap.LAPCallback(polynomial(end_step=15, frequency=7)), tf_lap.BackupAndRestore(tmp_path)],
+        )
 
 
 def test_a_pruned_training_resumed_without_its_callback_warns(tmp_path):
