@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.16.2",
-        "keras>=3.3.3",
+        "keras>=3.7",
         "tf_keras>=2.16",
         "tensorflow-model-optimization>=0.8",
         "numpy>=1.26",

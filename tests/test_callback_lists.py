@@ -32,7 +32,7 @@ def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, given):
     asking, behind = Asking(), Behind()
     callbacks = [asking, behind]
     if given == "CallbackList":
-        callbacks = package.callbacks.CallbackList(callbacks, model=model, epochs=1, steps=1, verbose=0)
+        callbacks = package.callbacks.CallbackList(callbacks, model=model, add_history=True, epochs=1, steps=1)
     for _ in range(2):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=callbacks)
     assert asking.others[:2] == [asking, behind]

@@ -131,3 +131,16 @@ def test_in_its_fit_tf_keras_trains_what_was_not_frozen_when_the_model_was_compi
         model.fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0, callbacks=[Ask()])
         model.compile("sgd", "mse")
     assert answers == [True, False]
+
+
+@pytest.mark.parametrize("end", [4, 7])  # Keras before 3.11 tells the first batch of the execution, later ones the last
+def test_an_execution_ends_with_its_last_batch_whatever_keras_tells(end):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse", steps_per_execution=4)
+    assert compat.last_batch(model, begin=4, end=end) == 7
+
+
+def test_tf_keras_tells_the_last_batch_of_an_execution_itself():
+    model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
+    model.compile("sgd", "mse", steps_per_execution=4)
+    assert compat.last_batch(model, begin=4, end=7) == 7

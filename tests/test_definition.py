@@ -39,7 +39,7 @@ def evaluate(function, *inputs):
         kernel = function.kernel.numpy().reshape(taps, 1, channels * multiplier)
         return convolve(inputs[0], kernel, channels)
     if isinstance(function, keras.layers.BatchNormalization):
-        scale = function.gamma.numpy() if function.scale else 1.0
+        scale = 1.0 if function.gamma is None else function.gamma.numpy()
         return inputs[0] * scale / np.sqrt(function.moving_variance.numpy() + function.epsilon)
     return np.asarray(function(*inputs))
 

@@ -92,7 +92,7 @@ def test_they_are_told_of_nothing_before_and_of_everything_after():
 
     class Recorder(keras.callbacks.Callback):
         def __getattribute__(self, name):
-            if name.startswith("on_"):
+            if name.startswith("on_") and name not in ("on_batch_begin", "on_batch_end"):
                 told.append(name)
             return super().__getattribute__(name)
 

@@ -206,10 +206,10 @@ def test_without_steps_it_says_who_knows_them_and_what_to_give():
     schedule = Schedule(0.9)
     for ask in (schedule, schedule.is_due, schedule.precisely, lambda step: schedule.last_step):
         with pytest.raises(
-            ValueError, match="leaves its steps to the training.*give begin_step, end_step and frequency"
+            ValueError, match=r"leaves its steps to the training.*give begin_step, end_step and frequency"
         ):
             ask(3)
-    with pytest.raises(ValueError, match="end_epoch=2.0, and how many steps an epoch has is not known: give end_step"):
+    with pytest.raises(ValueError, match=r"end_epoch=2.0, and how many steps an epoch has is not known: give end_step"):
         Schedule(0.9, end_epoch=2).for_training(100)
     with pytest.raises(ValueError, match="ends at step 100, and pruning would begin at step 80 and end at step 67"):
         Schedule(0.9, begin_step=80).for_training(100)

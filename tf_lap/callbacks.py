@@ -111,7 +111,7 @@ class LAPCallback(compat.Callback):
                 f"pruning_schedule={pruning_schedule!r}: expected the final sparsity, such as 0.9, or a "
                 "tf_lap.LookaheadPruningSchedule, for example LookaheadPruningSchedule(0.9, end_step=1000)"
             )
-        if once_sparse and not hasattr(pruning_schedule, "last_step"):
+        if once_sparse and not FitSchedule(pruning_schedule).has_end:
             raise ValueError(
                 f"once_sparse is given, and pruning_schedule={pruning_schedule!r} does not say when it reaches the "
                 "final sparsity: use a tf_lap.LookaheadPruningSchedule"

@@ -28,6 +28,11 @@ class FitSchedule:
         return self._schedule.final_sparsity if isinstance(self._schedule, LookaheadPruningSchedule) else None
 
     @property
+    def has_end(self) -> bool:
+        """Whether the schedule says, or will say once it has its steps, when the final sparsity is reached."""
+        return not self._has_steps or self.last_step is not None
+
+    @property
     def mapping(self) -> Sparsity:
         """The schedule's mapping, which says of which layers it speaks; 0.0 where it has none."""
         return self.final_sparsity if isinstance(self.final_sparsity, Mapping) else 0.0

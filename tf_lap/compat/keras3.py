@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src import backend
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
@@ -198,8 +197,7 @@ def own_weights(layer: Any) -> list[Any]:
 
 def is_kernel_variable(kernel: Any) -> bool:
     """Whether a layer's kernel is a floating-point variable (not a tensor of LoRA, nor a quantized table)."""
-    # Not keras.Variable: in old releases that is a class of its own, which no layer's variables are of.
-    return isinstance(kernel, backend.Variable) and tf.as_dtype(kernel.dtype).is_floating
+    return isinstance(kernel, keras.Variable) and tf.as_dtype(kernel.dtype).is_floating
 
 
 def get_constraint(variable: Any) -> Callable[[Any], Any] | None:

@@ -13,14 +13,14 @@ from tensorflow.lite.tools import flatbuffer_utils
 
 from tf_lap.export.origins import Origins
 
-# TensorFlow 2.16 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
-_parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
-
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
     schema.TensorType.INT8: np.int8,
 }
+
+# TensorFlow 2.16 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
+_parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
