@@ -1,5 +1,7 @@
 """What users pass: filters, neighbours, and mistakes."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -97,13 +99,13 @@ def infinite_model():
 
 def huge_model():
     model = chain(12, 20, 5)
-    model.layers[0].kernel.assign(np.full((12, 20), 1e30))
+    model.layers[0].kernel.assign(np.full((12, 20), 1e38))
     return model
 
 
-def broken_norm():
+def broken_norm(weight="moving_variance", value=-1.0):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense"), layers.BatchNormalization(name="bn")])
-    model.get_layer("bn").moving_variance.assign(-np.ones(4))
+    getattr(model.get_layer("bn"), weight).assign(np.full(4, value))
     return model
 
 
@@ -120,8 +122,13 @@ BAD = [
     (nan_model, {}, ValueError, "the kernel of layer 'dense_1' holds NaN or infinity"),
     (nan_model, {"score": "magnitude"}, ValueError, "the kernel of layer 'dense_1' holds NaN or infinity"),
     (infinite_model, {}, ValueError, "the kernel of layer 'dense_0' holds NaN or infinity"),
-    (huge_model, {}, ValueError, r"'dense_0' holds weights as large as 1e\+30"),
+    (huge_model, {}, ValueError, r"'dense_0' holds weights as large as 1e\+38"),
     (broken_norm, {}, ValueError, "energies around layer 'dense' are not finite: a normalization layer"),
+    *[
+        (functools.partial(broken_norm, weight, value), choices, ValueError, r"restore sound weights .*layer 'bn'\)")
+        for weight, value in (("beta", np.nan), ("moving_mean", np.inf), ("moving_variance", np.inf))
+        for choices in ({}, {"order": "forward"}, {"score": "magnitude"})
+    ],
     (lambda: chain(4, 3), {"sparsity": 1.0}, ValueError, r"sparsity=1.0: .*lies in \[0, 1\)"),
     (lambda: chain(4, 3), {"sparsity": 90}, ValueError, "sparsity=90"),
     (lambda: chain(4, 3), {"sparsity": "high"}, TypeError, "sparsity='high'"),

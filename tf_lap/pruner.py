@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
 from tf_lap.arguments import (
     MEASURED,
@@ -28,7 +29,7 @@ from tf_lap.patterns import Pattern, limit
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
-from tf_lap.update import AROUND, MISLED, Gains, Traced, Updater
+from tf_lap.update import AROUND, BETWEEN, MISLED, Gains, Traced, Updater
 from tf_lap.warn import warn
 
 # Tracing takes much longer than a plain update: it pays for those who prune often, and tracing the sweep alone pays
@@ -213,7 +214,7 @@ class Pruner:
         if self.order == "simultaneous":
             counts = tf.constant(keep, tf.int32)
             updated = self._functions.update(counts, gains)
-            self._check_finite(updated.sound, updated.around)
+            self._check_finite(updated.sound, updated.around, updated.between)
             self._kept = self._updater.completed(updated, counts, gains)
         else:
             self._update_in_turn(keep, gains)
@@ -420,13 +421,17 @@ class Pruner:
     def _norms(self, gains: Gains) -> list[Any]:
         norms, sound = self._functions.measure(gains)
         _, around = self._functions.all_energies(norms, gains)
-        self._check_finite(sound, around)
+        self._check_finite(sound, around, self._updater.between_sound())
         return list(norms)
 
-    def _check_finite(self, sound: tf.Tensor, around: tf.Tensor) -> None:
+    def _check_finite(self, sound: tf.Tensor, around: tf.Tensor, between: tf.Tensor) -> None:
         for kernel, fine in zip(self._recipe.kernels, sound.numpy(), strict=True):
             if not fine:
                 raise ValueError(not_finite(kernel))
         for kernel, fine in zip(self._recipe.kernels, around.numpy(), strict=True):
             if not fine:
                 raise ValueError(AROUND.format(repr(kernel.path)))
+        if not bool(between):
+            for name, variables in self._updater.between.items():
+                if not all(bool(tf.reduce_all(tf.math.is_finite(compat.value(v)))) for v in variables):
+                    raise ValueError(f"{BETWEEN} (layer {name!r})")

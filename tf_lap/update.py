@@ -17,7 +17,7 @@ from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
 from tf_lap.energy import Energies, Norms, common_unit, end_energy, far_sweep, sweep
 from tf_lap.fused import fused
-from tf_lap.graph import Recipe
+from tf_lap.graph import Recipe, Rule
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.ranks import ranks
@@ -32,6 +32,9 @@ AROUND = (
     "variance, or weights beside it are too large for float32"
 )
 
+BETWEEN = (
+    "a layer between the kernels, such as a normalization, holds NaN or infinity: restore sound weights before pruning"
+)
 
 Gains = dict[int, tf.Tensor]
 """Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
@@ -46,13 +49,15 @@ class Updated(NamedTuple):
 
     Attributes:
         sound: the flags of `Updater.measure`.
-        around: those of `Updater.all_energies`. Where one of all these is False, nothing was changed.
+        around: those of `Updater.all_energies`.
+        between: that of `Updater.between_sound`. Where one of all these is False, nothing was changed.
         kept: float64, how many weights each target keeps, or MISLED.
         energies: by which they were ranked.
     """
 
     sound: tf.Tensor
     around: tf.Tensor
+    between: tf.Tensor
     kept: tf.Tensor
     energies: Energies
 
@@ -108,6 +113,25 @@ class Updater:
         """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
         norms = self._norms(range(len(self.recipe.kernels)), gains)
         return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
+
+    @functools.cached_property
+    def between(self) -> dict[str, list[Any]]:
+        """The weights of layers that are no kernels but have a channel rule, by the names of the layers."""
+        kernels = {id(kernel.variable) for kernel in self.recipe.kernels}
+        layers = dict.fromkeys(step.layer for step in self.recipe.steps if isinstance(step, Rule))
+        weights = {
+            layer.name: [v for v in compat.own_weights(layer) if id(v) not in kernels and compat.is_kernel_variable(v)]
+            for layer in layers
+        }
+        return {name: variables for name, variables in weights.items() if variables}
+
+    def between_sound(self) -> tf.Tensor:
+        """Whether the weights of layers between the kernels are finite: a bool scalar.
+
+        Not all of them show in the energies: the variance of a normalization does, its shift does not.
+        """
+        weights = [tf.reshape(compat.value(v), [-1]) for variables in self.between.values() for v in variables]
+        return tf.reduce_all(tf.math.is_finite(tf.concat(weights, axis=0))) if weights else tf.constant(True)
 
     @functools.cached_property
     def _unit(self) -> float:
@@ -166,12 +190,13 @@ class Updater:
         """
         norms, sound = self.measure(gains)
         energies, around = self.all_energies(norms, gains)
+        between = self.between_sound()
         kept = tf.cond(
-            tf.reduce_all(sound) & tf.reduce_all(around),
+            tf.reduce_all(sound) & tf.reduce_all(around) & between,
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return Updated(sound, around, kept, energies)
+        return Updated(sound, around, between, kept, energies)
 
     def completed(self, updated: Updated, keep: tf.Tensor, gains: Gains) -> list[int]:
         """How many weights each target keeps, after targets whose search was misled have been chosen anew.

@@ -29,7 +29,7 @@ from tf_lap.selection import batches, keep_largest
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
 from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
 from tf_lap.tfmot.weight import Weight
-from tf_lap.update import AROUND, Updater
+from tf_lap.update import AROUND, BETWEEN, Updater
 
 _NO_STEP = (
     "a layer is pruned by tf_lap.PrunableLayer, and nothing counts its steps: pass "
@@ -230,6 +230,7 @@ class Joint:
             (AROUND.format(path), fine | ~tf.reduce_all(finite))
             for path, fine in zip(paths, tf.unstack(around), strict=True)
         ]
+        flags.append((BETWEEN, updater.between_sound()))
         return energies, flags
 
     def _prune(self, order: Order, energies: Any) -> None:
