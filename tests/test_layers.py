@@ -13,6 +13,7 @@ LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
 # What cannot stand between two Dense layers, and why. A test fails where one of them can be built, or is not there.
 NOT_BUILT = {
+    ("keras", "Equalization"): "Keras finds a cycle in the graph that it makes",
     ("keras", "FlaxLayer"): "it takes a module of Flax",
     ("keras", "InputLayer"): "it takes no input",
     ("keras", "InputSpec"): "it is no layer",
@@ -94,6 +95,7 @@ SHAPES |= {"3DTranspose": (4, 4, 4, 8), "LSTM1D": (3, 6, 8), "LSTM2D": (3, 6, 6,
 SHAPES |= dict.fromkeys(("Cell", "Cells", "RepeatVector", "Spectrogram", "Features"), (8,))
 SHAPES |= dict.fromkeys(("Random", "AugMix", "Contrast", "Equalization", "Solarization", "RandAugment"), (6, 6, 3))
 SHAPES |= dict.fromkeys(("CutMix", "MixUp", "Resizing", "CenterCrop", "MaxNumBoundingBoxes"), (6, 6, 3))
+SHAPES["STFTSpectrogram"] = (16, 1)
 STEPS = (6, 8)
 
 
