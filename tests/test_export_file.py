@@ -1,10 +1,12 @@
 import keras
 import numpy as np
 import pytest
-from exported import convolutions, perceptron
+from exported import convolutions, equal_speed, perceptron  # noqa: F401  (one is a fixture)
 
 import tf_lap
 from tf_lap.export import file as tflite
+
+pytestmark = pytest.mark.usefixtures("equal_speed")
 
 
 def written(model, tmp_path, **arguments):

@@ -52,7 +52,7 @@ def export_tflite(
 
     >>> report = tf_lap.prune(model, 0.9, pattern="block:1x4")
     >>> exported = tf_lap.export_tflite(model, "model.tflite")
-    >>> exported.sparse
+    >>> exported.relative_difference < exported.tolerance
     True
 
     Args:
