@@ -294,7 +294,7 @@ def _optimizer_variables(optimizer: Any, of_model: list[Any]) -> list[Any]:
 
 def steps_per_execution(model: Any) -> int:
     """How many batches one call of the training function takes."""
-    return int(tf.convert_to_tensor(private(model, "_steps_per_execution")))  # mirrored over replicas, maybe
+    return int(private(model, "_steps_per_execution").numpy())
 
 
 class _Start(NamedTuple):
