@@ -389,7 +389,7 @@ def _optimizer_variables(optimizer: Any, of_model: list[Any]) -> list[Any]:
 
 def steps_per_execution(model: Any) -> int:
     """How many batches one call of the training function takes."""
-    return int(private(model, "_steps_per_execution"))
+    return int(private(model, "_steps_per_execution").numpy())
 
 
 class _Start(NamedTuple):
