@@ -223,7 +223,8 @@ class _Resolver:
         """A layer without a rule: a nested model is inlined; a custom layer too, where its call can be traced."""
         layer, arguments = node.layer, compat.arguments(node)
         sources = _carried(node, known, [value for name, value in arguments.items() if not _is_mask(name)])
-        if not sources and compat.is_operation(layer):
+        function = compat.function_name(layer)
+        if not sources and (compat.is_operation(layer) or function is not None):
             return [None] * len(node.outputs)
         step = compat.per_step(node)
         if step is not None:
@@ -236,6 +237,8 @@ class _Resolver:
                 return self._wall(
                     node, sources, f"{_describe(layer, prefix)} is called with other names than its inputs"
                 )
+        elif function is not None:
+            return self._wall(node, sources, f"{_describe(layer, prefix)}: tf.{function} has no channel rule")
         elif compat.is_keras_own(layer):
             remedy = "" if compat.is_operation(layer) else "; register one with tf_lap.register_rule"
             return self._wall(node, sources, f"{_describe(layer, prefix)} has no channel rule{remedy}")
