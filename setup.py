@@ -22,6 +22,10 @@ setup(
     packages=find_packages(include=["tf_lap", "tf_lap.*"]),
     package_data={"tf_lap": ["py.typed"]},
     python_requires=">=3.10",
+    # The oldest releases that the tests were run with: TensorFlow 2.16.2, keras 3.7.0, tf_keras 2.16.0 and
+    # tensorflow-model-optimization 0.8.0 on Python 3.10; tests/versions.sh runs the suite with them, with TensorFlow 2.18
+    # and with the newest. Keras before 3.7 loses the last execution of an epoch if it is shorter than
+    # steps_per_execution.
     install_requires=[
         "tensorflow>=2.16.2",
         "keras>=3.7",
