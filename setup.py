@@ -22,14 +22,13 @@ setup(
     packages=find_packages(include=["tf_lap", "tf_lap.*"]),
     package_data={"tf_lap": ["py.typed"]},
     python_requires=">=3.10",
-    # The oldest releases that the tests were run with: TensorFlow 2.16.2, keras 3.7.0, tf_keras 2.16.0 and
-    # tensorflow-model-optimization 0.8.0 on Python 3.10; tests/versions.sh runs the suite with them, with TensorFlow 2.18
-    # and with the newest. Keras before 3.7 loses the last execution of an epoch if it is shorter than
-    # steps_per_execution.
+    # TensorFlow 2.16 lets AutoGraph rewrite tf_keras's own code, so that a pruning wrapper does not find the model that it
+    # is called in. Keras before 3.7 loses the last execution of an epoch if that is shorter than steps_per_execution.
+    # tests/versions.sh runs the suite with the lowest of these, a middle and the newest releases.
     install_requires=[
-        "tensorflow>=2.16.2",
+        "tensorflow>=2.17",
         "keras>=3.7",
-        "tf_keras>=2.16",
+        "tf_keras>=2.17",
         "tensorflow-model-optimization>=0.8",
         "numpy>=1.26",
         "absl-py>=1.2",
