@@ -35,7 +35,7 @@ run_suite() {
   case $name in
     oldest)
       python=$(find_python 3.10) || return
-      pins=("tensorflow==2.16.2" "keras==3.7.0" "tf_keras==2.16.0" "tensorflow-model-optimization==0.8.0")
+      pins=("tensorflow==2.17.1" "keras==3.7.0" "tf_keras==2.17.0" "tensorflow-model-optimization==0.8.0")
       ;;
     middle)
       python=$(find_python 3.11) || return

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from typing import Any
 
-TESTED = "keras 3.7 to 3.15, or tf_keras 2.16 to 2.21"
+TESTED = "keras 3.7 to 3.15, or tf_keras 2.17 to 2.21"
 """The releases that the tests were run with, from the oldest that setup.py admits; see tests/versions.sh."""
 
 

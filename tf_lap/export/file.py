@@ -19,7 +19,7 @@ _DTYPES = {
     schema.TensorType.INT8: np.int8,
 }
 
-# TensorFlow 2.16 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
+# TensorFlow 2.17 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
 _parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
 
 
