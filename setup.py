@@ -22,9 +22,9 @@ setup(
     packages=find_packages(include=["tf_lap", "tf_lap.*"]),
     package_data={"tf_lap": ["py.typed"]},
     python_requires=">=3.10",
-    # TensorFlow 2.16 lets AutoGraph rewrite tf_keras's own code, so that a pruning wrapper does not find the model that it
-    # is called in. Keras before 3.7 loses the last execution of an epoch if that is shorter than steps_per_execution.
-    # tests/versions.sh runs the suite with the lowest of these, a middle and the newest releases.
+    # TensorFlow 2.16 lets AutoGraph rewrite tf_keras's own code, so that a pruning wrapper does not find the model
+    # it is called in. Keras before 3.7 loses the last execution of an epoch if it is shorter than
+    # steps_per_execution. tests/versions.sh runs the suite with the lowest of these, a middle and the newest.
     install_requires=[
         "tensorflow>=2.17",
         "keras>=3.7",
