@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -208,6 +210,19 @@ def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
     pruner = tf_lap.Pruner(model)
     pruner.update(0.75)
     np.testing.assert_array_equal(pruner.masks["dense_0"], [[0, 0, 0, 1], [0, 0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    "choices", [{"allocation": "erk"}, {"allocation": "global"}, {"pattern": "block:1x4"}, {"pattern": "2:4"}], ids=str
+)
+def test_zeros_that_the_same_choices_put_there_are_no_more_than_asked(choices):
+    model = chain(12, 20, 16, 5)
+    tf_lap.prune(model, 0.5, **choices)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tf_lap.prune(model, 0.5, **choices)
+    with pytest.warns(UserWarning, match="more zeros already than is asked now"):
+        tf_lap.Pruner(model, **choices).update(0.2)
 
 
 def test_kept_weights_that_something_zeroed_are_reported():

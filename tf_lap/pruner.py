@@ -251,15 +251,17 @@ class Pruner:
             )
 
     def _sparser_than(self, fractions: Mapping[str, float]) -> list[str]:
-        """What to say of kernels whose masks drop clearly more than these fractions."""
-        dropped = {p: 1 - kept / n for p, kept, n in zip(self._paths, self._kept, self._sizes, strict=True)}
+        """What to say of kernels whose masks drop clearly more than is asked at these fractions."""
+        keep = self._keep(fractions)
+        units = [self.pattern.units(self._recipe.kernels[target].layout) for target in self._targets]
         if self.allocation.pooled:
-            total, asked = 1 - sum(self._kept) / sum(self._sizes), next(iter(fractions.values()))
-            return [f"{total:.1%} of all kernels together, asked {asked:.1%}"] if total - asked > _CLEARLY else []
+            groups = [("all kernels together", sum(self._kept), sum(self._sizes), keep[0], sum(units))]
+        else:
+            groups = list(zip(map(repr, self._paths), self._kept, self._sizes, keep, units, strict=True))
         sparser = [
-            f"{path!r} {dropped[path]:.1%}, asked {fraction:.1%}"
-            for path, fraction in fractions.items()
-            if dropped[path] - fraction > _CLEARLY
+            f"{name} {1 - kept / size:.1%}, asked {1 - wished / of:.1%}"
+            for name, kept, size, wished, of in groups
+            if wished / of - kept / size > _CLEARLY
         ]
         return sparser[:_SHOWN] + ([f"and {len(sparser) - _SHOWN} more kernels"] if len(sparser) > _SHOWN else [])
 
