@@ -53,7 +53,10 @@ def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choi
     return choices
 
 
-MEASURED = "what score was measured over data around layer {} is NaN or infinite: check the data, and the weights"
+MEASURED = (
+    "what score was measured over data around layer {} is NaN or infinite: restore sound weights and biases, or divide "
+    "the data by a large number"
+)
 _BATCH = 250
 _MEASURED = 100_000  # samples: so that an endless dataset ends
 
@@ -69,7 +72,10 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
         raise ValueError(f"score={score!r} is measured over data: pass data=, typical inputs such as x_train[:1000]")
     if not needed:
         if data is not None:
-            raise ValueError(f"data is given, and score={score!r} needs none: leave it out, or use another score")
+            raise ValueError(
+                f"data is given, and score={score!r} needs none: leave it out, or use a score that is measured over "
+                "data, such as 'lookahead_activation'"
+            )
         return []
     samples = given(data, exporting.inputs(model), "data", _MEASURED)
     # For a model of a fixed batch a sample is a batch already.
@@ -163,7 +169,8 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
                 if max(width, channels) % min(width, channels):
                     raise ValueError(
                         f"neighbors[{path!r}]: {name!r} has {width} {end}, "
-                        f"which do not fit the layer's {channels} channels"
+                        f"which do not fit the layer's {channels} channels: name kernels with as many, or with a "
+                        "multiple or a divisor of them"
                     )
             found.append(tuple(numbers[name] for name in side))
         override[numbers[path]] = (found[0], found[1])
@@ -177,6 +184,7 @@ def not_finite(kernel: Kernel) -> str:
         largest = float(tf.reduce_max(tf.abs(weights)))
         return (
             f"the kernel of layer {kernel.path!r} holds weights as large as {largest:.3g}, "
-            "whose squares do not add up in float32: rescale the layer"
+            "whose squares do not add up in float32: rescale the layer, such as by "
+            f"kernel.assign(kernel / {largest:.3g})"
         )
     return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"

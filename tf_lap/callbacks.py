@@ -180,7 +180,7 @@ class LAPCallback(compat.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Resolves the model and checks everything that can be checked before training."""
-        check_alone(self)
+        check_alone(self, "two LAPCallbacks in one fit: pass one, with a mapping of sparsities where layers differ")
         if (handed := handed_over(self)) is not None:
             check_one_backup(self.backup_dir, handed.source)
         if self._pruner is None or self._pruner.model is not self.model:
@@ -439,7 +439,8 @@ class LAPCallback(compat.Callback):
         if state.iterations and not compat.iterations(self.model) and not sparse:
             warn(
                 f"backup_dir={self.backup_dir!r} holds the masks of a training {state.step} steps in, but this model's "
-                "weights are not those: pruning begins anew. keras.callbacks.BackupAndRestore restores weights"
+                "weights are not those: pruning begins anew. Pass keras.callbacks.BackupAndRestore too, which restores "
+                "the weights of the last epoch that ended"
             )
             return False
         pruner.restore(state.masks, self._schedule.mapping)

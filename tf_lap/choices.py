@@ -23,7 +23,9 @@ class Configurable:
         return cls(**config)
 
 
-def choose(what: str, given: Any, named: Mapping[str, type], methods: Iterable[str]) -> Any:
+def choose(
+    what: str, given: Any, named: Mapping[str, type], methods: Iterable[str], accepted: str | None = None
+) -> Any:
     """Turns a name into an object of its class with defaults; lets a fitting object through.
 
     Args:
@@ -31,19 +33,19 @@ def choose(what: str, given: Any, named: Mapping[str, type], methods: Iterable[s
         given: a name in `named`, or an object.
         named: the classes by name.
         methods: what an object must have.
+        accepted: what to use, for errors; by default a name, or an object with the methods.
 
     Raises:
         ValueError: an unknown name.
         TypeError: neither a name nor an object with these methods.
     """
+    accepted = accepted or f"use one of {sorted(named)}, or an object with {', '.join(methods)}"
     if isinstance(given, str):
         if given not in named:
-            raise ValueError(f"{what}={given!r} is not known: use one of {sorted(named)}, or an object of your own")
+            raise ValueError(f"{what}={given!r} is not known: {accepted}")
         return named[given]()
     missing = [name for name in methods if not hasattr(given, name)]
     if isinstance(given, type) or missing:
         lacks = "it is a class, not an object" if isinstance(given, type) else f"it has no {', '.join(missing)}"
-        raise TypeError(
-            f"{what}={given!r} cannot be used ({lacks}): use one of {sorted(named)}, or an object with these"
-        )
+        raise TypeError(f"{what}={given!r} cannot be used ({lacks}): {accepted}")
     return given

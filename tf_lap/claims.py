@@ -19,15 +19,22 @@ _active: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[compat.Callback], Any]
 held: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
-def check_alone(callback: compat.Callback) -> None:
-    """Raises ValueError where another callback that sets masks is in the same fit."""
+def check_alone(callback: compat.Callback, twice: str) -> None:
+    """Raises ValueError where another callback that sets masks is in the same fit.
+
+    Args:
+        callback: the one that begins.
+        twice: what to say where the other is of the same kind.
+    """
     other = mask_setter(callback)
     if other is None:
         return
-    if type(other) is type(callback):
-        name = type(callback).__name__
-        raise ValueError(f"two {name}s in one fit: pass one, with a mapping of sparsities where layers differ")
-    raise ValueError("LAPCallback and PreserveSparsity in one fit: LAPCallback alone keeps pruned weights at zero")
+    if isinstance(other, type(callback)) or isinstance(callback, type(other)):
+        raise ValueError(twice)
+    raise ValueError(
+        "LAPCallback and PreserveSparsity in one fit: leave PreserveSparsity out, LAPCallback keeps pruned weights at "
+        "zero itself"
+    )
 
 
 def claim(callback: compat.Callback) -> None:

@@ -90,10 +90,16 @@ class FitSchedule:
         last = self.last_step
         if last is None or reached >= last:
             return None
-        argument = "end_step" if getattr(self._schedule, "end_step", None) == last else "begin_step"
+        begin = getattr(self._schedule, "begin_step", last)
+        if begin == last:
+            remedy = f"set begin_step={reached} or less"
+        elif begin < reached:
+            remedy = f"set end_step={reached} or less"
+        else:
+            remedy = f"set end_step={reached} or less, and begin_step to less than that"
         return (
             f"at step {reached}, before the pruning schedule does at step {last}: the final sparsity is not reached. "
-            f"Train {last - reached} steps more, or set {argument}={reached} or less."
+            f"Train {last - reached} steps more, or {remedy}."
         )
 
     def _ask(self, step: int) -> tuple[Any, Any]:

@@ -49,7 +49,9 @@ def lookup(what: str, mapping: Mapping[str, Entry], paths: Sequence[str]) -> dic
     exact = {path: mapping[path] for path in paths if path in mapping}
     for key, entry in mapping.items():
         if not isinstance(key, str):
-            raise TypeError(f"{what}: the key {key!r} is no layer path or regular expression")
+            raise TypeError(
+                f"{what}: the key {key!r} is no layer path or regular expression: use a string, such as {paths[0]!r}"
+            )
         if key not in exact:
             for path in _searched(what, key, paths):
                 found.setdefault(path, entry)
@@ -60,7 +62,10 @@ def _searched(what: str, pattern: str, paths: Mapping[str, Any] | Sequence[str])
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{what}: {pattern!r} is not a regular expression ({error})") from error
+        raise ValueError(
+            f"{what}: {pattern!r} is not a regular expression ({error}): a layer's path, or a part of it, is enough. "
+            f"The layers with a kernel are {_listed(paths)}"
+        ) from error
     matched = [path for path in paths if expression.search(path)]
     if not matched:
         raise ValueError(f"{what}: {pattern!r} matches no layer: the layers with a kernel are {_listed(paths)}")

@@ -274,11 +274,7 @@ def get(pattern: Any) -> Pattern:
         for form, made in _FORMS:
             if match := form.fullmatch(pattern):
                 return made(*map(int, match.groups()))
-        raise ValueError(f"pattern={pattern!r} is not known: {_KNOWN}")
-    try:
-        return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "pool", "protect", "expand"))
-    except TypeError as error:
-        raise TypeError(f"{error}; {_KNOWN}") from error
+    return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "pool", "protect", "expand"), _KNOWN)
 
 
 def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:

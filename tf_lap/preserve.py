@@ -49,12 +49,15 @@ class PreserveSparsity(compat.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Finds the matrices, and takes off what an interrupted fit left."""
         compat.check_model(self.model)
-        check_alone(self)
+        check_alone(self, "PreserveSparsity twice in one fit: pass it once, it keeps the zeros of all layers")
         release_leftovers(self.model)
         self._enforcement = self._watch = None
         self._matrices = _trained_matrices(self.model)
         if not self._matrices:
-            raise ValueError(f"model {self.model.name!r} has no trainable weight matrix whose zeros could be preserved")
+            raise ValueError(
+                f"model {self.model.name!r} has no trainable weight matrix whose zeros could be preserved: leave the "
+                "callback out, since frozen weights do not change, or set trainable = True on the layers"
+            )
         claim(self)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -129,7 +132,8 @@ class PreserveSparsity(compat.Callback):
             )
         if zero_paths:
             sentences.append(
-                f"it leaves {_listed(zero_paths)} free, where all weights are zero, as initialised and not as pruned"
+                f"it leaves {_listed(zero_paths)} free, where all weights are zero, as initialised and not as pruned; "
+                "to keep them zero, freeze the layers (trainable = False)"
             )
         if not held_paths and not sentences:
             sentences.append("it found no zero in the weight matrices: prune first, with tf_lap.prune or LAPCallback")

@@ -125,7 +125,7 @@ def curvature(model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence
             raise ValueError(
                 f"the curvature of layer {kernel.path!r} ({type(kernel.layer).__name__}) is not known: Dense and "
                 "Conv2D without groups and with channels last are served; leave it out with filters, or use "
-                "score='lookahead'"
+                "score='lookahead' without data"
             )
     found = {i: tf.zeros(kernel.layout.shape) for i, kernel in kernels.items()}
     with exporting.states_kept(model), exporting.in_float32(model):
@@ -174,7 +174,8 @@ def _log_probabilities(model: Any, answers: Mapping[str, tf.Tensor]) -> tuple[tf
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] < 2 or sigmoid:
         raise ValueError(
             f"the model puts out {len(shapes)} tensors of shapes {shapes}{' behind a sigmoid' if sigmoid else ''}: "
-            "optimal brain damage needs one, of shape (batch, classes), two classes or more, logits or their softmax"
+            "optimal brain damage needs one, of shape (batch, classes), two classes or more, logits or their softmax. "
+            "For other models use score='lookahead', without data"
         )
     (out,) = (tf.cast(value, tf.float32) for value in answers.values())
     sums = tf.reduce_sum(out, axis=1)

@@ -395,7 +395,10 @@ class Pruner:
         expected = {path: tuple(mask.shape) for path, mask in zip(self._paths, self._masks, strict=True)}
         given = {path: tuple(mask.shape) for path, mask in masks.items()}
         if given != expected:
-            raise ValueError(f"the masks are of another model: they have {given}, this model's kernels {expected}")
+            raise ValueError(
+                f"the masks are of another model, or of other filters: they have {given}, the kernels that are pruned "
+                f"here {expected}. Use the model and the filters that they were made with"
+            )
 
     def _keep(self, fractions: Mapping[str, float]) -> list[int]:
         if self.allocation.pooled and len(fractions) < len(self._paths):

@@ -110,7 +110,8 @@ class LookaheadPruningSchedule(Configurable):
         lowest = min(final.values()) if isinstance(final, Mapping) else final
         if initial > lowest:
             raise ValueError(
-                f"initial_sparsity={initial} lies above the final sparsity {lowest}; pruned weights never come back"
+                f"initial_sparsity={initial} lies above the final sparsity {lowest}, and pruned weights never come "
+                f"back: give at most {lowest}"
             )
         for edge in ("begin", "end"):
             step, epoch = getattr(self, f"{edge}_step"), getattr(self, f"{edge}_epoch")
@@ -154,14 +155,16 @@ class LookaheadPruningSchedule(Configurable):
         if self.has_steps:
             return self
         begin, end = (self._from_epoch(edge, steps_per_epoch, first_step) for edge in ("begin", "end"))
+        remedy = "give begin_step and end_step"
         if end is None and self.decay in _WITH_END:
+            remedy = f"train longer, or {remedy}"
             end = round(steps * PRUNED_PART)
             begin = round(steps * DENSE_PART) if begin is None else begin
         begin = 0 if begin is None else begin
         if self.decay in _WITH_END and begin >= (end or 0):
             raise ValueError(
                 f"this training ends at step {steps}, and pruning would begin at step {begin} and end at step {end}: "
-                "train longer, or give begin_step and end_step"
+                f"{remedy}"
             )
         frequency = self.frequency
         if frequency is None:

@@ -29,7 +29,8 @@ Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 
 AROUND = (
     "the energies around layer {} are not finite: a normalization layer beside it holds NaN, infinity or a negative "
-    "variance, or weights beside it are too large for float32"
+    "variance, or weights beside it are too large for float32: restore sound weights, or rescale those that are too "
+    "large"
 )
 
 BETWEEN = (
@@ -325,7 +326,7 @@ class Updater:
         if tuple(scores.shape) != kernel.layout.shape:
             raise ValueError(
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
-                f"{kernel.path!r}, whose shape is {kernel.layout.shape}"
+                f"{kernel.path!r}, whose shape is {kernel.layout.shape}: return one for each weight, in that shape"
             )
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)

@@ -1,0 +1,365 @@
+"""Each remedy that a message about training names is followed here, and helps."""
+
+import functools
+import warnings
+
+import keras
+import numpy as np
+import perceptrons
+import pytest
+import tf_keras
+from perceptrons import SIZES, STEPS, Interrupt, assert_exact, data, fit, network, polynomial
+
+import tf_lap
+
+both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+Schedule = tf_lap.LookaheadPruningSchedule
+# Tracing would take most of the time of such short fits.
+compiled = functools.partial(perceptrons.compiled, run_eagerly=True)
+
+
+def quietly(model, callbacks, **arguments):
+    """Fits, and raises what would be a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return fit(model, callbacks, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("short", "message", "set_instead"),
+    [
+        (polynomial(end_step=20), r"Train 8 steps more, or set end_step=12 or less\.", polynomial(end_step=12)),
+        (
+            Schedule(0.9, decay="one_shot", begin_step=15),
+            "Train 3 steps more, or set begin_step=12 or less",
+            Schedule(0.9, decay="one_shot", begin_step=12),
+        ),
+        (
+            Schedule(0.9, decay="constant", begin_step=15, end_step=15),
+            "Train 3 steps more, or set begin_step=12 or less",
+            Schedule(0.9, decay="constant", begin_step=12, end_step=15),
+        ),
+        (
+            Schedule(0.9, begin_step=12, end_step=18),
+            "Train 6 steps more, or set end_step=12 or less, and begin_step to less than that",
+            Schedule(0.9, begin_step=11, end_step=12),
+        ),
+        (
+            Schedule(0.9, begin_epoch=2, end_epoch=3),
+            "Train 6 steps more, or set end_step=12 or less, and begin_step to less than that",
+            Schedule(0.9, begin_step=11, end_step=12),
+        ),
+    ],
+)
+def test_a_training_that_is_too_short_goes_on_or_takes_another_end(short, message, set_instead):
+    model, callback = compiled(), tf_lap.LAPCallback(short)
+    with pytest.warns(UserWarning, match=message):
+        fit(model, [callback])
+    quietly(model, [callback], epochs=2)
+    assert_exact(model)
+    model = compiled()
+    quietly(model, [tf_lap.LAPCallback(set_instead)])
+    assert_exact(model)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "longer"),
+    [
+        (Schedule(0.9, begin_step=10), 3),
+        (Schedule(0.9, begin_epoch=3, frequency=1), 6),
+        (Schedule(0.9, begin_step=10, end_epoch=1), None),  # a longer training would not help
+    ],
+)
+def test_a_fit_that_is_too_short_for_its_schedule_is_longer_or_gets_steps(schedule, longer):
+    remedy = "give begin_step and end_step" if longer is None else "train longer, or give begin_step and end_step"
+    with pytest.raises(ValueError, match=f"end at step [0-9]+: {remedy}"):
+        fit(compiled(), [tf_lap.LAPCallback(schedule)])
+    model = compiled()
+    quietly(model, [tf_lap.LAPCallback(Schedule(0.9, begin_step=10, end_step=12))])
+    assert_exact(model)
+    if longer:
+        model = compiled()
+        quietly(model, [tf_lap.LAPCallback(schedule)], epochs=longer)
+        assert_exact(model)
+
+
+def test_a_pattern_is_reached_where_the_schedule_ends_as_the_warning_says():
+    with pytest.warns(UserWarning, match="let the schedule end at 0.5"):
+        fit(compiled(), [tf_lap.LAPCallback(lambda step: (step == 5, 0.3), pattern="2:4")])
+    model = compiled()
+    quietly(model, [tf_lap.LAPCallback(lambda step: (step == 5, 0.5), pattern="2:4")])
+    assert_exact(model, 0.5)
+
+
+@pytest.mark.parametrize("remedy", [0.9, Schedule(0.9, end_step=10), lambda step: (step == 5, 0.9)])
+def test_schedules_that_an_error_names_are_taken(remedy):
+    for wrong in ("0.9", Schedule):
+        with pytest.raises(
+            TypeError, match=r"expected the final sparsity, such as 0.9, or a .*Schedule\(0.9, end_step"
+        ):
+            tf_lap.LAPCallback(wrong)
+    with pytest.raises(TypeError, match=r"expected \(should_prune, sparsity\)"):
+        fit(compiled(), [tf_lap.LAPCallback(lambda step: 0.9)])
+    model = compiled()
+    quietly(model, [tf_lap.LAPCallback(remedy)])
+    assert_exact(model)
+
+
+def test_a_callback_has_a_report_once_it_was_passed_to_fit():
+    callback = tf_lap.LAPCallback(0.9)
+    with pytest.raises(ValueError, match=r"pass it to model.fit\(callbacks=\[...\]\) first"):
+        _ = callback.report
+    fit(compiled(), [callback])
+    assert callback.report.sparsity == pytest.approx(0.9, abs=1e-3)
+
+
+def test_callbacks_that_wait_are_callbacks_and_go_with_a_schedule_that_has_an_end():
+    stopping = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+    with pytest.raises(TypeError, match="once_sparse: 'stopping' is no Keras callback"):
+        tf_lap.LAPCallback(polynomial(), once_sparse=["stopping"])
+    with pytest.raises(ValueError, match=r"use a tf_lap.LookaheadPruningSchedule"):
+        tf_lap.LAPCallback(lambda step: (step == 5, 0.9), once_sparse=[stopping])
+    model = compiled()
+    quietly(model, [tf_lap.LAPCallback(Schedule(0.9, end_step=8), once_sparse=[stopping])], epochs=3)
+    assert stopping.best_epoch >= 1
+    assert_exact(model)
+
+
+def keeper_of_the_first_epoch(kind, path):
+    if kind == "checkpoint":
+        return keras.callbacks.ModelCheckpoint(path, "rank", mode="min", save_best_only=True)
+    return keras.callbacks.EarlyStopping("rank", mode="min", patience=9, restore_best_weights=True)
+
+
+class Rank(keras.callbacks.Callback):
+    """Makes each epoch worse than the one before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["rank"] = epoch
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "message", "remedy"),
+    [
+        ("stopping", 1, "They are zeroed again, so these weights are not those", "once_sparse"),
+        ("stopping", -1, r"LAPCallback's pruner.apply\(\) zeroes them", "a second fit"),
+        ("checkpoint", -1, "so that model is less sparse", "once_sparse"),
+        ("checkpoint", -1, "so that model is less sparse", "a second fit"),
+    ],
+)
+def test_callbacks_that_keep_the_best_weights_keep_sparse_ones(kind, order, message, remedy, tmp_path):
+    path = tmp_path / "best.keras"
+    keeper, pruning = keeper_of_the_first_epoch(kind, path), tf_lap.LAPCallback(polynomial(end_step=16))
+    both_remedies = r"once_sparse=\[...\]\), or fine-tune in a second fit with PreserveSparsity"
+    with pytest.warns(UserWarning, match=rf"{message}.*{both_remedies}"):
+        fit(compiled(), [Rank(), *[keeper, pruning][::order]], epochs=3)
+    model, keeper = compiled(), keeper_of_the_first_epoch(kind, path)
+    if remedy == "once_sparse":
+        quietly(model, [Rank(), tf_lap.LAPCallback(polynomial(end_step=10), once_sparse=[keeper])], epochs=3)
+    else:
+        quietly(model, [tf_lap.LAPCallback(polynomial(end_step=10))])
+        quietly(model, [Rank(), tf_lap.PreserveSparsity(), keeper])
+    assert_exact(model)
+    if kind == "checkpoint":
+        assert_exact(keras.models.load_model(path))
+
+
+@pytest.mark.parametrize("remedy", ["more", "initial_sparsity", "a fit"])
+def test_zeros_that_are_there_are_asked_for_or_trained_away(remedy):
+    plain = keras.Sequential([keras.Input((16,)), keras.layers.Dense(24, name="a"), keras.layers.Dense(10, name="b")])
+    model = compiled(plain)
+    tf_lap.prune(model, 0.9)
+    message = r"ask for as many \(initial_sparsity of a schedule\). To let them train again, fit once without pruning"
+    with pytest.warns(UserWarning, match=message):
+        tf_lap.prune(model, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        if remedy == "more":
+            assert tf_lap.prune(model, 0.95).sparsity == pytest.approx(0.95, abs=2e-3)
+        elif remedy == "initial_sparsity":
+            fit(model, [tf_lap.LAPCallback(Schedule(0.95, initial_sparsity=0.9, end_step=10))])
+            assert np.count_nonzero(model.layers[0].kernel) == 19
+        else:
+            fit(model, [])
+            assert tf_lap.prune(model, 0.5).sparsity == pytest.approx(0.5, abs=2e-3)
+
+
+def test_masks_are_restored_into_the_model_and_filters_that_they_were_made_with():
+    masks = tf_lap.Pruner(network(), filters="first")
+    masks.update(0.9)
+    arrays = {path: mask.numpy() for path, mask in masks.masks.items()}
+    with pytest.raises(ValueError, match="Use the model and the filters that they were made with"):
+        tf_lap.Pruner(network()).restore(arrays)
+    pruner = tf_lap.Pruner(network(), filters="first")
+    pruner.restore(arrays)
+    assert pruner.sparsity == pytest.approx(0.9, abs=2e-3)
+
+
+@pytest.mark.parametrize("remedy", ["the same filters", "delete"])
+def test_a_backup_that_does_not_fit_is_used_as_it_was_or_deleted(remedy, tmp_path):
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [tf_lap.LAPCallback(polynomial(), filters="first", backup_dir=tmp_path), Interrupt(4)])
+    message = "Use the model and the filters that they were made with. Delete the directory to begin anew"
+    with pytest.raises(ValueError, match=message):
+        fit(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+    if remedy == "delete":
+        for path in tmp_path.iterdir():
+            path.unlink()
+        tmp_path.rmdir()
+        model = compiled()
+        quietly(model, [tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path)])
+        assert_exact(model)
+    else:
+        fit(model, [tf_lap.LAPCallback(polynomial(), filters="first", backup_dir=tmp_path)])
+        assert np.count_nonzero(model.get_layer("first").kernel) == 38
+
+
+def test_masks_without_their_weights_go_on_with_keras_own_backup(tmp_path):
+    def pruning():
+        return tf_lap.LAPCallback(polynomial(), backup_dir=tmp_path / "masks")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), [pruning(), Interrupt(8)])
+    with pytest.warns(
+        UserWarning, match=r"Pass keras.callbacks.BackupAndRestore too, which restores the weights of the"
+    ):
+        fit(compiled(), [pruning()])
+
+    def both_callbacks():
+        return [keras.callbacks.BackupAndRestore(tmp_path / "weights"), pruning()]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), [*both_callbacks(), Interrupt(8)])
+    model, callbacks = compiled(), both_callbacks()
+    quietly(model, callbacks)
+    assert callbacks[1].step == STEPS
+    assert_exact(model)
+
+
+@pytest.mark.parametrize(
+    "callback", [lambda: tf_lap.LAPCallback(Schedule(0.9, decay="constant")), tf_lap.PreserveSparsity]
+)
+def test_masks_of_another_pruner_are_released_first(callback):
+    model = compiled()
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.9)
+    pruner.freeze()
+    with pytest.raises(ValueError, match=r"use one at a time, or call its release\(\) first"):
+        fit(model, [callback()])
+    pruner.release()
+    quietly(model, [callback()])
+    assert_exact(model)
+
+
+def test_masks_of_an_interrupted_fit_are_released_first():
+    model, callback = compiled(), tf_lap.LAPCallback(polynomial())
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [callback, Interrupt(8)])
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.95)
+    with pytest.raises(ValueError, match=r"of another Pruner or callback already: .* call its release\(\) first"):
+        pruner.freeze()
+    callback.release()
+    pruner.freeze()
+    fit(model, [])
+    assert_exact(model, 0.95)
+
+
+def test_one_callback_with_a_mapping_takes_the_place_of_two():
+    model = compiled()
+    with pytest.raises(ValueError, match="pass one, with a mapping of sparsities where layers differ"):
+        fit(model, [tf_lap.LAPCallback(0.9, filters="first"), tf_lap.LAPCallback(0.5, filters="second|head")])
+    quietly(model, [tf_lap.LAPCallback({"first": 0.9, "second|head": 0.5})], epochs=3)
+    assert [np.count_nonzero(model.get_layer(name).kernel) for name in SIZES] == [38, 288, 120]
+
+
+def test_a_subclass_is_another_callback_of_the_same_kind():
+    class Ours(tf_lap.LAPCallback):
+        pass
+
+    for order in (1, -1):
+        with pytest.raises(ValueError, match="two LAPCallbacks in one fit: pass one"):
+            fit(compiled(), [Ours(0.9), tf_lap.LAPCallback(0.9)][::order])
+
+
+def test_preserve_sparsity_is_passed_once():
+    model = compiled()
+    tf_lap.prune(model, 0.9)
+    with pytest.raises(ValueError, match="pass it once, it keeps the zeros of all layers"):
+        fit(model, [tf_lap.PreserveSparsity(), tf_lap.PreserveSparsity()])
+    quietly(model, [tf_lap.PreserveSparsity()])
+    assert_exact(model)
+
+
+def test_beside_the_pruning_callback_preserve_sparsity_is_left_out():
+    model = compiled()
+    tf_lap.prune(model, 0.5)
+    zeros = model.get_layer("first").kernel.numpy() == 0
+    schedule = Schedule(0.9, initial_sparsity=0.5, end_step=10, frequency=3)
+    with pytest.raises(ValueError, match="leave PreserveSparsity out, LAPCallback keeps pruned weights at zero itself"):
+        fit(model, [tf_lap.LAPCallback(schedule), tf_lap.PreserveSparsity()])
+    quietly(model, [tf_lap.LAPCallback(schedule)])
+    assert not np.any(model.get_layer("first").kernel.numpy()[zeros])
+    assert_exact(model)
+
+
+@both
+def test_a_frozen_model_is_fitted_without_the_callback_or_thawed(package):
+    dense = [package.layers.Dense(24, name="first"), package.layers.Dense(10, name="head")]
+    model = package.Sequential([package.Input((16,)), *dense, package.layers.BatchNormalization()])
+    tf_lap.prune(model, 0.9)
+    for layer in dense:
+        layer.trainable = False
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    message = "leave the callback out, since frozen weights do not change, or set trainable = True on the layers"
+    with pytest.raises(ValueError, match=message):
+        model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
+    model.fit(*data(), verbose=0)
+    assert np.count_nonzero(dense[0].kernel.numpy()) == 38
+    for layer in dense:
+        layer.trainable = True
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = dense[0].kernel.numpy()
+    model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
+    assert np.count_nonzero(dense[0].kernel.numpy()) == 38
+    assert np.any(dense[0].kernel.numpy() != before)
+
+
+def test_without_an_adapter_the_layer_itself_is_trained_and_stays_sparse():
+    model = compiled()
+    tf_lap.prune(model, 0.9)
+    sparse = model.get_weights()
+    model.get_layer("first").enable_lora(2)
+    with pytest.warns(UserWarning, match="train the layer itself, without enable_lora, to keep it sparse"):
+        fit(compiled(model), [tf_lap.PreserveSparsity()])
+    model = compiled()
+    model.set_weights(sparse)
+    quietly(model, [tf_lap.PreserveSparsity()])
+    assert_exact(model)
+
+
+def test_a_matrix_of_zeros_alone_stays_zero_when_frozen():
+    model = compiled()
+    tf_lap.prune(model, 0.9, filters="first|second")
+    head = model.get_layer("head")
+    head.kernel.assign(np.zeros((24, 10)))
+    with pytest.warns(UserWarning, match=r"to keep them zero, freeze the layers \(trainable = False\)"):
+        fit(model, [tf_lap.PreserveSparsity()])
+    head.kernel.assign(np.zeros((24, 10)))
+    head.trainable = False
+    quietly(compiled(model), [tf_lap.PreserveSparsity()])
+    assert not np.any(head.kernel)
+
+
+@pytest.mark.parametrize("way", ["tf_lap.prune", "LAPCallback"])
+def test_a_model_without_zeros_is_pruned_first(way):
+    model = compiled()
+    with pytest.warns(UserWarning, match="prune first, with tf_lap.prune or LAPCallback"):
+        fit(model, [tf_lap.PreserveSparsity()])
+    if way == "LAPCallback":
+        fit(model, [tf_lap.LAPCallback(0.9)], epochs=3)
+    else:
+        tf_lap.prune(model, 0.9)
+    quietly(model, [tf_lap.PreserveSparsity()])
+    assert_exact(model)
