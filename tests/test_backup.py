@@ -65,8 +65,11 @@ def test_a_damaged_backup_names_the_directory_and_the_remedy_and_the_remedy_help
 def test_masks_go_to_the_kernels_by_path_or_where_layers_were_renamed_by_order():
     first, second = np.eye(3, dtype=np.float32), np.ones((2, 2), np.float32)
     state = backup.State(1, 1, {"dense": first.astype(bool), "dense_1": second.astype(bool)})
-    assert backup.masks_for({"dense_1": second, "dense": first}, state, "x") is state.masks
-    assert list(backup.masks_for({"dense_2": first, "dense_3": second}, state, "x")) == ["dense_2", "dense_3"]
+    assert backup.masks_for({"dense_1": second, "dense": first}, state, "x", "LAPCallback") is state.masks
+    assert list(backup.masks_for({"dense_2": first, "dense_3": second}, state, "x", "LAPCallback")) == [
+        "dense_2",
+        "dense_3",
+    ]
     for kernels in ({"dense": first}, {"dense_2": second, "dense_3": first}, {"dense": first + 1, "dense_1": second}):
         with pytest.raises(ValueError, match=r"backup_dir='x' holds masks of the layers dense, dense_1, and this fit"):
-            backup.masks_for(kernels, state, "x")
+            backup.masks_for(kernels, state, "x", "LAPCallback")

@@ -1,5 +1,8 @@
 """Callbacks that keep the best weights count from the epoch on that reaches the final sparsity."""
 
+import pickle
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -122,13 +125,25 @@ def test_what_is_no_callback_and_schedules_that_do_not_say_when_they_end_are_err
         tf_lap.LAPCallback(0.9, once_sparse=["stopping"])
     with pytest.raises(ValueError, match="does not say when it reaches the final sparsity"):
         tf_lap.LAPCallback(lambda step: (False, 0.5), once_sparse=[keras.callbacks.EarlyStopping()])
-    assert len(WaitingCallbacks([keras.callbacks.EarlyStopping()])) == 1
+    assert WaitingCallbacks(keras.callbacks.EarlyStopping())._callbacks  # a single one need not be in a list
 
 
 def test_checkpoints_that_wrote_nothing_yet_are_not_early():
     checkpoint = keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True)
-    for best in (None, np.inf, -np.inf):
+    foreign = types.SimpleNamespace(save_best_only=True)  # of another package, with a best of another name
+    for best in (None, np.inf, -np.inf, 1e-4):  # the last is an initial_value_threshold
         checkpoint.best = best
-        early = EarlyCheckpoints([checkpoint, keras.callbacks.History()])
+        early = EarlyCheckpoints([checkpoint, foreign, keras.callbacks.History()])
         early.note()
         assert early.warning() is None
+
+
+def test_callbacks_that_wait_are_pickled_without_the_model():
+    stopping = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    model = compiled()
+    fit(model, [tf_lap.LAPCallback(polynomial(), once_sparse=stopping)])
+    waiting = WaitingCallbacks([stopping])
+    (again,) = pickle.loads(pickle.dumps(waiting))._callbacks
+    assert again.best == stopping.best
+    assert again.model is None
+    assert stopping.model is model

@@ -302,7 +302,7 @@ def test_scores_of_another_shape_are_an_error():
         tf_lap.scores.Random("x")
 
 
-EXPONENTS = [-100, -90, -62, -40, -3, 4, 40, 62, 90]
+EXPONENTS = [-120, -90, -62, -40, -3, 4, 40, 62, 90]
 
 
 @pytest.mark.parametrize(
@@ -338,15 +338,34 @@ def test_masks_do_not_depend_on_a_common_factor_of_the_weights(choices):
             np.testing.assert_array_equal(mask, expected, err_msg=str(exponent))
 
 
-@pytest.mark.parametrize("exponent", [-80, -60, 60])
-def test_one_kernel_of_another_scale_changes_no_mask_of_a_chain(exponent):
-    model = chain(12, 20, 16, 5)
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("exponent", [-120, -80, -60, 60, 100])
+def test_one_kernel_of_another_scale_changes_no_mask_of_a_chain(exponent, number):
+    model = chain(8, 256, 256, 3)
     weights = [w.astype(np.float64) for w in kernels(model).values()]
-    model.layers[1].kernel.assign(model.layers[1].kernel * 2.0**exponent)
+    model.layers[number].kernel.assign(model.layers[number].kernel * 2.0**exponent)
     pruner = tf_lap.Pruner(model)
     pruner.update(0.5)
     for i, mask in enumerate(pruner.masks.values()):
         np.testing.assert_array_equal(mask, lookahead_mask(weights, i, weights[i].size // 2))
+
+
+def test_weights_may_grow_from_tiny_to_ordinary_between_updates():
+    model = chain(12, 20, 5)
+    weights = model.get_weights()
+    model.set_weights([w * np.float32(2.0**-70) for w in weights])
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.2)
+    model.set_weights(weights)
+    pruner.apply()
+    pruner.update(0.5)
+    other = chain(12, 20, 5)
+    other.set_weights(weights)
+    expected = tf_lap.Pruner(other)
+    expected.update(0.2)
+    expected.update(0.5)
+    for mask, same in zip(pruner.masks.values(), expected.masks.values(), strict=True):
+        np.testing.assert_array_equal(mask, same)
 
 
 def test_weights_of_any_scale_beside_a_skip_from_the_input_count_as_they_are():
@@ -368,3 +387,11 @@ def test_weights_of_any_scale_beside_a_skip_from_the_input_count_as_they_are():
 
     for exponent in (-70, -30, 0, 30, 55):
         np.testing.assert_array_equal(*mask(exponent), err_msg=str(exponent))
+
+
+def test_kernels_that_a_mapping_does_not_name_are_no_matter_of_their_zeros():
+    model = chain(12, 20, 16, 5)
+    tf_lap.prune(model, {"dense_0": 0.5, "dense_1": 0.9})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tf_lap.prune(model, {"dense_2": 0.5})

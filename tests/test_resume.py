@@ -229,3 +229,60 @@ def test_a_killed_training_ends_bit_for_bit_as_one_that_was_not(tmp_path, argume
     assert not outcome["differing"]
     assert outcome["same"]
     assert outcome["left"] == []
+
+
+def test_layers_thawed_before_the_schedule_begins_stay_dense():
+    model = network()
+    model.get_layer("first").trainable = False
+    callback = tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot", begin_step=100))
+    with pytest.warns(UserWarning, match="final sparsity is not reached"):
+        fit(compiled(model), [callback])
+    model.get_layer("first").trainable = True
+    fit(compiled(model), [callback])
+    assert [np.count_nonzero(model.get_layer(name).kernel) for name in SIZES] == list(SIZES.values())
+
+
+def test_a_snapshot_of_another_fit_of_the_same_script_is_refused(tmp_path):
+    model = compiled()
+    tf_lap.prune(model, 0.9)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [tf_lap.PreserveSparsity(), tf_lap.BackupAndRestore(tmp_path, save_freq=1), Interrupt(4)])
+    with pytest.raises(
+        ValueError, match="killed in a fit with PreserveSparsity, and this fit has LAPCallback: give each"
+    ):
+        fit(compiled(), [tf_lap.LAPCallback(polynomial()), tf_lap.BackupAndRestore(tmp_path)])
+
+
+def test_a_callback_for_another_model_warns_anew():
+    callback = tf_lap.LAPCallback(polynomial(end_step=100))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="final sparsity is not reached"):
+            fit(compiled(), [callback])
+
+
+def test_a_fit_of_no_epochs_ends_quietly():
+    model = keras.Sequential([keras.layers.Dense(10)])
+    fit(compiled(model), [tf_lap.LAPCallback(0.9)], epochs=0)
+    fit(compiled(), [tf_lap.LAPCallback(polynomial())], epochs=0)
+
+
+def test_a_model_that_is_not_called_itself_is_said_to_be_pruned_by_its_parts():
+    class Adversary(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def train_step(self, batch):
+            return {"loss": keras.ops.mean(self.inner(batch[0]))}
+
+    model = Adversary()
+    model.compile("adam")
+    with pytest.raises(
+        ValueError, match=r"its train_step calls other models. Prune these: make a tf_lap.Pruner of each"
+    ):
+        fit(model, [tf_lap.LAPCallback(0.9)])
+    pruner = tf_lap.Pruner(model.inner)
+    pruner.freeze()
+    update = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: pruner.update(0.9))
+    fit(model, [update])
+    assert_exact(model.inner)

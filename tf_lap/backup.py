@@ -27,15 +27,17 @@ class State(NamedTuple):
         masks: bool arrays by layer path.
         updates: how many mask updates the pruner has made. It computes the first ones eagerly and later ones in traced
             functions, which may round differently.
+        holder: the name of the class whose masks they are; empty where only LAPCallback writes.
     """
 
     step: int
     iterations: int
     masks: dict[str, np.ndarray]
     updates: int = 0
+    holder: str = ""
 
 
-def masks_for(kernels: Mapping[str, Any], state: State, source: str) -> dict[str, np.ndarray]:
+def masks_for(kernels: Mapping[str, Any], state: State, source: str, holder: str) -> dict[str, np.ndarray]:
     """The masks of a restored training, by the paths that its kernels have now.
 
     Keras numbers layers that have no name of their own through a process. So where paths differ, masks go by order.
@@ -44,10 +46,16 @@ def masks_for(kernels: Mapping[str, Any], state: State, source: str) -> dict[str
         kernels: the kernels that masks are held on now, with their restored weights, by layer path.
         state: what was restored.
         source: the directory that it comes from.
+        holder: the name of the class that holds masks now.
 
     Raises:
-        ValueError: the masks are not those of these kernels.
+        ValueError: the masks are not those of these kernels, or another class held them.
     """
+    if state.holder and state.holder != holder:
+        raise ValueError(
+            f"backup_dir={source!r} holds a training that was killed in a fit with {state.holder}, and this fit has "
+            f"{holder}: give each fit a directory of its own, or delete this one to begin anew"
+        )
     masks = state.masks
     if masks.keys() != kernels.keys() and len(masks) == len(kernels):
         masks = dict(zip(kernels, masks.values(), strict=True))

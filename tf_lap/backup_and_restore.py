@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import tensorflow as tf
 from tf_lap import compat, snapshot
 from tf_lap.claims import check_one_backup, hand_over, handed_over, mask_setter
 from tf_lap.compat import fits
-from tf_lap.files import remove_unfinished
+from tf_lap.files import AnyPath, as_path, remove_unfinished
 from tf_lap.snapshot import DamagedError, Position, Snapshot, Value
+from tf_lap.warn import warn
 
 _LATEST, _PREVIOUS = "tf_lap_snapshot.zip", "tf_lap_snapshot_previous.zip"
 _OF_KERAS = ("latest.weights.h5", "chief")
@@ -63,7 +63,7 @@ class BackupAndRestore(compat.Callback):
     >>> history = model.fit(x, y, batch_size=16, epochs=2, callbacks=callbacks, verbose=0)
 
     Args:
-        backup_dir: a local directory of this training's own, for the file.
+        backup_dir: a local directory of this fit's own, for the file. Another fit of the same script has another one.
         save_freq: `"epoch"`, or after how many batches to save.
         double_checkpoint: keeps the file before the last one too, and takes it where the last one is damaged.
         delete_checkpoint: removes the file when training ends.
@@ -78,14 +78,14 @@ class BackupAndRestore(compat.Callback):
 
     def __init__(
         self,
-        backup_dir: str | bytes | os.PathLike[str],
+        backup_dir: AnyPath,
         save_freq: str | int = "epoch",
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ) -> None:
         super().__init__()
-        self.backup_dir = os.fsdecode(backup_dir)
-        if not self.backup_dir or "://" in self.backup_dir:
+        self.backup_dir = str(as_path(backup_dir, "backup_dir"))
+        if not os.fspath(backup_dir) or "://" in os.fsdecode(backup_dir):
             raise ValueError(
                 f"backup_dir={backup_dir!r}: expected a directory of this machine. Elsewhere "
                 "keras.callbacks.BackupAndRestore writes too"
@@ -126,10 +126,9 @@ class BackupAndRestore(compat.Callback):
             fits.began(self.model)
             handed = handed_over(self)
             if handed is not None and handed.state is not None and mask_setter(self) is None:
-                warnings.warn(
+                warn(
                     f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no "
-                    "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too",
-                    stacklevel=3,
+                    "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too"
                 )
         first = epoch if self._position is None else self._position.first_epoch
         self._position = Position(first, epoch, 0, fits.executions_of(self.model))
@@ -199,9 +198,7 @@ class BackupAndRestore(compat.Callback):
                     raise ValueError(
                         f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew"
                     ) from error
-                warnings.warn(
-                    f"backup_dir={self.backup_dir!r}: {error}; training goes on from the snapshot before", stacklevel=4
-                )
+                warn(f"backup_dir={self.backup_dir!r}: {error}; training goes on from the snapshot before")
         return None
 
     def _restore(self, restored: Snapshot) -> None:

@@ -46,6 +46,7 @@ class LAPCallback(compat.Callback):
     keep the best weights as `once_sparse`, and they count from the epoch on that reaches the final sparsity.
 
     Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one.
+    Who calls `fit` for each epoch gives the schedule its steps: a sparsity alone takes them from the first fit.
 
     A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch
     has built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback
@@ -141,8 +142,9 @@ class LAPCallback(compat.Callback):
         self._watch: Watch | None = None
         self._writer: tf.summary.SummaryWriter | None = None
         self._thawed: list[str] = []
+        self._asked: Sparsity | None = None  # at the last update
         self._early_checkpoints = EarlyCheckpoints(())
-        self._started = self._warned = self._passes_over = False
+        self._started = self._warned = self._moved_past = self._passes_over = False
         self._epoch = self._batch = 0
 
     @property
@@ -185,6 +187,7 @@ class LAPCallback(compat.Callback):
             check_one_backup(self.backup_dir, handed.source)
         if self._pruner is None or self._pruner.model is not self.model:
             self._pruner, self.step, self._schedule = None, 0, FitSchedule(self.pruning_schedule)
+            self._asked, self._warned, self._moved_past = None, False, False
         self._schedule.check_length(self.params.get("steps"))
         if compat.is_built(self.model):
             release_leftovers(self.model)
@@ -224,11 +227,13 @@ class LAPCallback(compat.Callback):
             return
         executed = self._counter.end(batch)
         if not self._started:  # the batch has built the model
+            self._check_called()
             self._resolve()
             self._start()
         if self.pruner.drops_weights:
             revived = self._watch.end_batch()
-            if revived:
+            if revived and not self._moved_past:
+                self._moved_past = True
                 warn(moved_past(self.model, revived))
         self._update(range(self.step + 1, self.step + executed + 1))
         self._once_sparse.tell("on_train_batch_end", batch, logs)
@@ -262,6 +267,9 @@ class LAPCallback(compat.Callback):
         """Zeroes pruned weights a last time and lets go of the model."""
         self._once_sparse.end_training(logs)
         disclaim(self)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         if self._pruner is None:  # no batch was trained that would have built the model
             return
         pruner = self.pruner
@@ -279,9 +287,6 @@ class LAPCallback(compat.Callback):
                 f"this training ended at sparsity {pruner.sparsity:.4g}, before the masks have the pattern "
                 f"{pruner.pattern}: let the schedule end at {pruner.pattern.sparsity:.6g}"
             )
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
         if self.backup_dir is not None:
             backup.delete(self.backup_dir)
 
@@ -295,6 +300,8 @@ class LAPCallback(compat.Callback):
 
     def _end_after_others(self) -> None:
         """Warns where a callback behind this one undid the pruning; called when all others have ended."""
+        if self._pruner is None:  # no batch was trained
+            return
         revived = self.pruner.enforcement.revived()
         if revived:
             warn(
@@ -305,6 +312,15 @@ class LAPCallback(compat.Callback):
         warning = self._early_checkpoints.warning() if self._is_final() else None
         if warning:
             warn(warning)
+
+    def _check_called(self) -> None:
+        """Raises ValueError where a batch was trained without a call of the model itself, as in a GAN."""
+        if not compat.is_built(self.model):
+            raise ValueError(
+                f"model {self.model.name!r} has trained a batch and was not called itself: its train_step calls other "
+                "models. Prune these: make a tf_lap.Pruner of each, call its freeze() before fit and its update(...) "
+                "in a callback"
+            )
 
     def _resolve(self) -> None:
         """Makes the pruner, or another one where layers were frozen or thawed since, and checks what it is to do."""
@@ -338,13 +354,15 @@ class LAPCallback(compat.Callback):
                 self._warn_if_short(first_step + epochs * steps, "ends")
             pruner.check()
             if not resumed:
-                pruner.hold_zeros(self._schedule.sparsity_at(self.step))
+                pruner.hold_zeros(self._schedule.asks_at(self.step))
             pruner.apply()
             pruner.freeze()
         held.add(pruner.enforcement)
         self._watch = Watch(pruner.enforcement)
         if not resumed:
-            self._update(range(self.step, self.step + 1), bool(self._thawed))
+            self._update(range(self.step, self.step + 1))
+        if self._thawed and self._asked is not None:
+            self._bring_thawed()
 
     @contextlib.contextmanager
     def _released_on_error(self) -> Iterator[None]:
@@ -366,26 +384,29 @@ class LAPCallback(compat.Callback):
             self._warned = True
             warn(f"this training {ends} {shortfall}")
 
-    def _update(self, steps: range, at_once: bool = False) -> None:
-        """Moves on to the last of `steps`, and updates the masks once if any of them is due, or `at_once`."""
+    def _update(self, steps: range) -> None:
+        """Moves on to the last of `steps`, and updates the masks once if any of them is due."""
         if not steps:  # gradients are being accumulated over several executions
             return
         self.step = steps[-1]
         due = [step for step in steps if self._schedule.is_due(step)]
-        if not due and not at_once:
-            return
-        pruner = self.pruner
+        if due:
+            self._prune(self._schedule.sparsity_at(due[-1]))
+
+    def _bring_thawed(self) -> None:
+        """Prunes layers that were thawed since the last update to what was asked then."""
+        self._prune(self._asked)
+        self._say(f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed")
+
+    def _prune(self, sparsity: Sparsity) -> None:
         with self._released_on_error():
-            pruner.update(self._schedule.sparsity_at(due[-1] if due else self.step))
-            if at_once:
-                self._say(
-                    f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed"
-                )
-            self._say(f"step {self.step}: sparsity {pruner.sparsity:.4f}")
+            self.pruner.update(sparsity)
+            self._asked = sparsity
+            self._say(f"step {self.step}: sparsity {self.pruner.sparsity:.4f}")
             if self._writer is not None:
                 with self._writer.as_default(step=self.step):
-                    tf.summary.scalar("sparsity", pruner.sparsity)
-                    for layer in pruner.report().pruned:
+                    tf.summary.scalar("sparsity", self.pruner.sparsity)
+                    for layer in self.pruner.report().pruned:
                         tf.summary.scalar(f"sparsity/{layer.path}", layer.sparsity)
             self._save()
 
@@ -407,7 +428,7 @@ class LAPCallback(compat.Callback):
         pruner = self.pruner
         pruner.apply()
         masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
-        return backup.State(self.step, compat.iterations(self.model), masks, pruner.updates)
+        return backup.State(self.step, compat.iterations(self.model), masks, pruner.updates, type(self).__name__)
 
     def set_state(self, state: backup.State, source: str) -> None:
         """Goes on where a restored training was.
@@ -420,7 +441,7 @@ class LAPCallback(compat.Callback):
             ValueError: the masks are not those of the layers that are pruned here.
         """
         pruner = self.pruner
-        masks = backup.masks_for(pruner.enforcement.kernels, state, source)
+        masks = backup.masks_for(pruner.enforcement.kernels, state, source, type(self).__name__)
         pruner.go_on(masks, state.updates, self._schedule.mapping)
         self.step = state.step
 

@@ -8,7 +8,6 @@ of the network reads, `sum over readers of <read, energy>`, the derivative with 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
+from tf_lap.scale import Scale
 
 Norms = list[tuple[tf.Tensor, tf.Tensor]]
 Energies = tuple[list[tf.Tensor], list[tf.Tensor]]
@@ -42,41 +42,13 @@ def kernel_norms(recipe: Recipe) -> Norms:
     return [kernel.layout.norms(compat.value(kernel.variable)) for kernel in recipe.kernels]
 
 
-# Where the largest weights of all kernels lie within these powers of two, all squares are far within float32's range.
-_PLAIN_EXPONENT = 20
-_LARGEST_END = 100  # the power of two that an end's energy may have: beside it a kernel's is nothing
-
-
-def common_unit(recipe: Recipe) -> float:
-    """A power of two that brings the weights of all kernels near 1, so that their squares stay in float32's range.
-
-    1.0 where they are near enough. Multiplied by it, which is exact, they rank as before: each energy around a kernel
-    then has the same factor, if the ends of the network put in its square in place of 1.
-
-    Args:
-        recipe: the resolved model; the weights are read now, also where a function is being traced.
-    """
-    with tf.init_scope():
-        largest = np.array([tf.reduce_max(tf.abs(compat.value(k.variable))) for k in recipe.kernels])
-    exponents = np.log2(largest[np.isfinite(largest) & (largest > 0)])
-    if not len(exponents) or np.max(np.abs(exponents)) <= _PLAIN_EXPONENT:
-        return 1.0
-    return 2.0 ** -round((np.min(exponents) + np.max(exponents)) / 2)
-
-
-def end_energy(unit: float, kernels: int = 1) -> float:
-    """What an end of the network puts in where energy went through so many kernels scaled by `unit`."""
-    exponent = 2 * kernels * math.log2(unit)
-    return 2.0 ** max(-_LARGEST_END, min(_LARGEST_END, exponent))
-
-
-def sweep(recipe: Recipe, norms: Norms, unit: float = 1.0) -> Energies:
+def sweep(recipe: Recipe, norms: Norms, scale: Scale | None = None) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
         norms: what each kernel reads and puts out, as `kernel_norms` gives it.
-        unit: what the weights were multiplied by before, as `common_unit` gives it.
+        scale: what the norms are measured with; None where weights are measured as they are.
 
     Returns:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
@@ -84,10 +56,12 @@ def sweep(recipe: Recipe, norms: Norms, unit: float = 1.0) -> Energies:
     """
     read = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
     put = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    return _around(recipe, norms, read, put, end_energy(unit))
+    return _around(recipe, norms, read, put, 1.0 if scale is None else scale.end())
 
 
-def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, unit: float = 1.0) -> Energies:
+def far_sweep(
+    recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, scale: Scale | None = None
+) -> Energies:
     """The energies around every use of every kernel when energy flows on through neighbouring kernels.
 
     A kernel puts out its squares times the energy of its inputs, in place of its squares alone: at distance 2 the
@@ -97,22 +71,24 @@ def far_sweep(recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None
         recipe: the resolved model.
         weights: the values of its kernels.
         distance: how many kernels energy comes from on either side, 1 or more; None: all the way.
-        unit: as `sweep` takes it.
+        scale: what the weights were multiplied by; None where they are as they are.
 
     Returns:
         As `sweep`; all the way, each kernel's are divided by a number, which ranks its weights the same.
     """
     kernels = recipe.kernels
+    scale = scale or Scale((0,) * len(kernels))
     squares = [kernel.layout.squares(w) for kernel, w in zip(kernels, weights, strict=True)]
     if distance is None:
-        return _all_the_way(recipe, squares, unit)
+        return _all_the_way(recipe, squares, scale)
+    squares = [matrix * scale.factor(i) for i, matrix in enumerate(squares)]
     norms = [kernel.layout.sums((matrix, matrix)) for kernel, matrix in zip(kernels, squares, strict=True)]
-    around = sweep(recipe, norms, unit)
+    around = sweep(recipe, norms, scale)
     for kernels_passed in range(2, distance + 1):
         sides = list(zip(kernels, squares, *around, strict=True))
         put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
         read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
-        around = _around(recipe, norms, read, put, end_energy(unit, kernels_passed))
+        around = _around(recipe, norms, read, put, scale.end(kernels_passed))
     return around
 
 
@@ -152,7 +128,7 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
     return _stacked(incoming, outgoing, norms, end)
 
 
-def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], unit: float) -> Energies:
+def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale) -> Energies:
     """The energies around every use of every kernel, through all kernels before and behind it.
 
     Through many layers they would leave float32's range. So each tensor's energy is a vector near 1 and the logarithm
@@ -170,15 +146,15 @@ def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], unit: float) -> E
                     layout = recipe.kernels[kernel].layout
                     arriving = tf.broadcast_to(energy[source][0], [layout.inputs])
                     incoming[kernel].append((arriving, energy[source][1]))
-                    before = energy[source][1] - 2 * math.log(unit)
-                    leaf, scale = _near_one(layout.put_on(squares[kernel], arriving), before)
+                    before = energy[source][1] + scale.logarithm(kernel)
+                    leaf, leaf_scale = _near_one(layout.put_on(squares[kernel], arriving), before)
                     tape.watch(leaf)
                     sources[kernel].append(leaf)
-                    scales[kernel].append(scale)
-                    energy[target] = leaf, scale
+                    scales[kernel].append(leaf_scale)
+                    energy[target] = leaf, leaf_scale
                 case Rule(sources=inputs, target=target, transform=transform):
-                    parts, scale = _common([energy[s] for s in inputs])
-                    energy[target] = _near_one(transform(*parts), scale)
+                    parts, common = _common([energy[s] for s in inputs])
+                    energy[target] = _near_one(transform(*parts), common)
                 case Wall(sources=inputs):
                     ends += [energy[s] for s in inputs]
         ends += [energy[tensor] for tensor, _ in recipe.outputs]

@@ -74,6 +74,15 @@ class FitSchedule:
             return self._schedule.is_due(step)
         return bool(self._ask(step)[0])
 
+    def asks_at(self, step: int) -> Sparsity | None:
+        """The sparsity that is asked at a step whether or not masks are updated then; None where that is not known.
+
+        What a function returns for a step at which masks are not updated means nothing.
+        """
+        if isinstance(self._schedule, LookaheadPruningSchedule):
+            return self.sparsity_at(step) if step >= self._schedule.begin_step else 0.0
+        return self.sparsity_at(step) if self.is_due(step) else None
+
     def sparsity_at(self, step: int) -> Sparsity:
         """The sparsity at a step: a float, or a mapping from layer paths or regular expressions to floats."""
         if isinstance(self._schedule, LookaheadPruningSchedule):
@@ -92,9 +101,9 @@ class FitSchedule:
             return None
         begin = getattr(self._schedule, "begin_step", last)
         if begin == last:
-            remedy = f"set begin_step={reached} or less"
+            remedy = f"set begin_step={reached} or less (or begin_epoch to where that is)"
         elif begin < reached:
-            remedy = f"set end_step={reached} or less"
+            remedy = f"set end_step={reached} or less (or end_epoch to where that is)"
         else:
             remedy = f"set end_step={reached} or less, and begin_step to less than that"
         return (

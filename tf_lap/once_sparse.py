@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 _HOOKS = (
     "on_epoch_begin",
@@ -14,34 +13,36 @@ _HOOKS = (
     "on_train_batch_end",
     "on_test_begin",
     "on_test_end",
-    "on_test_batch_begin",
-    "on_test_batch_end",
 )
 
 
 class WaitingCallbacks:
     """Callbacks that are told of nothing but the fit's beginning and end until they are let go.
 
-    A callback that keeps the best weights, such as `EarlyStopping(restore_best_weights=True)` or
+    From then on they are told of everything but single batches of validation. A callback that keeps the best weights, such as `EarlyStopping(restore_best_weights=True)` or
     `ModelCheckpoint(save_best_only=True)`, would else keep those of an early epoch, which are good because few of
     them were pruned.
 
     Args:
-        callbacks: callbacks of the Keras whose model is trained.
+        callbacks: callbacks of the Keras whose model is trained, or a single one.
 
     Raises:
         TypeError: one of them is no callback.
     """
 
-    def __init__(self, callbacks: Sequence[Any]) -> None:
-        self._callbacks = list(callbacks)
+    def __init__(self, callbacks: Sequence[Any] | Any) -> None:
+        self._callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         self._waiting = True
         for callback in self._callbacks:
             if not all(hasattr(callback, hook) for hook in ("set_model", *_HOOKS)):
                 raise TypeError(f"once_sparse: {callback!r} is no Keras callback")
 
-    def __len__(self) -> int:
-        return len(self._callbacks)
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the model, which is neither copied nor pickled with a callback.
+        callbacks = [copy.copy(callback) for callback in self._callbacks]
+        for callback in callbacks:
+            callback.set_model(None)
+        return {**vars(self), "_callbacks": callbacks}
 
     def begin_training(self, model: Any, params: Any) -> None:
         """Tells them of the model and of the beginning of the fit."""
@@ -78,26 +79,32 @@ REMEDY = (
 
 
 class EarlyCheckpoints:
-    """Finds files of `ModelCheckpoint(save_best_only=True)` that were written last before the model was sparse.
+    """Finds files of `ModelCheckpoint(save_best_only=True)` that were last written before the model was sparse.
 
     Args:
-        callbacks: all callbacks of a fit.
+        callbacks: all callbacks of a fit that begins.
     """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
-        self._checkpoints = [callback for callback in callbacks if getattr(callback, "save_best_only", False)]
-        self._best = [None] * len(self._checkpoints)
+        needed = ("best", "filepath")
+        self._checkpoints = [
+            callback
+            for callback in callbacks
+            if getattr(callback, "save_best_only", False) and all(hasattr(callback, name) for name in needed)
+        ]
+        self._first = self._early = [checkpoint.best for checkpoint in self._checkpoints]
 
     def note(self) -> None:
         """Remembers what is best by now: called as long as the final sparsity is not reached."""
-        self._best = [checkpoint.best for checkpoint in self._checkpoints]
+        self._early = [checkpoint.best for checkpoint in self._checkpoints]
 
     def warning(self) -> str | None:
-        """What to tell users when training has ended; None where all files are of sparse models, or never written."""
+        """What to tell users when training has ended; None where no file is of a model that was less sparse."""
         early = [
             checkpoint.filepath
-            for checkpoint, best in zip(self._checkpoints, self._best, strict=True)
-            if best is not None and np.isfinite(best) and checkpoint.best == best
+            for checkpoint, first, best in zip(self._checkpoints, self._first, self._early, strict=True)
+            # Another best than at the beginning: it was written. None better came: it was not written again.
+            if best != first and checkpoint.best == best
         ]
         if not early:
             return None

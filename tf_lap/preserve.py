@@ -38,6 +38,7 @@ class PreserveSparsity(compat.Callback):
         super().__init__()
         self._enforcement: Enforcement | None = None
         self._watch: Watch | None = None
+        self._moved_past = False
         self._matrices: dict[str, Any] = {}
         self._masks: dict[str, tf.Variable] = {}
 
@@ -67,7 +68,7 @@ class PreserveSparsity(compat.Callback):
         nonzero = {path: tf.not_equal(tf.convert_to_tensor(matrix), 0) for path, matrix in self._matrices.items()}
         if (handed := handed_over(self)) is not None and handed.state is not None:
             # Weights that training has brought to zero since are free, as they were.
-            nonzero = masks_for(self._matrices, handed.state, handed.source)
+            nonzero = masks_for(self._matrices, handed.state, handed.source, type(self).__name__)
         counts = {path: int(tf.math.count_nonzero(mask)) for path, mask in nonzero.items()}
         held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
         # The half of a LoRA adapter that begins with zeros is meant to.
@@ -87,7 +88,8 @@ class PreserveSparsity(compat.Callback):
         if self._watch is None:  # a training that was killed did this batch already
             return
         revived = self._watch.end_batch()
-        if revived:
+        if revived and not self._moved_past:
+            self._moved_past = True
             warn(moved_past(self.model, revived))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -111,7 +113,7 @@ class PreserveSparsity(compat.Callback):
             self._enforcement.apply()
         held_masks = {path: mask.numpy() for path, mask in self._masks.items()}
         masks = {path: held_masks.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
-        return State(0, compat.iterations(self.model), masks)
+        return State(0, compat.iterations(self.model), masks, holder=type(self).__name__)
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
@@ -149,10 +151,8 @@ def _trained_matrices(model: Any) -> dict[str, Any]:
     """The weight matrices that a step of the model trains, by layer path, or by their own where no layer is known."""
     recipe = resolve(model)
     paths = {id(kernel.variable): kernel.path for kernel in recipe.kernels}
-    for path, other in recipe.others.items():
-        for matrix in other.matrices:
-            name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
-            paths.setdefault(id(matrix), name)
+    for name, _, matrix in recipe.other_matrices():
+        paths.setdefault(id(matrix), name)
     matrices: dict[str, Any] = {}
     for matrix in weight_matrices(model.trainable_variables):
         name = paths.get(id(matrix), compat.variable_path(matrix))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from tf_lap.compat import exporting
 from tf_lap.graph import Kernel, Read, Recipe, Rule
 from tf_lap.kernels import Layout
 from tf_lap.tables import activates, own_activation
+from tf_lap.warn import warn
 
 _AT_ONCE = 50  # samples; of each the gradient of every kernel is held
 Batch = Sequence[np.ndarray]
@@ -70,10 +70,7 @@ def _gain(kernel: Kernel, uses: Sequence[tuple[Any, int]], roots: Mapping[int, S
     outputs = kernel.layout.outputs
     found = [roots[id(layer)][call] for layer, call in uses if call < len(roots[id(layer)])]
     if len(found) < len(uses) or any(root.shape != (outputs,) for root in found):
-        warnings.warn(
-            f"how often the units of layer {kernel.path!r} are active cannot be measured: they count as always active",
-            stacklevel=2,
-        )
+        warn(f"how often the units of layer {kernel.path!r} are active cannot be measured: they count as always active")
         return tf.ones([outputs])
     return tf.reduce_mean(tf.stack(found), axis=0) if found else tf.ones([outputs])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from tf_lap.neighborhood import find_neighbors
 from tf_lap.patterns import Pattern, limit
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
+from tf_lap.scale import Scale
 from tf_lap.scores import Score
 from tf_lap.update import AROUND, BETWEEN, MISLED, Gains, Traced, Updater
 from tf_lap.warn import warn
@@ -38,6 +40,7 @@ _PLAIN_UPDATES = 10
 _PLAIN_SWEEPS = 15
 # More zeros than asked are worth a warning from this fraction of a kernel on: a few may be there by chance.
 _CLEARLY = 0.01
+_CLEARLY_IN_BLOCKS = 0.05  # the last blocks of a kernel may be smaller
 _SHOWN = 3  # kernels that a warning names
 
 
@@ -112,7 +115,14 @@ class Pruner:
                 tuple(previous), tuple(following), ("given by the user",)
             )
         self._updater = Updater(
-            self._recipe, self._targets, self._masks, self.score, self.allocation, self.pattern, override
+            self._recipe,
+            self._targets,
+            self._masks,
+            self.score,
+            self.allocation,
+            self.pattern,
+            override,
+            Scale.of(self._recipe),
         )
         self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
@@ -214,26 +224,48 @@ class Pruner:
         if self.order == "simultaneous":
             counts = tf.constant(keep, tf.int32)
             updated = self._functions.update(counts, gains)
-            self._check_finite(updated.sound, updated.around, updated.between)
+            if not _finite(updated.totals, updated.around) and self._rescale(updated.totals):
+                updated = self._functions.update(counts, gains)
+            self._check_finite(updated.totals, updated.around, updated.between)
             self._kept = self._updater.completed(updated, counts, gains)
+            self._rescale(updated.totals)
         else:
             self._update_in_turn(keep, gains)
         self._updates += 1
+
+    def _rescale(self, totals: tf.Tensor) -> bool:
+        """Measures with another scale from now on, where the weights have moved away from the present one.
+
+        Args:
+            totals: as `Updater.measure` gives them.
+
+        Returns:
+            Whether the scale is another one now.
+        """
+        sizes = [kernel.layout.size for kernel in self._recipe.kernels]
+        if not self._updater.scale.is_left_by(totals.numpy(), sizes):
+            return False
+        scale = Scale.of(self._recipe)
+        if scale == self._updater.scale:  # a kernel of zeros has none
+            return False
+        self._updater = dataclasses.replace(self._updater, scale=scale)
+        return True
 
     def _forget(self) -> None:
         for mask in self._masks:
             mask.assign(tf.ones_like(mask))
         self._kept, self._holds_zeros = list(self._sizes), False
 
-    def hold_zeros(self, sparsity: Sparsity = 0.0) -> None:
+    def hold_zeros(self, sparsity: Sparsity | None = None) -> None:
         """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
 
         A kernel that is zero altogether was not pruned but initialised so, and is left free. The first `update` does
-        this by itself; `LAPCallback` does it when a fit begins.
+        this by itself; `LAPCallback` does it when a fit begins. Zeros that lie otherwise than the pattern wants stay
+        too, so that a kernel may keep fewer weights than the pattern would.
 
         Args:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
-                a warning says that these stay.
+                a warning says that these stay. None: no warning.
         """
         self._holds_zeros = True
         for i, (mask, variable) in enumerate(zip(self._masks, self._enforcement.kernels.values(), strict=True)):
@@ -242,7 +274,7 @@ class Pruner:
             if 0 < count < self._kept[i]:
                 mask.assign(live)
                 self._kept[i] = count
-        sparser = self._sparser_than(self._fractions(sparsity))
+        sparser = [] if sparsity is None else self._sparser_than(self._fractions(sparsity))
         if sparser:
             warn(
                 f"model {self.model.name!r} has more zeros already than is asked now: {'; '.join(sparser)}. They stay "
@@ -257,11 +289,12 @@ class Pruner:
         if self.allocation.pooled:
             groups = [("all kernels together", sum(self._kept), sum(self._sizes), keep[0], sum(units))]
         else:
-            groups = list(zip(map(repr, self._paths), self._kept, self._sizes, keep, units, strict=True))
+            each_kernel = zip(self._paths, self._kept, self._sizes, keep, units, strict=True)
+            groups = [(repr(path), *counts) for path, *counts in each_kernel if path in fractions]
         sparser = [
             f"{name} {1 - kept / size:.1%}, asked {1 - wished / of:.1%}"
             for name, kept, size, wished, of in groups
-            if wished / of - kept / size > _CLEARLY
+            if wished / of - kept / size > (_CLEARLY if of == size else _CLEARLY_IN_BLOCKS)
         ]
         return sparser[:_SHOWN] + ([f"and {len(sparser) - _SHOWN} more kernels"] if len(sparser) > _SHOWN else [])
 
@@ -424,13 +457,16 @@ class Pruner:
         return fractions
 
     def _norms(self, gains: Gains) -> list[Any]:
-        norms, sound = self._functions.measure(gains)
+        norms, totals = self._functions.measure(gains)
         _, around = self._functions.all_energies(norms, gains)
-        self._check_finite(sound, around, self._updater.between_sound())
+        if self._rescale(totals):
+            norms, totals = self._functions.measure(gains)
+            _, around = self._functions.all_energies(norms, gains)
+        self._check_finite(totals, around, self._updater.between_sound())
         return list(norms)
 
-    def _check_finite(self, sound: tf.Tensor, around: tf.Tensor, between: tf.Tensor) -> None:
-        for kernel, fine in zip(self._recipe.kernels, sound.numpy(), strict=True):
+    def _check_finite(self, totals: tf.Tensor, around: tf.Tensor, between: tf.Tensor) -> None:
+        for kernel, fine in zip(self._recipe.kernels, np.isfinite(totals.numpy()), strict=True):
             if not fine:
                 raise ValueError(not_finite(kernel))
         for kernel, fine in zip(self._recipe.kernels, around.numpy(), strict=True):
@@ -440,3 +476,7 @@ class Pruner:
             for name, variables in self._updater.between.items():
                 if not all(bool(tf.reduce_all(tf.math.is_finite(compat.value(v)))) for v in variables):
                     raise ValueError(f"{BETWEEN} (layer {name!r})")
+
+
+def _finite(totals: tf.Tensor, around: tf.Tensor) -> bool:
+    return bool(np.all(np.isfinite(totals.numpy())) and np.all(around.numpy()))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
+from tf_lap import compat
 from tf_lap.channels import Transform
 from tf_lap.kernels import Layout
 
@@ -92,3 +94,13 @@ class Recipe:
     tensors: int
     others: dict[str, Other]
     untraced: tuple[str, ...] = ()
+
+    def other_matrices(self) -> Iterator[tuple[str, Other, Any]]:
+        """The weight matrices that are no kernels: a name, what is to say of the layer, and the variable.
+
+        The name is the layer's path, with the variable's name behind it where the layer has several.
+        """
+        for path, other in self.others.items():
+            for matrix in other.matrices:
+                alone = len(other.matrices) == 1
+                yield path if alone else f"{path}/{compat.variable_name(matrix)}", other, matrix

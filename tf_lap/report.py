@@ -230,11 +230,9 @@ def report_of(
 def _others(model: Any, recipe: Recipe, counted: ModelCensus) -> Iterator[tuple[str, str, str, Any]]:
     """The path, class and reason of each matrix that is no kernel, and the matrix."""
     seen = {id(kernel.variable) for kernel in recipe.kernels}
-    for path, other in recipe.others.items():
-        for matrix in other.matrices:
-            seen.add(id(matrix))
-            name = path if len(other.matrices) == 1 else f"{path}/{compat.variable_name(matrix)}"
-            yield name, other.layer_class, other.reason, matrix
+    for name, other, matrix in recipe.other_matrices():
+        seen.add(id(matrix))
+        yield name, other.layer_class, other.reason, matrix
     for matrix in counted.matrices:  # what the model holds itself, and no layer in it
         name = compat.variable_name(matrix)
         if id(matrix) not in seen and "bias" not in name:

@@ -15,12 +15,13 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.energy import Energies, Norms, common_unit, end_energy, far_sweep, sweep
+from tf_lap.energy import Energies, Norms, far_sweep, sweep
 from tf_lap.fused import fused
 from tf_lap.graph import Recipe, Rule
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.ranks import ranks
+from tf_lap.scale import Scale
 from tf_lap.scores import Score
 from tf_lap.selection import WEIGHTS_AT_ONCE, Kept, batches, count, keep_largest
 
@@ -49,14 +50,15 @@ class Updated(NamedTuple):
     """What an update gives.
 
     Attributes:
-        sound: the flags of `Updater.measure`.
+        totals: those of `Updater.measure`; one that is not finite stands for a kernel that is not.
         around: those of `Updater.all_energies`.
-        between: that of `Updater.between_sound`. Where one of all these is False, nothing was changed.
+        between: that of `Updater.between_sound`. Where one of these is False, or a total is not finite, nothing was
+            changed.
         kept: float64, how many weights each target keeps, or MISLED.
         energies: by which they were ranked.
     """
 
-    sound: tf.Tensor
+    totals: tf.Tensor
     around: tf.Tensor
     between: tf.Tensor
     kept: tf.Tensor
@@ -84,6 +86,7 @@ class Updater:
         allocation: whether kernels are ranked apart or together.
         pattern: in what shape weights go.
         override: neighbours given by the user.
+        scale: what the weights of each kernel are multiplied by before they are measured.
     """
 
     recipe: Recipe
@@ -93,6 +96,7 @@ class Updater:
     allocation: Allocation
     pattern: Pattern
     override: Override
+    scale: Scale
 
     @functools.cached_property
     def traced(self) -> Traced:
@@ -111,9 +115,10 @@ class Updater:
         )
 
     def measure(self, gains: Gains) -> tuple[Norms, tf.Tensor]:
-        """The norms of all kernels, and a flag for each: whether its squares sum up to something finite."""
+        """The norms of all kernels, and for each the sum of its squares before it is put on the common scale."""
         norms = self._norms(range(len(self.recipe.kernels)), gains)
-        return norms, tf.stack([tf.math.is_finite(tf.reduce_sum(read)) for read, _ in norms])
+        totals = [tf.reduce_sum(read) / self.scale.factor(number) for number, (read, _) in enumerate(norms)]
+        return norms, tf.stack(totals)
 
     @functools.cached_property
     def between(self) -> dict[str, list[Any]]:
@@ -134,16 +139,12 @@ class Updater:
         weights = [tf.reshape(compat.value(v), [-1]) for variables in self.between.values() for v in variables]
         return tf.reduce_all(tf.math.is_finite(tf.concat(weights, axis=0))) if weights else tf.constant(True)
 
-    @functools.cached_property
-    def _unit(self) -> float:
-        """What all weights are multiplied by before they are measured and scored: `common_unit` at the first update."""
-        return common_unit(self.recipe)
-
     def _seen(self, number: int, gains: Gains, weights: tf.Tensor) -> tf.Tensor:
         """A kernel's weights as they are scored."""
         values = compat.value(weights)
-        if self._unit != 1:
-            values *= self._unit
+        unit = self.scale.unit(number)
+        if unit != 1:
+            values *= unit
         return values * gains[number] if number in gains else values
 
     def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
@@ -154,15 +155,20 @@ class Updater:
             return [kernel.layout.partial_sums(each) for kernel, each in zip(kernels, seen, strict=True)]
 
         parts = fused(summed)([tf.convert_to_tensor(kernel.variable) for kernel in kernels])
-        return [kernel.layout.sums(each) for kernel, each in zip(kernels, parts, strict=True)]
+        norms = [kernel.layout.sums(part) for kernel, part in zip(kernels, parts, strict=True)]
+        factors = [self.scale.factor(number) for number in numbers]
+        return [
+            norm if factor == 1 else (norm[0] * factor, norm[1] * factor)
+            for norm, factor in zip(norms, factors, strict=True)
+        ]
 
     def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, tf.Tensor]:
         """The energies around all kernels, and a flag for each: whether they are finite."""
         if self.score.looks:
             incoming, outgoing = self._around(norms, gains)
             for kernel, (previous, following) in self.override.items():
-                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self._unit)
-                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self._unit)
+                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self.scale)
+                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self.scale)
         else:
             incoming = [tf.ones_like(read)[tf.newaxis] for read, _ in norms]
             outgoing = [tf.ones_like(put)[tf.newaxis] for _, put in norms]
@@ -178,9 +184,9 @@ class Updater:
     def _around(self, norms: Norms, gains: Gains) -> Energies:
         distance = getattr(self.score, "distance", 1)
         if distance == 1:
-            return sweep(self.recipe, norms, self._unit)
+            return sweep(self.recipe, norms, self.scale)
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
-        return far_sweep(self.recipe, weights, distance, self._unit)
+        return far_sweep(self.recipe, weights, distance, self.scale)
 
     def update(self, keep: tf.Tensor, gains: Gains) -> Updated:
         """One update of all targets at once.
@@ -189,15 +195,15 @@ class Updater:
             keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
         """
-        norms, sound = self.measure(gains)
+        norms, totals = self.measure(gains)
         energies, around = self.all_energies(norms, gains)
         between = self.between_sound()
         kept = tf.cond(
-            tf.reduce_all(sound) & tf.reduce_all(around) & between,
+            tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(around) & between,
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return Updated(sound, around, between, kept, energies)
+        return Updated(totals, around, between, kept, energies)
 
     def completed(self, updated: Updated, keep: tf.Tensor, gains: Gains) -> list[int]:
         """How many weights each target keeps, after targets whose search was misled have been chosen anew.
@@ -348,13 +354,13 @@ def _elementwise(*choices: Any) -> bool:
     return all(vars(type(choice)).get("elementwise", False) for choice in choices)
 
 
-def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor, unit: float) -> tf.Tensor:
+def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor, scale: Scale) -> tf.Tensor:
     """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, those of an end where there is none.
 
     A neighbour with a multiple of the channels (behind a Flatten) adds up over it; one with a fraction of them repeats.
     """
     if not norms:
-        return tf.fill([1, *like.shape], end_energy(unit))
+        return tf.fill([1, *like.shape], scale.end())
     width = like.shape[0]
     parts = []
     for norm in norms:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tf_lap import compat
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.tfmot.weight import Weight
+from tf_lap.warn import warn
 
 _WARNED: weakref.WeakKeyDictionary[Any, frozenset[str]] = weakref.WeakKeyDictionary()
 """The layers in each model that a warning has named."""
@@ -40,8 +40,7 @@ def warn_of_frozen(weights: Iterable[Weight], model: Any) -> None:
     if layers <= before:
         return
     _WARNED[model] = before | layers
-    warnings.warn(
+    warn(
         f"tf_lap.PrunableLayer does not prune {', '.join(sorted(layers - before))}, frozen as they are: to have them "
-        "pruned, set trainable=True on them and on the models around them, and compile the model again",
-        stacklevel=2,
+        "pruned, set trainable=True on them and on the models around them, and compile the model again"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import functools
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,12 +23,14 @@ from tf_lap.fused import fused
 from tf_lap.graph import resolve
 from tf_lap.patterns import Unstructured
 from tf_lap.ranks import ranks
+from tf_lap.scale import Scale
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
 from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
 from tf_lap.tfmot.weight import Weight
 from tf_lap.update import AROUND, BETWEEN, Updater
+from tf_lap.warn import warn
 
 _NO_STEP = (
     "a layer is pruned by tf_lap.PrunableLayer, and nothing counts its steps: pass "
@@ -220,8 +221,9 @@ class Joint:
         ]
         if self._recipe is None:
             return None, flags
-        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {})
-        norms, finite = updater.measure({})
+        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {}, Scale.of(self._recipe))
+        norms, totals = updater.measure({})
+        finite = tf.math.is_finite(totals)
         energies, around = updater.all_energies(norms, {})
         paths = [kernel.path for kernel in self._recipe.kernels]
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
@@ -295,10 +297,9 @@ def _warn(wrappers: Sequence[Any], why: str) -> None:
     if not wrappers:
         return
     layers = ", ".join(f"{wrapper.layer.name!r} ({type(wrapper.layer).__name__})" for wrapper in wrappers)
-    warnings.warn(
+    warn(
         f"tf_lap.PrunableLayer ranks the weights of {layers} by magnitude: {why}, so nothing is known of what feeds "
-        "them and what reads them",
-        stacklevel=2,
+        "them and what reads them"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ import tf_keras
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.tfmot.prunable import has_kernel, is_known
 from tf_lap.tfmot.wrapper import HALF, PrunableLayer
+from tf_lap.warn import warn
 
 
 def prune_lookahead(
@@ -115,17 +115,15 @@ def _check_graph(model: Any) -> None:
 def _warn_of(unknown: list[Any], others: list[Any]) -> None:
     if others:
         names = ", ".join(repr(layer.name) for layer in others)
-        warnings.warn(
+        warn(
             f"tf_lap.prune_lookahead leaves {names} as they are, in tfmot's own wrapper, which goes on to prune by "
-            "magnitude: take it off first with strip_pruning(model)",
-            stacklevel=3,
+            "magnitude: take it off first with strip_pruning(model)"
         )
     left = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown if _holds_matrices(layer)}
     if left:
-        warnings.warn(
+        warn(
             f"tf_lap.prune_lookahead leaves {', '.join(sorted(left))} unpruned: tfmot does not know which of their "
-            "weights to prune; a method get_prunable_weights() tells it",
-            stacklevel=3,
+            "weights to prune; a method get_prunable_weights() tells it"
         )
 
 
