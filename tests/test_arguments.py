@@ -97,12 +97,6 @@ def infinite_model():
     return model
 
 
-def huge_model():
-    model = chain(12, 20, 5)
-    model.layers[0].kernel.assign(np.full((12, 20), 1e38))
-    return model
-
-
 def broken_norm(weight="moving_variance", value=-1.0):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense"), layers.BatchNormalization(name="bn")])
     getattr(model.get_layer("bn"), weight).assign(np.full(4, value))
@@ -122,7 +116,6 @@ BAD = [
     (nan_model, {}, ValueError, "the kernel of layer 'dense_1' holds NaN or infinity"),
     (nan_model, {"score": "magnitude"}, ValueError, "the kernel of layer 'dense_1' holds NaN or infinity"),
     (infinite_model, {}, ValueError, "the kernel of layer 'dense_0' holds NaN or infinity"),
-    (huge_model, {}, ValueError, r"'dense_0' holds weights as large as 1e\+38"),
     (broken_norm, {}, ValueError, "energies around layer 'dense' are not finite: a normalization layer"),
     *[
         (functools.partial(broken_norm, weight, value), choices, ValueError, r"restore sound weights .*layer 'bn'\)")
@@ -167,6 +160,7 @@ def test_a_mapping_that_matches_nothing_is_found_by_the_callback_before_training
         model.fit(np.zeros((4, 4)), np.zeros((4, 3)), callbacks=[tf_lap.LAPCallback(schedule)], verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_a_mapping_may_name_skipped_layers_but_not_only_those():
     model = chain(12, 20, 5)
     model.layers[0].trainable = False

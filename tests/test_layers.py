@@ -261,7 +261,7 @@ def model_with_mask(library, name, parameter, how):
 
 
 @pytest.mark.parametrize(("library", "name", "parameter", "how"), MASKED)
-@pytest.mark.filterwarnings("ignore::UserWarning:keras")
+@pytest.mark.filterwarnings("ignore::UserWarning:keras", "ignore:model .* can be pruned")
 def test_a_mask_is_no_signal(library, name, parameter, how):
     if (library.__name__, name, how) in REFUSED:
         with pytest.raises((TypeError, ValueError)):

@@ -64,20 +64,13 @@ def test_sound_weights_that_are_restored_are_pruned(path, value, arguments, mess
     assert prune(model, **arguments).sparsity == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        ("dense/kernel", 1e38, r"rescale the layer, such as by kernel.assign\(kernel / 1e\+38\)"),
-        ("bn/gamma", 1e25, "rescale those that are too large"),
-    ],
-)
-def test_weights_that_are_too_large_are_pruned_when_rescaled(path, value, message):
+def test_weights_that_are_too_large_are_pruned_when_rescaled():
     model = normalized()
-    variable = weight_of(model, path)
-    variable.assign(np.full(variable.shape, value))
-    with pytest.raises(ValueError, match=message):
+    gamma = weight_of(model, "bn/gamma")
+    gamma.assign(np.full(gamma.shape, 1e25))
+    with pytest.raises(ValueError, match="rescale those that are too large"):
         prune(model)
-    variable.assign(variable / value)
+    gamma.assign(gamma / 1e25)
     assert prune(model).sparsity == pytest.approx(0.5, abs=0.02)
 
 

@@ -194,13 +194,17 @@ def test_zeros_of_a_stripped_model_are_held_by_whoever_sets_constraints(optimize
     x = layers.Embedding(50, 8)(inputs)
     x = layers.MultiHeadAttention(2, 4)(x, x)
     model = tf_keras.Model(inputs, layers.Dense(10)(layers.LSTM(3)(x)))
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
+    legacy = optimizer == "legacy"
+
+    def fresh_optimizer():
+        return tf_keras.optimizers.legacy.Adam(0.01) if legacy else "adam"
+
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)), fresh_optimizer())
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, 50, (32, 6)), rng.integers(0, 10, 32)
     wrapped.fit(tokens, labels, verbose=0, callbacks=[sparsity.UpdatePruningStep()])
     stripped = sparsity.strip_pruning(wrapped)
-    legacy = optimizer == "legacy"
-    compiled(stripped, tf_keras.optimizers.legacy.Adam(0.01) if legacy else "adam")
+    compiled(stripped, fresh_optimizer())
     matrices = [weight for weight in stripped.trainable_weights if len(weight.shape) > 1 and "bias" not in weight.name]
     # Legacy optimizers refuse constraints on embeddings, whose gradients are sparse.
     held = [weight for weight in matrices if not (legacy and "embeddings" in weight.name)]
@@ -312,7 +316,12 @@ def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
     x = layers.Embedding(50, 8)(inputs)
     x = layers.MultiHeadAttention(2, 4)(x, x)
     model = tf_keras.Model(inputs, layers.Dense(10)(layers.LSTM(3)(x)))
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
+    legacy = optimizer == "legacy"
+
+    def fresh_optimizer():
+        return tf_keras.optimizers.legacy.Adam(0.01) if legacy else "adam"
+
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)), fresh_optimizer())
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, 50, (32, 6)), rng.integers(0, 10, 32)
     with pytest.warns(UserWarning, match=r"'lstm.*\(LSTM\) by magnitude"):

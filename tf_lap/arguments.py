@@ -178,13 +178,7 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
 
 
 def not_finite(kernel: Kernel) -> str:
-    """Which kernel is not finite, and what to do about it."""
-    weights = compat.value(kernel.variable)
-    if bool(tf.reduce_all(tf.math.is_finite(weights))):
-        largest = float(tf.reduce_max(tf.abs(weights)))
-        return (
-            f"the kernel of layer {kernel.path!r} holds weights as large as {largest:.3g}, "
-            "whose squares do not add up in float32: rescale the layer, such as by "
-            f"kernel.assign(kernel / {largest:.3g})"
-        )
+    """What to say of a kernel whose squares do not add up to something finite, and what to do about it."""
+    if bool(tf.reduce_all(tf.math.is_finite(compat.value(kernel.variable)))):
+        return MEASURED.format(repr(kernel.path))  # only what was measured over data can make them so large
     return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"

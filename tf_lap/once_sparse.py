@@ -19,9 +19,9 @@ _HOOKS = (
 class WaitingCallbacks:
     """Callbacks that are told of nothing but the fit's beginning and end until they are let go.
 
-    From then on they are told of everything but single batches of validation. A callback that keeps the best weights, such as `EarlyStopping(restore_best_weights=True)` or
-    `ModelCheckpoint(save_best_only=True)`, would else keep those of an early epoch, which are good because few of
-    them were pruned.
+    From then on they are told of everything but single batches of validation. A callback that keeps the best weights,
+    such as `EarlyStopping(restore_best_weights=True)` or `ModelCheckpoint(save_best_only=True)`, would else keep those
+    of an early epoch, which are good because few of them were pruned.
 
     Args:
         callbacks: callbacks of the Keras whose model is trained, or a single one.

@@ -38,9 +38,9 @@ from tf_lap.warn import warn
 # where one update sweeps often.
 _PLAIN_UPDATES = 10
 _PLAIN_SWEEPS = 15
-# More zeros than asked are worth a warning from this fraction of a kernel on: a few may be there by chance.
-_CLEARLY = 0.01
-_CLEARLY_IN_BLOCKS = 0.05  # the last blocks of a kernel may be smaller
+# More zeros than asked are worth a warning from this fraction of a kernel on. A few may be there by chance, as in
+# bfloat16, and the last blocks of a kernel may be smaller than others.
+_CLEARLY = 0.05
 _SHOWN = 3  # kernels that a warning names
 
 
@@ -294,7 +294,7 @@ class Pruner:
         sparser = [
             f"{name} {1 - kept / size:.1%}, asked {1 - wished / of:.1%}"
             for name, kept, size, wished, of in groups
-            if wished / of - kept / size > (_CLEARLY if of == size else _CLEARLY_IN_BLOCKS)
+            if wished / of - kept / size > _CLEARLY
         ]
         return sparser[:_SHOWN] + ([f"and {len(sparser) - _SHOWN} more kernels"] if len(sparser) > _SHOWN else [])
 
