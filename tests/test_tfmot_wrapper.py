@@ -316,12 +316,7 @@ def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
     x = layers.Embedding(50, 8)(inputs)
     x = layers.MultiHeadAttention(2, 4)(x, x)
     model = tf_keras.Model(inputs, layers.Dense(10)(layers.LSTM(3)(x)))
-    legacy = optimizer == "legacy"
-
-    def fresh_optimizer():
-        return tf_keras.optimizers.legacy.Adam(0.01) if legacy else "adam"
-
-    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)), fresh_optimizer())
+    wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, 50, (32, 6)), rng.integers(0, 10, 32)
     with pytest.warns(UserWarning, match=r"'lstm.*\(LSTM\) by magnitude"):
