@@ -268,7 +268,8 @@ def test_global_generators_are_as_they_were_when_the_epoch_began(tmp_path, libra
             self.drawn[epoch] = (random.random(), np.random.rand(), float(tf.random.uniform([])))
 
     alone, killed, resumed = Draw(), Draw(), Draw()
-    train(prepared(library), [alone])
+    # The callback builds the optimizer earlier than Keras does, which draws from Python's generator.
+    train(prepared(library), [alone, tf_lap.BackupAndRestore(tmp_path / "undisturbed")])
     with pytest.raises(KeyboardInterrupt):
         train(prepared(library), [killed, tf_lap.BackupAndRestore(tmp_path), Interrupt(8)])
     model = prepared(library)
@@ -409,7 +410,7 @@ def test_arguments_are_checked(tmp_path):
     for directory in ("", "gs://bucket/backup"):
         with pytest.raises(ValueError, match=r"backup_dir='.*': expected a directory of this machine"):
             tf_lap.BackupAndRestore(directory)
-    with pytest.raises(TypeError, match=r"expected str, bytes or os.PathLike object, not int"):
+    with pytest.raises(TypeError, match=r"backup_dir=1: expected a path, of str, bytes or pathlib.Path"):
         tf_lap.BackupAndRestore(1)
     for frequency in (0, -1, True, False, 1.5, "batch", None):
         with pytest.raises(ValueError, match=rf"save_freq={frequency!r}: expected 'epoch' or a whole number"):

@@ -259,6 +259,7 @@ def test_what_the_message_about_a_model_that_is_not_built_names_helps(library, r
     assert tf_lap.neighbors(model)["b"].previous == ("a",)
 
 
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_a_layer_pruned_before_lora_keeps_its_zeros():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(6, name="a"), layers.Dense(2, name="b")])
     model.get_layer("a").enable_lora(2)

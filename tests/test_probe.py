@@ -149,6 +149,7 @@ def test_what_cannot_be_measured_counts_as_always_active_and_is_told(make):
     np.testing.assert_array_equal(found["a"], np.ones(found["a"].shape))
 
 
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_states_and_policies_stay_while_measuring():
     inputs = keras.Input((5, 4), batch_size=10)
     recurrent = layers.LSTM(4, stateful=True)

@@ -28,7 +28,7 @@ def quietly(model, callbacks, **arguments):
 @pytest.mark.parametrize(
     ("short", "message", "set_instead"),
     [
-        (polynomial(end_step=20), r"Train 8 steps more, or set end_step=12 or less\.", polynomial(end_step=12)),
+        (polynomial(end_step=20), "Train 8 steps more, or set end_step=12 or less", polynomial(end_step=12)),
         (
             Schedule(0.9, decay="one_shot", begin_step=15),
             "Train 3 steps more, or set begin_step=12 or less",
