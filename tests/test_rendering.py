@@ -164,6 +164,7 @@ def test_which_prefix_is_cut(paths, prefix):
     assert common_prefix(paths) == prefix
 
 
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_transfer_learning_shows_the_head_and_groups_the_frozen_base():
     base = keras.Sequential([keras.Input((8,)), *(layers.Dense(8, name=f"d{i}") for i in range(5))], name="base")
     base.trainable = False
