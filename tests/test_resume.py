@@ -53,6 +53,7 @@ def test_an_interrupted_fit_leaves_a_model_that_saves_and_trains_plainly(tmp_pat
     assert np.count_nonzero(model.get_layer("first").kernel) > 100
 
 
+@pytest.mark.filterwarnings("ignore:model .* has more zeros already")  # new callbacks for a model that is sparse
 def test_the_next_fit_takes_off_what_an_interrupted_one_left():
     model = compiled(optimizer=keras.optimizers.SGD(0.1))
     callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1))
