@@ -173,7 +173,9 @@ def test_layers_thawed_when_the_schedule_is_over_are_brought_to_its_sparsity_at_
     model.compile("adam", loss)
     capsys.readouterr()
     history = model.fit(*data(), batch_size=16, epochs=1, verbose=0, callbacks=[callback])
-    assert capsys.readouterr().out.startswith("step 12: first brought to the schedule's sparsity, since thawed\n")
+    assert capsys.readouterr().out.startswith(
+        "step 12: first thawed since the last update, pruned to its sparsity now\n"
+    )
     assert [np.count_nonzero(layer.kernel.numpy()) for layer in model.layers] == [38, 24]
     assert history.history["sparsity"] == [pytest.approx(0.9, abs=1e-3)]
     assert [layer.skipped for layer in callback.report.layers] == [None, None]

@@ -395,8 +395,10 @@ class LAPCallback(compat.Callback):
 
     def _bring_thawed(self) -> None:
         """Prunes layers that were thawed since the last update to what was asked then."""
+        self._say(
+            f"step {self.step}: {', '.join(self._thawed)} thawed since the last update, pruned to its sparsity now"
+        )
         self._prune(self._asked)
-        self._say(f"step {self.step}: {', '.join(self._thawed)} brought to the schedule's sparsity, since thawed")
 
     def _prune(self, sparsity: Sparsity) -> None:
         with self._released_on_error():
