@@ -280,8 +280,9 @@ class LAPCallback(compat.Callback):
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()
         pruner.release()
+        if self._started:  # else no batch was trained
+            self._warn_if_short(self.step, "ended")
         self._started = False
-        self._warn_if_short(self.step, "ended")
         if not self._warned and not pruner.patterned:
             warn(
                 f"this training ended at sparsity {pruner.sparsity:.4g}, before the masks have the pattern "
