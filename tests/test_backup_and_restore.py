@@ -14,6 +14,8 @@ from tf_lap import compat
 from tf_lap.compat import fits
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
+
+pytestmark = pytest.mark.slow  # each trains several times
 BOTH = pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
 EPOCHS, STEPS = 3, 6
 

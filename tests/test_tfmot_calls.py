@@ -8,6 +8,8 @@ from wrapped import at_once, compiled, layers, sparsity, tf_keras, wrappers
 import tf_lap
 from tf_lap.tfmot.prunable import has_kernel
 
+pytestmark = pytest.mark.slow  # each trains several times
+
 pytestmark = pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
 
 TOKENS = np.array([[1, 2, 0, 0, 0, 0], [1, 2, 3, 4, 1, 2], [3, 0, 0, 0, 0, 0]])

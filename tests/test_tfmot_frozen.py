@@ -9,6 +9,8 @@ from wrapped import all_masks, at_once, compiled, data, decay, exactly, fit, lay
 
 import tf_lap
 
+pytestmark = pytest.mark.slow  # each trains several times
+
 FROZEN = "ignore:tf_lap.PrunableLayer does not prune"
 
 
