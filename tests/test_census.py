@@ -9,6 +9,8 @@ import tf_keras
 import tf_lap
 from tf_lap.census import count_model, model_census
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
+
 BOTH = pytest.mark.parametrize("kind", [keras, tf_keras], ids=["keras", "tf_keras"])
 
 

@@ -9,6 +9,8 @@ import tf_keras
 import tf_lap
 from tf_lap.coverage import left_whole, left_whole_warning
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
+
 layers = keras.layers
 FROZEN = "frozen: its kernel is not trainable (trainable=False)"
 

@@ -6,6 +6,8 @@ import pytest
 import tf_lap
 from tf_lap.report import LayerReport, PruningReport
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
+
 layers = keras.layers
 
 

@@ -5,6 +5,8 @@ import tf_lap
 from tf_lap.rendering import common_prefix
 from tf_lap.report import VECTORS, LayerReport, PruningReport
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
+
 layers = keras.layers
 
 

@@ -8,6 +8,8 @@ import tf_keras
 import tf_lap
 from tf_lap.report import VECTORS, LayerReport, PruningReport
 
+pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
+
 layers = keras.layers
 
 
