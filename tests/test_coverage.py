@@ -12,7 +12,7 @@ from tf_lap.coverage import left_whole, left_whole_warning
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 
 layers = keras.layers
-FROZEN = "frozen: its kernel is not trainable (trainable=False)"
+FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=False)"
 
 
 def warning_of(model, **arguments):

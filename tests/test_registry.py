@@ -14,6 +14,7 @@ def names(neighbors):
     return {path: (n.previous, n.following) for path, n in neighbors.items()}
 
 
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_named():
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Embedding(20, 8, name="words")(inputs)
