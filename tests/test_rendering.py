@@ -171,7 +171,7 @@ def test_transfer_learning_shows_the_head_and_groups_the_frozen_base():
     base = keras.Sequential([keras.Input((8,)), *(layers.Dense(8, name=f"d{i}") for i in range(5))], name="base")
     base.trainable = False
     model = keras.Sequential([keras.Input((8,)), base, layers.Dense(2, name="head")])
-    lines = tf_lap.prune(model, 0.5).render(100).splitlines()
+    lines = tf_lap.prune(model, 0.5).render(140).splitlines()
     assert lines[0] == "~ is base"
     assert lines[3].split() == ["head", "Dense", "8x2", "16", "8", "50.00%", "~/d4", "-"]
     place = [line.startswith("skipped 320 weights (84.66%) in 5 matrices: frozen") for line in lines].index(True)
