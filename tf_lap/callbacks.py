@@ -405,7 +405,8 @@ class LAPCallback(compat.Callback):
         with self._released_on_error():
             self.pruner.update(sparsity)
             self._asked = sparsity
-            self._say(f"step {self.step}: sparsity {self.pruner.sparsity:.4f}")
+            if self.verbose or logging.level_info():  # to count the zeros takes a pass over the kernels
+                self._say(f"step {self.step}: sparsity {self.pruner.sparsity:.4f}")
             if self._writer is not None:
                 with self._writer.as_default(step=self.step):
                     tf.summary.scalar("sparsity", self.pruner.sparsity)
