@@ -6,23 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from remedied import perceptron, prune
 
-import tf_lap
 from tf_lap.scores import OBD
 
 layers = keras.layers
 both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
 X = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
-
-
-def perceptron():
-    names = {f"dense_{i}": units for i, units in enumerate((16, 12, 4))}
-    dense = [layers.Dense(units, name=name) for name, units in names.items()]
-    return keras.Sequential([keras.Input((8,), name="features"), *dense])
-
-
-def prune(model, **arguments):
-    return tf_lap.prune(model, **{"sparsity": 0.5, **arguments})
 
 
 def normalized():

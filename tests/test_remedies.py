@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from remedied import perceptron, prune
 
 import tf_lap
 from tf_lap.allocation import Uniform
@@ -20,16 +21,6 @@ layers = keras.layers
 X = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
 NEIGHBORS = {"dense_1": (["dense_0"], ["dense_2"])}
 DIFFERENT = {"dense_0": 0.5, "dense_1": 0.6, "dense_2": 0.5}
-
-
-def perceptron():
-    names = {f"dense_{i}": units for i, units in enumerate((16, 12, 4))}
-    dense = [layers.Dense(units, name=name) for name, units in names.items()]
-    return keras.Sequential([keras.Input((8,), name="features"), *dense])
-
-
-def prune(model, **arguments):
-    return tf_lap.prune(model, **{"sparsity": 0.5, **arguments})
 
 
 class Squares:
