@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 import tensorflow as tf
+import tf_keras
 
 # Two of them, so that distribution is tested on every machine.
 tf.config.set_logical_device_configuration(
@@ -23,3 +24,4 @@ def unburdened():
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(1)
+    tf_keras.utils.set_random_seed(1)  # it has a generator of its own for the seeds of initializers

@@ -69,7 +69,8 @@ def halve(matrix):
 def sequence_model(package):
     layers = package.layers
     ids = package.Input((6,), dtype="int32")
-    h = layers.Embedding(20, 8, name="table")(ids)
+    # Of the default size, the embeddings are so small that the queries' gradients can vanish beside their weights.
+    h = layers.Embedding(20, 8, embeddings_initializer=package.initializers.RandomNormal(stddev=1), name="table")(ids)
     h = layers.LSTM(8, return_sequences=True, name="lstm")(h)
     h = layers.MultiHeadAttention(2, 4, name="attention")(h, h)
     return package.Model(ids, layers.Dense(3, name="head")(layers.GlobalAveragePooling1D()(h)))
