@@ -50,7 +50,7 @@ def inputs_of(model, samples=32):
 def answers(file, x, interpreter):
     """What a file answers to inputs of a model with one input and one output."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*use the LiteRT interpreter from the ai_edge_litert", UserWarning)
         loaded = interpreter(model_content=file)
     loaded.allocate_tensors()
     (source,), (target,) = loaded.get_input_details(), loaded.get_output_details()

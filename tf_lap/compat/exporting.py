@@ -185,7 +185,20 @@ def in_float32(model: Any) -> Iterator[None]:
         for layer in mixed:
             restored.callback(_set_policy, layer, layer.dtype_policy)
             _set_policy(layer, "float32")
+        for cast in _casts_to_half(model):
+            restored.callback(setattr, cast, "dtype", cast.dtype)
+            cast.dtype = "float32"
         yield
+
+
+def _casts_to_half(model: Any) -> list[Any]:
+    """The casts to half precision among a model's operations.
+
+    Keras 3.8 writes one into a network where a layer of a mixed policy casts its input.
+    """
+    networks = [layer for layer in model._flatten_layers() if isinstance(layer, keras.Model)]
+    operations = [operation for network in networks for operation in getattr(network, "operations", ())]
+    return [operation for operation in operations if type(operation).__name__ == "Cast" and operation.dtype in _HALVES]
 
 
 _HALVES = ("float16", "bfloat16")
@@ -203,5 +216,5 @@ def expected_warnings() -> Iterator[None]:
     """Without the warnings that TensorFlow gives whoever converts or runs a file, whatever the model."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
-        warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*use the LiteRT interpreter from the ai_edge_litert", UserWarning)
         yield
