@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import tf_lap
+from tf_lap import compat
 from tf_lap.enforce import MaskConstraint
 
 SIZES = {"first": 16 * 24, "second": 24 * 24, "head": 24 * 10}
@@ -67,7 +68,9 @@ class Recorder(keras.callbacks.Callback):
         self.kernels.append(self.model.get_layer("first").kernel.numpy())
 
 
-class Interrupt(keras.callbacks.Callback):
+class Interrupt(compat.Callback):
+    """Stops the fit of either Keras after so many steps, as a key would."""
+
     def __init__(self, at):
         super().__init__()
         self.at, self.seen = at, 0

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from perceptrons import assert_nothing_left, compiled, data, polynomial
+from perceptrons import Interrupt, assert_nothing_left, compiled, data, polynomial
 
 import tf_lap
 from tf_lap import compat
@@ -25,17 +25,6 @@ def _generators():
     tf_keras.backend.experimental.enable_tf_random_generator()
     yield
     tf_keras.backend.experimental.disable_tf_random_generator()
-
-
-class Interrupt(compat.Callback):
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
 
 
 def network(library, policy=None):

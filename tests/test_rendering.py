@@ -1,5 +1,6 @@
 import keras
 import pytest
+from reported import report_of_small_model
 
 import tf_lap
 from tf_lap.rendering import common_prefix
@@ -34,11 +35,7 @@ def mobilenet():
 
 @pytest.fixture
 def report():
-    inputs = keras.Input((8, 8, 3), name="image")
-    x = layers.DepthwiseConv2D(3, name="depthwise")(layers.Conv2D(4, 3, name="conv")(inputs))
-    x = layers.SeparableConv2D(6, 3, name="separable")(x)
-    x = layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x))
-    return tf_lap.prune(keras.Model(inputs, x), 0.5, filters="conv|separable")
+    return report_of_small_model()
 
 
 def test_its_text_is_an_aligned_table_and_what_the_whole_model_has(report):

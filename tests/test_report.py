@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from reported import report_of_small_model
 
 import tf_lap
 from tf_lap.report import VECTORS, LayerReport, PruningReport
@@ -15,11 +16,7 @@ layers = keras.layers
 
 @pytest.fixture
 def report():
-    inputs = keras.Input((8, 8, 3), name="image")
-    x = layers.DepthwiseConv2D(3, name="depthwise")(layers.Conv2D(4, 3, name="conv")(inputs))
-    x = layers.SeparableConv2D(6, 3, name="separable")(x)
-    x = layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x))
-    return tf_lap.prune(keras.Model(inputs, x), 0.5, filters="conv|separable")
+    return report_of_small_model()
 
 
 def test_it_lists_every_layer_with_a_kernel(report):

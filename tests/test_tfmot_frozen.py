@@ -5,7 +5,20 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from wrapped import all_masks, at_once, compiled, data, decay, exactly, fit, layers, perceptron, sparsity, tf_keras
+from wrapped import (
+    Subclassed,
+    all_masks,
+    at_once,
+    compiled,
+    data,
+    decay,
+    exactly,
+    fit,
+    layers,
+    perceptron,
+    sparsity,
+    tf_keras,
+)
 
 import tf_lap
 
@@ -168,16 +181,6 @@ def test_one_weight_of_a_layer_may_be_frozen():
     (wrapper,) = (layer for layer in model.layers if getattr(layer, "layer", None) is attention)
     counts = {variable.name.split("/")[-2]: int(mask.numpy().sum()) for variable, mask, _ in wrapper.pruning_vars}
     assert counts == {"query": 32, "key": 64, "value": 32, "attention_output": 32}
-
-
-class Subclassed(tf_keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.hidden = tf_lap.PrunableLayer(layers.Dense(24, name="hidden"), at_once())
-        self.head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
-
-    def call(self, x):
-        return self.head(self.hidden(x))
 
 
 @pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of", FROZEN)

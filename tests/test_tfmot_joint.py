@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from wrapped import (
+    Subclassed,
     assert_masks,
     assert_pruned_as_by_prune,
     at_once,
@@ -109,16 +110,6 @@ def test_a_part_of_a_model_is_pruned_by_itself():
     fit(head)
     assert [int(mask.sum()) for mask in masks(head).values()][1:] == exactly(0.9)[1:]
     assert masks(model)["first"].all()
-
-
-class Subclassed(tf_keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.hidden = tf_lap.PrunableLayer(layers.Dense(24, name="hidden"), at_once())
-        self.head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
-
-    def call(self, x):
-        return self.head(self.hidden(x))
 
 
 def test_outside_a_model_with_a_graph_magnitude_ranks_and_a_warning_says_so_once():

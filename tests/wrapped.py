@@ -105,3 +105,15 @@ def assert_pruned_as_by_prune(model, eager):
     fit(wrapped)
     assert_masks(wrapped, expected)
     return wrapped
+
+
+class Subclassed(tf_keras.Model):
+    """Two wrapped layers in a model that keeps no graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = tf_lap.PrunableLayer(layers.Dense(24, name="hidden"), at_once())
+        self.head = tf_lap.PrunableLayer(layers.Dense(10, name="head"), at_once())
+
+    def call(self, x):
+        return self.head(self.hidden(x))
