@@ -36,7 +36,7 @@ def test_a_reshape_is_followed_exactly_where_axes_are_made_of_common_factors(dat
         return
     spans = [target[a] if a in flow.axes else 1 for a in range(len(target))]
     assert set(flow.axes) <= {a for a in range(1, len(target)) if target[a] > 1}
-    there_energy = np.reshape(flow.transform(energy), spans) if flow.axes else energy
+    there_energy = np.reshape(flow.energy_map.apply(energy), spans) if flow.axes else energy
     np.testing.assert_array_equal(np.broadcast_to(there_energy, target), energy[there])
 
 
@@ -57,13 +57,13 @@ def test_a_transposition_takes_the_channels_along():
     assert moved(Signal((None, 2, 3, 4)), (0, 3, 1, 2)).axes == ()
     flow = moved(Signal((None, 2, 3, 4), (1, 3)), (0, 3, 2, 1))
     energy = np.arange(8, dtype=np.float32)
-    np.testing.assert_array_equal(flow.transform(energy), energy.reshape(2, 4).T.reshape(-1))
+    np.testing.assert_array_equal(flow.energy_map.apply(energy), energy.reshape(2, 4).T.reshape(-1))
 
 
 def test_a_scale_along_positions_counts_by_its_mean_square():
     squares = np.array([[1.0], [3.0]], np.float32)
     flow = scaled(Signal((None, 2, 5), (2,)), (2, 1), lambda: squares)
-    np.testing.assert_allclose(flow.transform(np.ones(5, np.float32)), 2 * np.ones(5))
+    np.testing.assert_allclose(flow.energy_map.apply(np.ones(5, np.float32)), 2 * np.ones(5))
     with pytest.raises(Boundary, match="array of 4 axes, more than its own 3"):
         scaled(Signal((None, 2, 5), (2,)), (1, 1, 2, 5), lambda: squares)
 
@@ -71,9 +71,9 @@ def test_a_scale_along_positions_counts_by_its_mean_square():
 def test_places_on_other_axes_than_the_one_that_is_read_count_by_their_mean():
     signal = Signal((None, 2, 3), (1, 2))
     energy = np.arange(6, dtype=np.float32)
-    np.testing.assert_allclose(on_axis(signal, 2, "reads").transform(energy), [1.5, 2.5, 3.5])
+    np.testing.assert_allclose(on_axis(signal, 2, "reads").energy_map.apply(energy), [1.5, 2.5, 3.5])
     one = Signal((None, 2, 3, 1), (1, 2))
-    np.testing.assert_allclose(on_axis(one, 3, "reads").transform(energy), [2.5])
+    np.testing.assert_allclose(on_axis(one, 3, "reads").energy_map.apply(energy), [2.5])
     with pytest.raises(Boundary, match=r"reads axis 3, but its input carries channels on axes \[1, 2\]"):
         on_axis(Signal((None, 2, 3, 4), (1, 2)), 3, "reads")
 
@@ -81,6 +81,6 @@ def test_places_on_other_axes_than_the_one_that_is_read_count_by_their_mean():
 def test_a_sum_spans_the_axes_of_its_widest_input():
     flow = summed([Signal((None, 2, 3), (1, 2)), Signal((None, 2, 3), (2,)), Signal((None, 3))], 3)
     energies = np.arange(6, dtype=np.float32), np.array([10, 20, 30], np.float32), np.array([100], np.float32)
-    np.testing.assert_allclose(flow.transform(*energies), [110, 121, 132, 113, 124, 135])
+    np.testing.assert_allclose(flow.energy_map.apply(*energies), [110, 121, 132, 113, 124, 135])
     with pytest.raises(Boundary, match=r"channels on different axes \[1, 2\]"):
         summed([Signal((None, 2, 3), (1,)), Signal((None, 2, 3), (2,))], 3)

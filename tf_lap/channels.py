@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from tf_lap.energy_maps import EnergyMap, Gather, Identity, Scale, Sum
+
 Shape = tuple[int | None, ...]
-Transform = Callable[..., tf.Tensor]
-"""Energies of the inputs, float32 vectors, to energies of the output; linear in its arguments."""
 
 
 class Boundary(Exception):
@@ -87,10 +89,10 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Flow:
-    """The resolved rule of one output of a call: its channel axes, and the transform of energies."""
+    """The resolved rule of one output of a call: its channel axes, and what becomes of the inputs' energies."""
 
     axes: tuple[int, ...]
-    transform: Transform
+    energy_map: EnergyMap
 
 
 Flows = Flow | Sequence[Flow]
@@ -109,23 +111,6 @@ class ChannelRule:
 
     flow: Callable[[Call], Flows]
     arguments: tuple[int, int | None] = (0, 1)
-
-
-def identity(energy: tf.Tensor) -> tf.Tensor:
-    """Passes energies of shape `(channels,)` through unchanged."""
-    return energy
-
-
-def total(*energies: tf.Tensor) -> tf.Tensor:
-    """Sums energies of shapes `(channels,)` or `(1,)`, broadcast over channels."""
-    return sum(energies[1:], start=energies[0])
-
-
-def chained(first: Transform, second: Transform) -> Transform:
-    """The transform that applies `second` to what `first` gives."""
-    if first is identity or second is identity:
-        return second if first is identity else first
-    return lambda energy: second(first(energy))
 
 
 def format_axis(layer: Any, rank: int) -> int:
@@ -154,9 +139,10 @@ def averaged(signal: Signal, kept: Iterable[int]) -> Flow:
     """The flow to those of a signal's channel axes that are kept: the mean energy over the others."""
     axes = tuple(a for a in signal.axes if a in set(kept))
     if axes == signal.axes:
-        return Flow(axes, identity)
+        return Flow(axes, Identity())
     sizes, others = signal.sizes(), [i for i, a in enumerate(signal.axes) if a not in axes]
-    return Flow(axes, lambda energy: tf.reshape(tf.reduce_mean(tf.reshape(energy, sizes), axis=others), [-1]))
+    numbers = np.moveaxis(np.arange(math.prod(sizes)).reshape(sizes), others, range(-len(others), 0))
+    return Flow(axes, Gather(numbers.reshape(-1, math.prod(sizes[i] for i in others))))
 
 
 def summed(inputs: Sequence[Signal], rank: int) -> Flow:
@@ -170,13 +156,14 @@ def summed(inputs: Sequence[Signal], rank: int) -> Flow:
     if not all(set(own) <= set(axes) for own in places):
         raise Boundary(f"its inputs carry channels on different axes {sorted(set().union(*places))}")
     if all(own in (axes, ()) for own in places):
-        return Flow(axes, total)
+        return Flow(axes, Sum((Identity(),) * len(inputs)) if len(inputs) > 1 else Identity())
     shapes = [spanned(s.sizes(), own, axes) for s, own in zip(inputs, places, strict=True)]
-
-    def transform(*energies: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(total(*(tf.reshape(e, s) for e, s in zip(energies, shapes, strict=True))), [-1])
-
-    return Flow(axes, transform)
+    full = np.broadcast_shapes(*map(tuple, shapes))
+    parts = [
+        Gather.of(s.sizes(), lambda numbers, shape=shape: np.broadcast_to(numbers.reshape(shape), full))
+        for s, shape in zip(inputs, shapes, strict=True)
+    ]
+    return Flow(axes, Sum(tuple(parts)))
 
 
 def spanned(sizes: Sequence[int], own: Sequence[int], axes: Sequence[int]) -> list[int]:
@@ -202,16 +189,14 @@ def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Fl
     axes = signal.axes or tuple(a for a in wide if a > 0)
     others = [a - before for a in wide if a not in axes]
     factors = [wide.get(a, 1) for a in axes]
-    sizes = list(signal.sizes()) if len(axes) > 1 and signal.axes else [-1] + [1] * (len(axes) - 1)
+    sizes = list(signal.sizes()) if len(axes) > 1 and signal.axes else factors
 
-    def transform(energy: tf.Tensor) -> tf.Tensor:
+    def channel_factors() -> tf.Tensor:
         square = squares()
         factor = tf.reshape(tf.reduce_mean(square, axis=others) if others else square, factors or [1])
-        if len(axes) <= 1:
-            return energy * factor
-        return tf.reshape(tf.reshape(energy, sizes) * factor, [-1])
+        return tf.reshape(tf.broadcast_to(factor, sizes), [-1]) if len(axes) > 1 else factor
 
-    return Flow(axes, transform)
+    return Flow(axes, Scale(channel_factors))
 
 
 def reshaped(signal: Signal, output: Shape) -> Flow:
@@ -224,7 +209,7 @@ def reshaped(signal: Signal, output: Shape) -> Flow:
         Boundary: the axes have no common factors, so that no axis of the output tells channels apart.
     """
     if not signal.axes:
-        return Flow((), identity)
+        return Flow((), Identity())
     mixes = Boundary(
         f"reshapes {_show(signal.shape)} with channels on {_axes(signal.axes)} to {_show(output)}, which mixes channels"
     )
@@ -248,10 +233,10 @@ def reshaped(signal: Signal, output: Shape) -> Flow:
         if _axis_of((low, high), after) in axes
     ]
     if all(carries for _, carries in places):
-        return Flow(axes, identity)
+        return Flow(axes, Identity())
     narrow = [size if carries else 1 for size, carries in places]
     full = [size for size, _ in places]
-    return Flow(axes, lambda energy: tf.reshape(tf.broadcast_to(tf.reshape(energy, narrow), full), [-1]))
+    return Flow(axes, Gather.of(narrow, lambda numbers: np.broadcast_to(numbers, full)))
 
 
 def _strides(shape: Shape) -> dict[int, tuple[int, int]]:
@@ -284,11 +269,9 @@ def _axis_of(factor: tuple[int, int], strides: Mapping[int, tuple[int, int]]) ->
     return next((axis for axis, (start, end) in strides.items() if start <= low and high <= end), None)
 
 
-def spread(channels: int, inner: int) -> Transform:
-    """Repeats each of `(channels,)` energies `inner` times in a row."""
-    if inner == 1:
-        return identity
-    return lambda energy: tf.reshape(tf.broadcast_to(tf.reshape(energy, (-1, 1)), (channels, inner)), [-1])
+def spread(channels: int, inner: int) -> EnergyMap:
+    """The map that repeats each of `(channels,)` energies `inner` times in a row."""
+    return Gather.of([channels], lambda numbers: np.repeat(numbers, inner))
 
 
 def moved(signal: Signal, order: Sequence[int]) -> Flow:
@@ -296,9 +279,9 @@ def moved(signal: Signal, order: Sequence[int]) -> Flow:
     places = [list(order).index(axis) for axis in signal.axes]
     axes = tuple(sorted(places))
     if list(axes) == places:
-        return Flow(axes, identity)
-    sizes, swap = signal.sizes(), [places.index(axis) for axis in axes]
-    return Flow(axes, lambda energy: tf.reshape(tf.transpose(tf.reshape(energy, sizes), swap), [-1]))
+        return Flow(axes, Identity())
+    swap = [places.index(axis) for axis in axes]
+    return Flow(axes, Gather.of(signal.sizes(), lambda numbers: np.transpose(numbers, swap)))
 
 
 def _axes(axes: Sequence[int]) -> str:

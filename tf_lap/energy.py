@@ -1,9 +1,11 @@
-"""The sweep: energies flow forward through a recipe, and their transpose flows back by differentiation.
+"""The sweep: energies flow forward through a recipe, and what is read of them flows back.
 
 The incoming energy of a tensor is what producers put into its channels; the outgoing energy is what
-consumers read from them. Forward, every step is linear. With a loss that adds up what each kernel and each end
-of the network reads, `sum over readers of <read, energy>`, the derivative with respect to what a kernel put out
-*is* its outgoing energy, so the two directions cannot disagree.
+consumers read from them. Between kernels every step is a linear map of energies: forward it is applied, and backward
+its transpose is.
+
+Norms may be NumPy arrays or tensors; energies are of the same kind. On the host NumPy is far quicker: a sweep is many
+operations on short vectors.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.energy_maps import Array, shrunk
 from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
 from tf_lap.scale import Scale
 
-Norms = list[tuple[tf.Tensor, tf.Tensor]]
-Energies = tuple[list[tf.Tensor], list[tf.Tensor]]
-Uses = Sequence[Sequence[tf.Tensor]]
+Norms = list[tuple[Array, Array]]
+Energies = tuple[list[Array], list[Array]]
+Uses = Sequence[Sequence[Array]]
 """For each kernel a vector for each of its uses."""
 
 
@@ -102,30 +105,57 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
         put: what it puts out, `(outputs,)`.
         end: what the ends of the network put in and read, in each channel.
     """
-    incoming: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    sources: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    energy: list[tf.Tensor] = [tf.fill([1], end)] * recipe.tensors
-    loss = []
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for step in recipe.steps:
-            match step:
-                case Read(kernel=kernel, use=use, source=source, target=target):
-                    arriving = tf.broadcast_to(energy[source], [recipe.kernels[kernel].layout.inputs])
-                    incoming[kernel].append(arriving)
-                    loss.append(tf.reduce_sum(arriving * read[kernel][use]))
-                    # A leaf of its own for each use, so that a shared kernel's uses can be told apart.
-                    leaf = tf.identity(put[kernel][use])
-                    tape.watch(leaf)
-                    sources[kernel].append(leaf)
-                    energy[target] = leaf
-                case Rule(sources=inputs, target=target, transform=transform):
-                    energy[target] = transform(*(energy[s] for s in inputs))
-                case Wall(sources=inputs):
-                    loss += [tf.reduce_sum(energy[s] * end) for s in inputs]
-        loss += [tf.reduce_sum(energy[tensor] * end) for tensor, _ in recipe.outputs]
-        total = tf.add_n(loss) if loss else tf.zeros([])
-    outgoing = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    incoming = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    outgoing = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    energies = _forward(recipe, incoming, put, end)
+    readings: list[Array | None] = [None] * recipe.tensors
+
+    def add(tensor: int, reading: Array) -> None:
+        before = readings[tensor]
+        readings[tensor] = reading if before is None else before + reading
+
+    for tensor, _ in recipe.outputs:
+        add(tensor, _filled(energies[tensor], end))
+    for step in reversed(recipe.steps):
+        match step:
+            case Read(kernel=kernel, use=use, source=source, target=target):
+                reading = readings[target]
+                outgoing[kernel][use] = _filled(energies[target], 0.0) if reading is None else reading
+                add(source, shrunk(read[kernel][use], energies[source]))
+            case Rule(sources=sources, target=target, energy_map=energy_map):
+                reading = readings[target]
+                if reading is not None:
+                    for source, part in zip(
+                        sources, energy_map.transpose(reading, *(energies[s] for s in sources)), strict=True
+                    ):
+                        add(source, part)
+            case Wall(sources=sources):
+                for source in sources:
+                    add(source, _filled(energies[source], end))
     return _stacked(incoming, outgoing, norms, end)
+
+
+def _forward(recipe: Recipe, incoming: list[list[Array]], put: Uses, end: float) -> list[Array]:
+    """The energy of each tensor; fills in what comes to each use of a kernel."""
+    on_host = all(isinstance(use, np.ndarray) for uses in put for use in uses)
+    energies = [np.full(1, end, np.float32) if on_host else tf.fill([1], end)] * recipe.tensors
+    for step in recipe.steps:
+        match step:
+            case Read(kernel=kernel, use=use, source=source, target=target):
+                inputs = [recipe.kernels[kernel].layout.inputs]
+                spread = np.broadcast_to if on_host else tf.broadcast_to
+                incoming[kernel][use] = spread(energies[source], inputs)
+                energies[target] = put[kernel][use]
+            case Rule(sources=sources, target=target, energy_map=energy_map):
+                energies[target] = energy_map.apply(*(energies[s] for s in sources))
+    return energies
+
+
+def _filled(energy: Array, value: float) -> Array:
+    """A vector as long as an energy, of one value."""
+    if isinstance(energy, np.ndarray):
+        return np.full(energy.shape, value, np.float32)
+    return tf.fill(energy.shape, tf.constant(value, tf.float32))
 
 
 def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale) -> Energies:
@@ -152,9 +182,9 @@ def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale) -> 
                     sources[kernel].append(leaf)
                     scales[kernel].append(leaf_scale)
                     energy[target] = leaf, leaf_scale
-                case Rule(sources=inputs, target=target, transform=transform):
+                case Rule(sources=inputs, target=target, energy_map=energy_map):
                     parts, common = _common([energy[s] for s in inputs])
-                    energy[target] = _near_one(transform(*parts), common)
+                    energy[target] = _near_one(energy_map.apply(*parts), common)
                 case Wall(sources=inputs):
                     ends += [energy[s] for s in inputs]
         ends += [energy[tensor] for tensor, _ in recipe.outputs]
@@ -192,9 +222,10 @@ def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms, end
     return backs, [_stack(e, n[1], end) for e, n in zip(outgoing, norms, strict=True)]
 
 
-def _stack(uses: Sequence[tf.Tensor], like: tf.Tensor, end: float) -> tf.Tensor:
+def _stack(uses: Sequence[Array], like: Array, end: float) -> Array:
     # A kernel whose surroundings are not known stands between ends on both sides.
-    return tf.stack(uses) if uses else tf.fill([1, *like.shape], end)
+    uses = uses or [_filled(like, end)]
+    return np.stack(uses) if isinstance(like, np.ndarray) else tf.stack(uses)
 
 
 def channel_energies(model: Any) -> dict[str, ChannelEnergies]:

@@ -19,9 +19,9 @@ from tf_lap.channels import (
     Signal,
     averaged,
     format_axis,
-    identity,
     on_axis,
 )
+from tf_lap.energy_maps import Identity
 from tf_lap.kernels import KernelRule
 from tf_lap.recipe import Kernel as Kernel
 from tf_lap.recipe import Other as Other
@@ -167,7 +167,7 @@ class _Resolver:
         self.walls[id(layer)] = f"{_describe(layer, prefix)} has one rule for all that is inside it"
         targets = [self._tensor(Signal(shape, flow.axes)) for shape, flow in zip(outputs, flows, strict=True)]
         self.steps += [
-            Rule(tuple(sources), target, flow.transform, layer) for target, flow in zip(targets, flows, strict=True)
+            Rule(tuple(sources), target, flow.energy_map, layer) for target, flow in zip(targets, flows, strict=True)
         ]
         return list(targets)
 
@@ -216,7 +216,7 @@ class _Resolver:
 
     def _applied(self, flow: Flow, source: int, shape: Shape, layer: Any) -> int:
         target = self._tensor(Signal(shape, flow.axes))
-        self.steps.append(Rule((source,), target, flow.transform, layer))
+        self.steps.append(Rule((source,), target, flow.energy_map, layer))
         return target
 
     def _composite(self, node: compat.Node, known: Known, prefix: str) -> list[int | None]:
@@ -265,13 +265,13 @@ class _Resolver:
                 return self._wall(
                     node, sources, f"{_describe(node.layer, prefix)}: its time steps are channels (axis 1)"
                 )
-            flow = Flow(tuple(a - 1 for a in flow.axes), flow.transform)
+            flow = Flow(tuple(a - 1 for a in flow.axes), flow.energy_map)
             entering[id(tensor)] = self._applied(flow, source, (signal.shape[0], *signal.shape[2:]), node.layer)
         leaving = []
         for inner, tensor in zip(self._node(step, entering, f"{prefix}{node.layer.name}/"), node.outputs, strict=True):
             if inner is not None:
                 axes = tuple(a + 1 for a in self.signals[inner].axes)
-                inner = self._applied(Flow(axes, identity), inner, compat.shape(tensor), node.layer)
+                inner = self._applied(Flow(axes, Identity()), inner, compat.shape(tensor), node.layer)
             leaving.append(inner)
         return leaving
 

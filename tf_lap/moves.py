@@ -6,11 +6,11 @@ They serve layers and the operations of either Keras: `Call.option` finds an opt
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.channels import (
@@ -18,15 +18,13 @@ from tf_lap.channels import (
     Call,
     Flow,
     Signal,
-    Transform,
-    chained,
-    identity,
     moved,
     on_axis,
     reshaped,
     spanned,
     summed,
 )
+from tf_lap.energy_maps import EnergyMap, Gather, Identity, Sum
 
 Index = slice | int | None
 """What is taken of one axis; None makes a new axis of size 1."""
@@ -59,16 +57,16 @@ def flatten(call: Call) -> Flow:
     """Flatten: channels first is transposed to channels last, then both are flattened row by row."""
     (signal,) = call.inputs
     rank = len(signal.shape)
-    before = identity
+    before: EnergyMap = Identity()
     if call.layer.data_format == "channels_first" and rank > 1:
         signal, before = _transposed(signal, (0, *range(2, rank), 1))
     flow = reshaped(signal, call.output)
-    return Flow(flow.axes, chained(before, flow.transform))
+    return Flow(flow.axes, before.then(flow.energy_map))
 
 
 def repeat_vector(call: Call) -> Flow:
     """RepeatVector puts a new axis of positions before the channels."""
-    return Flow(tuple(axis + 1 for axis in call.inputs[0].axes), identity)
+    return Flow(tuple(axis + 1 for axis in call.inputs[0].axes), Identity())
 
 
 def permute(call: Call) -> Flow:
@@ -108,10 +106,9 @@ def depth_to_space(call: Call) -> Flow:
     flow, block = _depth(call)
     if not flow.axes:
         return flow
-    return Flow(
-        flow.axes,
-        chained(flow.transform, lambda energy: tf.reduce_mean(tf.reshape(energy, (block**2, -1)), axis=0)),
-    )
+    (channels,) = Signal(call.inputs[0].shape, flow.axes).sizes()
+    positions = np.arange(channels).reshape(block**2, -1)
+    return Flow(flow.axes, flow.energy_map.then(Gather(positions.T)))
 
 
 def space_to_depth(call: Call) -> Flow:
@@ -119,7 +116,8 @@ def space_to_depth(call: Call) -> Flow:
     flow, block = _depth(call)
     if not flow.axes:
         return flow
-    return Flow(flow.axes, chained(flow.transform, lambda energy: tf.tile(energy, [block**2])))
+    (channels,) = Signal(call.inputs[0].shape, flow.axes).sizes()
+    return Flow(flow.axes, flow.energy_map.then(Gather.of([channels], lambda numbers: np.tile(numbers, block**2))))
 
 
 def _depth(call: Call) -> tuple[Flow, int]:
@@ -202,9 +200,8 @@ def _taken(signal: Signal, parts: Sequence[Index]) -> Flow:
             axis += 1
         place += part is None or isinstance(part, slice)
     if all(index == slice(None) for index in indices):
-        return Flow(tuple(axes), identity)
-    sizes, taken = signal.sizes(), tuple(indices)
-    return Flow(tuple(axes), lambda energy: tf.reshape(tf.reshape(energy, sizes)[taken], [-1]))
+        return Flow(tuple(axes), Identity())
+    return Flow(tuple(axes), Gather.of(signal.sizes(), lambda numbers: numbers[tuple(indices)]))
 
 
 def pad(call: Call) -> Flow:
@@ -216,13 +213,12 @@ def pad(call: Call) -> Flow:
     pairs = np.broadcast_to(widths.astype(int), (rank, 2))
     padded = [pairs[axis].tolist() for axis in signal.axes]
     if not np.any(padded):
-        return Flow(signal.axes, identity)
+        return Flow(signal.axes, Identity())
     value = call.arguments.get("constant_values")
     constants = np.zeros(()) if value is None else compat.static(value)
     if str(call.option("mode")).lower() != "constant" or constants is None or np.any(constants):
         raise Boundary("pads its channels with other values than zero")
-    sizes = signal.sizes()
-    return Flow(signal.axes, lambda energy: tf.reshape(tf.pad(tf.reshape(energy, sizes), padded), [-1]))
+    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.pad(numbers, padded, constant_values=-1)))
 
 
 def concatenate(call: Call) -> Flow:
@@ -239,7 +235,7 @@ def concatenate(call: Call) -> Flow:
     if sum(widths) != call.output[along]:
         raise Boundary(f"concatenates constants to the channels of its inputs: {widths} to {call.output[along]}")
     before = [
-        Flow(signal.axes, identity) if signal.axes in ((), axes) else on_axis(signal, along, "concatenates")
+        Flow(signal.axes, Identity()) if signal.axes in ((), axes) else on_axis(signal, along, "concatenates")
         for signal in call.inputs
     ]
     return _joined(call.inputs, before, axes, along)
@@ -255,7 +251,7 @@ def stack(call: Call) -> Flow:
         Signal((*s.shape[:along], 1, *s.shape[along:]), tuple(a + (a >= along) for a in s.axes)) for s in call.inputs
     ]
     axes = tuple(sorted({along, *summed(inputs, rank).axes}))
-    return _joined(inputs, [Flow(signal.axes, identity) for signal in inputs], axes, along)
+    return _joined(inputs, [Flow(signal.axes, Identity()) for signal in inputs], axes, along)
 
 
 def _joined(inputs: Sequence[Signal], before: Sequence[Flow], axes: tuple[int, ...], along: int) -> Flow:
@@ -266,16 +262,17 @@ def _joined(inputs: Sequence[Signal], before: Sequence[Flow], axes: tuple[int, .
     if any(None in size for size in sizes):
         raise Boundary(f"joins channels on axes {list(axes)} of unknown size")
 
-    def transform(*energies: tf.Tensor) -> tf.Tensor:
-        parts = [
-            tf.broadcast_to(tf.reshape(flow.transform(energy), shape), size)
-            for flow, energy, shape, size in zip(before, energies, shapes, sizes, strict=True)
-        ]
-        return tf.reshape(tf.concat(parts, axis=axes.index(along)), [-1])
+    place = axes.index(along)
+    parts: list[EnergyMap] = []
+    ends = list(itertools.accumulate(size[place] for size in sizes))
+    for flow, shape, size, end in zip(before, shapes, sizes, ends, strict=True):
+        others = [(0, 0)] * len(axes)
+        others[place] = (end - size[place], ends[-1] - end)
+        own = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), size)
+        parts.append(flow.energy_map.then(Gather(np.pad(own, others, constant_values=-1).reshape(-1))))
+    return Flow(axes, Sum(tuple(parts)))
 
-    return Flow(axes, transform)
 
-
-def _transposed(signal: Signal, order: Sequence[int]) -> tuple[Signal, Transform]:
+def _transposed(signal: Signal, order: Sequence[int]) -> tuple[Signal, EnergyMap]:
     flow = moved(signal, order)
-    return Signal(tuple(signal.shape[a] for a in order), flow.axes), flow.transform
+    return Signal(tuple(signal.shape[a] for a in order), flow.axes), flow.energy_map

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tf_lap import compat
-from tf_lap.channels import Transform
+from tf_lap.energy_maps import EnergyMap
 from tf_lap.kernels import Layout
 
 
@@ -48,7 +48,7 @@ class Rule:
 
     sources: tuple[int, ...]
     target: int
-    transform: Transform
+    energy_map: EnergyMap
     layer: Any
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.channels import Call, ChannelRule, Flow, Signal, Transform, format_axis, identity, on_axis, summed
+from tf_lap.channels import Call, ChannelRule, Flow, Signal, format_axis, on_axis, summed
+from tf_lap.energy_maps import EnergyMap, Function, Identity
 from tf_lap.kernels import KernelRule
 
 UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
@@ -70,7 +71,7 @@ def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
             f"with {len(call.inputs)} energies, one for each input of layer {call.layer.name!r}: {error}"
         ) from error
     before = [
-        Flow(s.axes, identity)
+        Flow(s.axes, Identity())
         if len(s.axes) < 2
         else on_axis(s, format_axis(call.layer, len(s.shape)), "has a rule for")
         for s in call.inputs
@@ -78,10 +79,10 @@ def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
     inputs = [Signal(signal.shape, flow.axes) for signal, flow in zip(call.inputs, before, strict=True)]
     axes = summed(inputs, len(call.output)).axes
 
-    def transform(*energies: tf.Tensor) -> tf.Tensor:
-        return rule(call.layer, *(flow.transform(e) for flow, e in zip(before, energies, strict=True)))
+    def ruled(*energies: tf.Tensor) -> tf.Tensor:
+        return rule(call.layer, *(flow.energy_map.apply(e) for flow, e in zip(before, energies, strict=True)))
 
-    length = _probe(transform, call)
+    length = _probe(Function(ruled), call)
     if not axes and length > 1:
         axes = (format_axis(call.layer, len(call.output)),)
     channels = call.output[axes[0]] if axes else 1
@@ -91,14 +92,14 @@ def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
             f"{call.layer.name!r}, whose output of shape {call.output} has {channels} channels"
         )
     if length != channels and channels is not None:
-        return Flow(axes, lambda *energies: tf.broadcast_to(transform(*energies), [channels]))
-    return Flow(axes, transform)
+        return Flow(axes, Function(lambda *energies: tf.broadcast_to(ruled(*energies), [channels])))
+    return Flow(axes, Function(ruled))
 
 
-def _probe(transform: Transform, call: Call) -> int:
+def _probe(energy_map: EnergyMap, call: Call) -> int:
     """How many energies a user's rule returns, found by calling it once."""
     ones = [tf.ones([math.prod(size or 1 for size in (s.shape[a] for a in s.axes))]) for s in call.inputs]
-    energy = transform(*ones)
+    energy = energy_map.apply(*ones)
     if not (tf.is_tensor(energy) and energy.dtype == tf.float32 and energy.shape.rank == 1):
         raise TypeError(
             f"the rule registered for {type(call.layer).__name__} returns {energy!r} for layer {call.layer.name!r}; "

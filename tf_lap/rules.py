@@ -17,15 +17,14 @@ from tf_lap.channels import (
     Call,
     Flow,
     averaged,
-    chained,
     format_axis,
-    identity,
     on_axis,
     require_axis,
     scaled,
     spread,
     summed,
 )
+from tf_lap.energy_maps import Identity, Scale
 from tf_lap.moves import integers
 
 # Layers that leave every channel alone.
@@ -51,7 +50,7 @@ def global_pooling(call: Call) -> Flow:
     """Reduces all positions to one, unchanged energy per channel."""
     (signal,) = call.inputs
     flow = on_axis(signal, _format_axis(call, len(signal.shape)), "keeps")
-    return Flow((_format_axis(call, len(call.output)),) if flow.axes else (), flow.transform)
+    return Flow((_format_axis(call, len(call.output)),) if flow.axes else (), flow.energy_map)
 
 
 def _format_axis(call: Call, rank: int) -> int:
@@ -72,7 +71,7 @@ def reduction(call: Call) -> Flow:
         raise Boundary(f"reduces its channels (axis {', '.join(map(str, signal.axes))})")
     if keepdims:
         return flow
-    return Flow(tuple(a - sum(b < a for b in over) for a in flow.axes), flow.transform)
+    return Flow(tuple(a - sum(b < a for b in over) for a in flow.axes), flow.energy_map)
 
 
 # Layers that scale channels.
@@ -101,7 +100,7 @@ def normalization_scale(weight: str, call: Call) -> Flow:
     scale = getattr(layer, weight, None)
     shape = _on_axes(signal.shape, layer.axis)
     if scale is None and None in shape:
-        return Flow(signal.axes, identity)
+        return Flow(signal.axes, Identity())
     sizes = [1 if size is None else size for size in shape]
     # Without a scale the places are told apart all the same, so that it counts like a scale of ones.
     return scaled(
@@ -132,16 +131,15 @@ def depthwise(call: Call, kernel_name: str) -> Flow:
     """A depthwise convolution: the sum of squares of each channel's taps; a depth multiplier repeats channels."""
     layer, (signal, *_) = call.layer, call.inputs
     axis = format_axis(layer, len(signal.shape))
-    before = on_axis(signal, axis, "convolves").transform
+    flow = on_axis(signal, axis, "convolves")
     kernel = getattr(layer, kernel_name)
     *taps, channels, multiplier = kernel.shape
-    repeat = spread(channels, multiplier)
+    repeated = spread(channels, multiplier) if flow.axes else Identity()
 
-    def transform(energy: tf.Tensor) -> tf.Tensor:
-        squares = tf.reduce_sum(tf.square(compat.value(kernel)), axis=list(range(len(taps))))
-        return repeat(tf.broadcast_to(energy, [channels])) * tf.reshape(squares, [-1])
+    def filter_energies() -> tf.Tensor:
+        return tf.reshape(tf.reduce_sum(tf.square(compat.value(kernel)), axis=list(range(len(taps)))), [-1])
 
-    return Flow((axis,), chained(before, transform))
+    return Flow((axis,), flow.energy_map.then(repeated).then(Scale(filter_energies)))
 
 
 def _on_axes(shape: tuple[int | None, ...], axes: int | list[int]) -> tuple[int | None, ...]:
@@ -160,7 +158,7 @@ def merge(call: Call) -> Flow:
 def average(call: Call) -> Flow:
     """The mean of n tensors: the sum of their energies over n squared."""
     count, flow = len(call.inputs), merge(call)
-    return Flow(flow.axes, lambda *energies: flow.transform(*energies) / count**2)
+    return Flow(flow.axes, flow.energy_map.then(Scale(lambda: tf.constant([1 / count**2]))))
 
 
 def multiply(call: Call) -> Flow:
