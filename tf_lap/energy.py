@@ -115,12 +115,12 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
         readings[tensor] = reading if before is None else before + reading
 
     for tensor, _ in recipe.outputs:
-        add(tensor, _filled(energies[tensor], end))
+        add(tensor, filled(energies[tensor], end))
     for step in reversed(recipe.steps):
         match step:
             case Read(kernel=kernel, use=use, source=source, target=target):
                 reading = readings[target]
-                outgoing[kernel][use] = _filled(energies[target], 0.0) if reading is None else reading
+                outgoing[kernel][use] = filled(energies[target], 0.0) if reading is None else reading
                 add(source, shrunk(read[kernel][use], energies[source]))
             case Rule(sources=sources, target=target, energy_map=energy_map):
                 reading = readings[target]
@@ -131,19 +131,19 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
                         add(source, part)
             case Wall(sources=sources):
                 for source in sources:
-                    add(source, _filled(energies[source], end))
+                    add(source, filled(energies[source], end))
     return _stacked(incoming, outgoing, norms, end)
 
 
 def _forward(recipe: Recipe, incoming: list[list[Array]], put: Uses, end: float) -> list[Array]:
     """The energy of each tensor; fills in what comes to each use of a kernel."""
-    on_host = all(isinstance(use, np.ndarray) for uses in put for use in uses)
-    energies = [np.full(1, end, np.float32) if on_host else tf.fill([1], end)] * recipe.tensors
+    host = all(isinstance(use, np.ndarray) for uses in put for use in uses)
+    energies = [np.full(1, end, np.float32) if host else tf.fill([1], end)] * recipe.tensors
     for step in recipe.steps:
         match step:
             case Read(kernel=kernel, use=use, source=source, target=target):
                 inputs = [recipe.kernels[kernel].layout.inputs]
-                spread = np.broadcast_to if on_host else tf.broadcast_to
+                spread = np.broadcast_to if host else tf.broadcast_to
                 incoming[kernel][use] = spread(energies[source], inputs)
                 energies[target] = put[kernel][use]
             case Rule(sources=sources, target=target, energy_map=energy_map):
@@ -151,7 +151,12 @@ def _forward(recipe: Recipe, incoming: list[list[Array]], put: Uses, end: float)
     return energies
 
 
-def _filled(energy: Array, value: float) -> Array:
+def on_host(norms: Norms) -> bool:
+    """Whether norms are NumPy arrays."""
+    return all(isinstance(side, np.ndarray) for norm in norms for side in norm)
+
+
+def filled(energy: Array, value: float) -> Array:
     """A vector as long as an energy, of one value."""
     if isinstance(energy, np.ndarray):
         return np.full(energy.shape, value, np.float32)
@@ -224,7 +229,7 @@ def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms, end
 
 def _stack(uses: Sequence[Array], like: Array, end: float) -> Array:
     # A kernel whose surroundings are not known stands between ends on both sides.
-    uses = uses or [_filled(like, end)]
+    uses = uses or [filled(like, end)]
     return np.stack(uses) if isinstance(like, np.ndarray) else tf.stack(uses)
 
 

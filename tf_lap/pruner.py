@@ -24,6 +24,7 @@ from tf_lap.arguments import (
 )
 from tf_lap.enforce import Enforcement
 from tf_lap.graph import resolve
+from tf_lap.host_update import HostUpdater
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.patterns import Pattern, limit
@@ -31,13 +32,9 @@ from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
 from tf_lap.scale import Scale
 from tf_lap.scores import Score
-from tf_lap.update import AROUND, BETWEEN, MISLED, Gains, Traced, Updater
+from tf_lap.update import AROUND, BETWEEN, Gains, Updater
 from tf_lap.warn import warn
 
-# Tracing takes much longer than a plain update: it pays for those who prune often, and tracing the sweep alone pays
-# where one update sweeps often.
-_PLAIN_UPDATES = 10
-_PLAIN_SWEEPS = 15
 # More zeros than asked are worth a warning from this fraction of a kernel on. A few may be there by chance, as in
 # bfloat16, and the last blocks of a kernel may be smaller than others.
 _CLEARLY = 0.05
@@ -222,18 +219,17 @@ class Pruner:
         """Updates all masks once."""
         gains = self._gains()
         if self.order == "simultaneous":
-            counts = tf.constant(keep, tf.int32)
-            updated = self._functions.update(counts, gains)
+            updated = self._functions.update(keep, gains)
             if not _finite(updated.totals, updated.around) and self._rescale(updated.totals):
-                updated = self._functions.update(counts, gains)
+                updated = self._functions.update(keep, gains)
             self._check_finite(updated.totals, updated.around, updated.between)
-            self._kept = self._updater.completed(updated, counts, gains)
+            self._kept = [int(kept) for kept in updated.kept]
             self._rescale(updated.totals)
         else:
             self._update_in_turn(keep, gains)
         self._updates += 1
 
-    def _rescale(self, totals: tf.Tensor) -> bool:
+    def _rescale(self, totals: np.ndarray) -> bool:
         """Measures with another scale from now on, where the weights have moved away from the present one.
 
         Args:
@@ -243,7 +239,7 @@ class Pruner:
             Whether the scale is another one now.
         """
         sizes = [kernel.layout.size for kernel in self._recipe.kernels]
-        if not self._updater.scale.is_left_by(totals.numpy(), sizes):
+        if not self._updater.scale.is_left_by(totals, sizes):
             return False
         scale = Scale.of(self._recipe)
         if scale == self._updater.scale:  # a kernel of zeros has none
@@ -315,21 +311,15 @@ class Pruner:
         return gains
 
     @property
-    def _functions(self) -> Updater | Traced:
-        return self._updater.traced if self._updates >= _PLAIN_UPDATES else self._updater
+    def _functions(self) -> HostUpdater:
+        return HostUpdater(self._updater)
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
         norms = self._norms(gains)
-        counts = tf.constant(keep, tf.int32)
         targets = range(len(self._targets))
-        sweeper = self._updater.traced if len(targets) > _PLAIN_SWEEPS else self._functions
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = sweeper.all_energies(norms, gains)
-            chosen, kept = self._functions.choose_one(target, energies, counts, gains)
-            if kept == MISLED:
-                chosen, kept = self._updater.choose_one(target, energies, counts, gains)
-            norms[self._targets[target]] = chosen
-            self._kept[target] = int(kept)
+            energies, _ = self._functions.all_energies(norms, gains)
+            norms[self._targets[target]], self._kept[target] = self._functions.choose_one(target, energies, keep, gains)
 
     def apply(self) -> None:
         """Zeroes all pruned weights: after an optimizer's step that knows nothing of the masks, or after a restore."""
@@ -462,21 +452,21 @@ class Pruner:
         if self._rescale(totals):
             norms, totals = self._functions.measure(gains)
             _, around = self._functions.all_energies(norms, gains)
-        self._check_finite(totals, around, self._updater.between_sound())
+        self._check_finite(totals, around, self._functions.between_sound())
         return list(norms)
 
-    def _check_finite(self, totals: tf.Tensor, around: tf.Tensor, between: tf.Tensor) -> None:
-        for kernel, fine in zip(self._recipe.kernels, np.isfinite(totals.numpy()), strict=True):
+    def _check_finite(self, totals: np.ndarray, around: np.ndarray, between: bool) -> None:
+        for kernel, fine in zip(self._recipe.kernels, np.isfinite(totals), strict=True):
             if not fine:
                 raise ValueError(not_finite(kernel))
-        for kernel, fine in zip(self._recipe.kernels, around.numpy(), strict=True):
+        for kernel, fine in zip(self._recipe.kernels, around, strict=True):
             if not fine:
                 raise ValueError(AROUND.format(repr(kernel.path)))
-        if not bool(between):
+        if not between:
             for name, variables in self._updater.between.items():
                 if not all(bool(tf.reduce_all(tf.math.is_finite(compat.value(v)))) for v in variables):
                     raise ValueError(f"{BETWEEN} (layer {name!r})")
 
 
-def _finite(totals: tf.Tensor, around: tf.Tensor) -> bool:
-    return bool(np.all(np.isfinite(totals.numpy())) and np.all(around.numpy()))
+def _finite(totals: np.ndarray, around: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(totals)) and np.all(around))

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tf_lap import probe
@@ -26,7 +27,10 @@ class Score(Protocol):
             numbers, what their weights are multiplied by before anything else.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
         elementwise: True, set in the class itself, where `score` is made of what XLA compiles into one pass over the
-            weights; subclasses do not inherit it, since they may do something else.
+            weights; subclasses do not inherit it, since they may do something else. Such a class has a method
+            `channel_factors(incoming, outgoing)` too: given the energies as arrays, it gives two float32 arrays,
+            `(inputs,)` and `(outputs,)`, whose product is what a magnitude is multiplied by for its score; or None
+            where it is no such product.
     """
 
     looks: bool
@@ -85,6 +89,17 @@ class Lookahead(Configurable):
         """Whether it uses the energies around a kernel."""
         return self.distance != 0
 
+    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `Score.channel_factors`."""
+        if len(incoming) > 1:
+            return None
+        back, ahead = (np.sqrt(side[0]) for side in (incoming, outgoing))
+        if not self.looks or self.look == "ahead" or not np.any(back > 0):
+            back = np.ones_like(back)
+        if not self.looks or self.look == "back" or not np.any(ahead > 0):
+            ahead = np.ones_like(ahead)
+        return back, ahead
+
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
         if not self.looks:
@@ -114,6 +129,10 @@ class Magnitude(Configurable):
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 2
     elementwise: ClassVar[bool] = True
+
+    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `Score.channel_factors`."""
+        return np.ones(incoming.shape[1], np.float32), np.ones(outgoing.shape[1], np.float32)
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
@@ -181,6 +200,10 @@ class OBD(Configurable):
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
         """What each kernel is multiplied by, by its number, in its shape."""
         return {i: tf.sqrt(h / 2) for i, h in probe.curvature(model, recipe, targets, data).items()}
+
+    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `Score.channel_factors`."""
+        return np.ones(incoming.shape[1], np.float32), np.ones(outgoing.shape[1], np.float32)
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""

@@ -11,11 +11,13 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.energy import Energies, Norms, far_sweep, sweep
+from tf_lap.energy import Energies, Norms, far_sweep, filled, on_host, sweep
+from tf_lap.energy_maps import Array, Gather
 from tf_lap.fused import fused
 from tf_lap.graph import Recipe, Rule
 from tf_lap.kernels import Layout
@@ -170,9 +172,15 @@ class Updater:
                 incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self.scale)
                 outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self.scale)
         else:
-            incoming = [tf.ones_like(read)[tf.newaxis] for read, _ in norms]
-            outgoing = [tf.ones_like(put)[tf.newaxis] for _, put in norms]
+            incoming = [filled(read, 1.0)[np.newaxis] for read, _ in norms]
+            outgoing = [filled(put, 1.0)[np.newaxis] for _, put in norms]
         # A bound on the kernel's scores. Sums, because a maximum may pass a NaN over.
+        if on_host(norms):
+            bounds = [
+                np.sqrt(back).sum() * np.sqrt(ahead).sum() * np.sqrt(read.sum())
+                for back, ahead, (read, _) in zip(incoming, outgoing, norms, strict=True)
+            ]
+            return (incoming, outgoing), np.isfinite(bounds)
         finite = [
             tf.math.is_finite(
                 tf.reduce_sum(tf.sqrt(back)) * tf.reduce_sum(tf.sqrt(ahead)) * tf.sqrt(tf.reduce_sum(read))
@@ -314,10 +322,27 @@ class Updater:
             layouts = [self.recipe.kernels[self.targets[target]].layout for target in targets]
             return [self._pooled(*each) for each in zip(layouts, things, more, strict=True)]
 
-        if _elementwise(self.score, self.allocation, self.pattern):
+        if is_elementwise(self.score, self.allocation, self.pattern):
             return fused(lambda w, kept: ranks(pooled(scored(w, kept), w, kept)))(weights, live)
-        scores = (fused(scored) if _elementwise(self.score) else scored)(weights, live)
+        scores = (fused(scored) if is_elementwise(self.score) else scored)(weights, live)
         return fused(ranks)(pooled(scores, weights, live))
+
+    def ranked(
+        self, target: int, weights: tf.Tensor, live: tf.Tensor, more: tf.Tensor, energies: Energies, gains: Gains
+    ) -> Ranked:
+        """What is ranked in place of a target's weights: see `Pattern.pool` and `Pattern.protect`.
+
+        Args:
+            target: which target.
+            weights: its values.
+            live: bool, False where a weight is pruned already.
+            more: a bool scalar, as `Pattern.protect` takes it.
+            energies: as `all_energies` gives them.
+            gains: as `update` takes them.
+        """
+        scores = tf.where(live, self._scores(target, weights, energies, gains), 0.0)
+        layout = self.recipe.kernels[self.targets[target]].layout
+        return self._pooled(layout, Ranked(scores, compat.value(weights), live), more)
 
     def _pooled(self, layout: Layout, scored: Ranked, more: tf.Tensor) -> Ranked:
         pooled = self.pattern.pool(scored, layout)
@@ -328,7 +353,8 @@ class Updater:
     def _scores(self, target: int, weights: tf.Tensor, energies: Energies, gains: Gains) -> tf.Tensor:
         number = self.targets[target]
         kernel = self.recipe.kernels[number]
-        scores = self.score.score(kernel, self._seen(number, gains, weights), energies[0][number], energies[1][number])
+        incoming, outgoing = (tf.convert_to_tensor(side[number]) for side in energies)
+        scores = self.score.score(kernel, self._seen(number, gains, weights), incoming, outgoing)
         if tuple(scores.shape) != kernel.layout.shape:
             raise ValueError(
                 f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
@@ -349,23 +375,22 @@ def _replace(mask: tf.Variable, new: tf.Tensor) -> None:
         mask[...].assign(new)
 
 
-def _elementwise(*choices: Any) -> bool:
+def is_elementwise(*choices: Any) -> bool:
     """Whether XLA does well at what these objects do; what a subclass of theirs does is not known."""
     return all(vars(type(choice)).get("elementwise", False) for choice in choices)
 
 
-def _fed(norms: Sequence[tf.Tensor], like: tf.Tensor, scale: Scale) -> tf.Tensor:
+def _fed(norms: Sequence[Array], like: Array, scale: Scale) -> Array:
     """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, those of an end where there is none.
 
     A neighbour with a multiple of the channels (behind a Flatten) adds up over it; one with a fraction of them repeats.
     """
     if not norms:
-        return tf.fill([1, *like.shape], scale.end())
+        return filled(like, scale.end())[np.newaxis]
     width = like.shape[0]
     parts = []
     for norm in norms:
-        if norm.shape[0] >= width:
-            parts.append(tf.reduce_sum(tf.reshape(norm, (-1, width)), axis=0))
-        else:
-            parts.append(tf.tile(norm, [width // norm.shape[0]]))
-    return tf.add_n(parts)[tf.newaxis]
+        channels = norm.shape[0]
+        repeated = Gather(np.arange(width) % channels if channels < width else np.arange(channels).reshape(-1, width).T)
+        parts.append(repeated.apply(norm) * max(1, channels // width))
+    return sum(parts[1:], start=parts[0])[np.newaxis]

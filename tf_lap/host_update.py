@@ -1,0 +1,275 @@
+"""One mask update on the host, with NumPy: no graph is traced, and every update costs what the first one does.
+
+Where variables live in the host's memory, NumPy reads that memory without a copy. A kernel is scored piece by piece, so
+that what one operation leaves for the next is still in the processor's cache. Kernels are worked on side by side: NumPy
+lets other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.energy import Energies, Norms
+from tf_lap.host_selection import select
+from tf_lap.kernels import Layout
+from tf_lap.patterns import Ranked, Unstructured
+from tf_lap.ranks import keys
+from tf_lap.update import Gains, Updated, Updater, is_elementwise
+
+_PIECE = 1 << 15  # weights that are worked on at once: their scores stay in a processor's cache
+_MOST_THREADS = 8  # each needs memory for the kernel that it works on
+_INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Chosen(NamedTuple):
+    """The new mask of a kernel.
+
+    Attributes:
+        mask: bool, True where the weight stays.
+        weights: the kernel with zeros elsewhere.
+    """
+
+    mask: np.ndarray
+    weights: np.ndarray
+
+
+class HostUpdater:
+    """What one pruner computes, on the host.
+
+    Args:
+        updater: the model, the masks of its kernels, and the choices.
+    """
+
+    def __init__(self, updater: Updater) -> None:
+        self._updater = updater
+        self._recipe, self._targets, self._masks = updater.recipe, updater.targets, updater.masks
+
+    def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
+        """As `Updater.measure`, in arrays."""
+        norms = list(self._norms(range(len(self._recipe.kernels)), gains))
+        scale = self._updater.scale
+        return norms, np.asarray([read.sum() / scale.factor(number) for number, (read, _) in enumerate(norms)])
+
+    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
+        """As `Updater.all_energies`, in arrays."""
+        energies, finite = self._updater.all_energies(norms, gains)
+        return energies, np.asarray(finite)
+
+    def between_sound(self) -> bool:
+        """As `Updater.between_sound`."""
+        weights = (variable for variables in self._updater.between.values() for variable in variables)
+        return all(bool(np.isfinite(_array(compat.value(variable))).all()) for variable in weights)
+
+    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+        """As `Updater.update`."""
+        norms, totals = self.measure(gains)
+        energies, around = self.all_energies(norms, gains)
+        between = self.between_sound()
+        sound = bool(np.isfinite(totals).all() and around.all() and between)
+        kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._targets)
+        return Updated(totals, around, between, np.asarray(kept), energies)
+
+    def choose_one(
+        self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
+    ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+        """As `Updater.choose_one`."""
+        (kept,) = self._choose_apart([target], energies, keep, gains)
+        (norms,) = self._norms([self._targets[target]], gains)
+        return norms, kept
+
+    def _norms(self, numbers: Iterable[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The energies that kernels read and put out, on the scale that all kernels share."""
+        kernels, scale = self._recipe.kernels, self._updater.scale
+
+        def measured(numbered: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            number, weights = numbered
+            read, put = _channel_energies(_Seen(weights, scale.unit(number), gains.get(number)), kernels[number].layout)
+            factor = np.float32(scale.factor(number))
+            return (read, put) if factor == 1 else (read * factor, put * factor)
+
+        return _side_by_side(measured, ((number, _array(compat.value(kernels[number].variable))) for number in numbers))
+
+    def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
+        targets = list(range(len(self._targets)))
+        if self._updater.allocation.pooled:
+            return self._choose_together(targets, energies, keep[0], gains)
+        return self._choose_apart(targets, energies, keep, gains)
+
+    def _choose_apart(self, targets: Iterable[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
+        """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
+        kept: dict[int, int] = {}
+        separable = {}
+        for target in targets:
+            factors = self._channel_factors(self._targets[target], energies)
+            if factors is None:
+                (kept[target],) = self._choose_together([target], energies, keep[target], gains)
+            else:
+                separable[target] = factors
+
+        def chosen(prepared: tuple[int, np.ndarray, np.ndarray]) -> Chosen:
+            target, weights, live = prepared
+            number = self._targets[target]
+            seen = _Seen(weights.astype(np.float32, copy=False), self._updater.scale.unit(number), gains.get(number))
+            bits = _score_bits(seen, live, separable[target], self._recipe.kernels[number].layout)
+            (mask,) = select([bits], keep[target], lambda: [_keys(bits.view(np.float32), seen.weights, live)])
+            # The scores are not needed any more: their memory is taken for the weights.
+            return Chosen(mask, _zeroed(weights, mask, bits if weights.itemsize == bits.itemsize else None))
+
+        prepared = ((target, *self._state(target)) for target in separable)
+        for target, choice in zip(separable, _side_by_side(chosen, prepared), strict=True):
+            kept[target] = self._apply(target, choice)
+        return [kept[target] for target in targets]
+
+    def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
+        """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
+        updater, pattern = self._updater, self._updater.pattern
+        layouts = [self._recipe.kernels[self._targets[target]].layout for target in targets]
+        states = [self._state(target) for target in targets]
+        more = tf.constant(keep > sum(pattern.least(layout) for layout in layouts))
+        ranked = [
+            Ranked(*map(_array, updater.ranked(target, tf.constant(weights), tf.constant(live), more, energies, gains)))
+            for target, (weights, live) in zip(targets, states, strict=True)
+        ]
+        bits = [each.scores.view(np.int32) * (np.asarray(each.live) != 0) for each in ranked]
+        masks = select(bits, keep, lambda: [_keys(*each) for each in ranked])
+        kept = []
+        for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
+            expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
+            kept.append(self._apply(target, Chosen(expanded, _zeroed(weights, expanded))))
+        return kept
+
+    def _channel_factors(self, number: int, energies: Energies) -> tuple[np.ndarray, np.ndarray] | None:
+        """What a kernel's magnitudes are multiplied by, input by input and output by output, for its scores.
+
+        None where its scores are no such product, or where others than its weights are ranked.
+        """
+        score, pattern, layout = self._updater.score, self._updater.pattern, self._recipe.kernels[number].layout
+        if not is_elementwise(score) or not isinstance(pattern, Unstructured) or layout.groups > 1:
+            return None
+        return score.channel_factors(energies[0][number], energies[1][number])
+
+    def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
+        """A kernel's weights, in their own dtype, and its mask."""
+        variable = self._recipe.kernels[self._targets[target]].variable
+        return _array(tf.convert_to_tensor(variable)), _array(tf.convert_to_tensor(self._masks[target]))
+
+    def _apply(self, target: int, choice: Chosen) -> int:
+        self._masks[target].assign(choice.mask)
+        compat.assign(self._recipe.kernels[self._targets[target]].variable, choice.weights)
+        return int(np.count_nonzero(choice.mask))
+
+
+class _Seen(NamedTuple):
+    """A kernel's weights as they are scored: times a unit, and times a gain where there is one.
+
+    Attributes:
+        weights: float32, as they are.
+        unit: a power of two.
+        gain: None, or what broadcasts against the weights.
+    """
+
+    weights: np.ndarray
+    unit: float
+    gain: Any
+
+    @property
+    def columns(self) -> int:
+        """How many weights lie on the last axis."""
+        return self.weights.shape[-1]
+
+    def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows of the weights after the others, with their place among all rows."""
+        matrix = self.weights.reshape(-1, self.columns)
+        gain = None if self.gain is None else np.broadcast_to(self.gain, self.weights.shape).reshape(matrix.shape)
+        rows = max(1, _PIECE // self.columns)
+        for first in range(0, len(matrix), rows):
+            place = slice(first, first + rows)
+            piece = matrix[place]
+            if self.unit != 1:
+                piece = piece * np.float32(self.unit)
+            yield place, piece if gain is None else piece * gain[place]
+
+
+def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """What `Layout.norms` gives."""
+    if layout.groups > 1:
+        whole = np.concatenate([piece for _, piece in seen.pieces()]).reshape(layout.shape)
+        read, put = layout.norms(tf.constant(whole))
+        return _array(read), _array(put)
+    row_energies = np.empty(layout.size // seen.columns, np.float32)
+    column_energies = np.zeros(seen.columns, np.float32)
+    for place, piece in seen.pieces():
+        squares = np.square(piece)
+        row_energies[place] = squares.sum(axis=1)
+        column_energies += squares.sum(axis=0)
+    over_taps = row_energies.reshape(-1, layout.shape[-2]).sum(axis=0)
+    return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
+
+
+def _score_bits(seen: _Seen, live: np.ndarray, factors: tuple[np.ndarray, np.ndarray], layout: Layout) -> np.ndarray:
+    """The bits of a kernel's scores, int32; 0 where a weight is pruned."""
+    by_input, by_output = factors
+    rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
+    row_factors = np.tile(rows, layout.size // (seen.columns * len(rows)))[:, np.newaxis]
+    stays = -live.reshape(-1, seen.columns).view(np.int8)  # all bits of a number, or none
+    bits = np.empty(stays.shape, np.int32)
+    scores = bits.view(np.float32)
+    for place, piece in seen.pieces():
+        np.multiply(row_factors[place], columns, out=scores[place])
+        scores[place] *= np.abs(piece)
+        bits[place] &= stays[place]
+    return bits.reshape(layout.shape)
+
+
+def _keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:
+    return _array(keys(tf.constant(scores), tf.constant(weights), tf.constant(live)))
+
+
+def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: np.ndarray | None = None) -> np.ndarray:
+    """Weights with zeros where a mask is False.
+
+    Args:
+        weights: in any float dtype.
+        mask: bool, of their shape.
+        memory: an array of as many bytes, which may be overwritten.
+    """
+    integers = _INTEGERS[weights.itemsize]
+    bits = np.bitwise_and(weights.view(integers), -mask.view(np.int8), out=memory)
+    return bits.view(weights.dtype)
+
+
+def _array(tensor: tf.Tensor) -> np.ndarray:
+    """A tensor's values, without a copy where they lie in the host's memory."""
+    return np.asarray(tensor)
+
+
+def _side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What a function gives for each item, in their order, a few items at a time in threads of their own.
+
+    What leaves float32's range is looked for afterwards, and no warning of NumPy's.
+    """
+
+    def quiet(item: Item) -> Result:
+        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
+            return function(item)
+
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            pending.append(pool.submit(quiet, item))
+            if len(pending) > threads:  # what is done waits in memory
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
