@@ -62,10 +62,10 @@ def test_a_transposition_takes_the_channels_along():
 
 def test_a_scale_along_positions_counts_by_its_mean_square():
     squares = np.array([[1.0], [3.0]], np.float32)
-    flow = scaled(Signal((None, 2, 5), (2,)), (2, 1), lambda: squares)
+    flow = scaled(Signal((None, 2, 5), (2,)), (2, 1), lambda value: squares)
     np.testing.assert_allclose(flow.energy_map.apply(np.ones(5, np.float32)), 2 * np.ones(5))
     with pytest.raises(Boundary, match="array of 4 axes, more than its own 3"):
-        scaled(Signal((None, 2, 5), (2,)), (1, 1, 2, 5), lambda: squares)
+        scaled(Signal((None, 2, 5), (2,)), (1, 1, 2, 5), lambda value: squares)
 
 
 def test_places_on_other_axes_than_the_one_that_is_read_count_by_their_mean():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.energy_maps import EnergyMap, Gather, Identity, Scale, Sum
+from tf_lap.energy_maps import Array, EnergyMap, Gather, Identity, Reader, Scale, Sum, library
 
 Shape = tuple[int | None, ...]
 
@@ -171,13 +171,14 @@ def spanned(sizes: Sequence[int], own: Sequence[int], axes: Sequence[int]) -> li
     return [sizes[list(own).index(a)] if a in own else 1 for a in axes]
 
 
-def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Flow:
+def scaled(signal: Signal, shape: Shape, squares: Callable[[Reader], Array]) -> Flow:
     """The flow of multiplying by a constant or a learned scale.
 
     Args:
         signal: what is multiplied.
         shape: the scale's shape, aligned with the signal's from the last axis.
-        squares: gives the squared scale when the sweep runs: of that shape, or a vector where one axis alone is wide.
+        squares: given what reads variables, gives the squared scale when the sweep runs: of that shape, or a vector
+            where one axis alone is wide.
 
     Along the channel axes the scale acts channel by channel; along other axes, where a channel has
     many positions, its mean square counts. Where all channels are alike, the scale tells them apart.
@@ -191,10 +192,13 @@ def scaled(signal: Signal, shape: Shape, squares: Callable[[], tf.Tensor]) -> Fl
     factors = [wide.get(a, 1) for a in axes]
     sizes = list(signal.sizes()) if len(axes) > 1 and signal.axes else factors
 
-    def channel_factors() -> tf.Tensor:
-        square = squares()
-        factor = tf.reshape(tf.reduce_mean(square, axis=others) if others else square, factors or [1])
-        return tf.reshape(tf.broadcast_to(factor, sizes), [-1]) if len(axes) > 1 else factor
+    def channel_factors(value: Reader) -> Array:
+        square = squares(value)
+        arrays = library(square)
+        if others:
+            square = np.mean(square, axis=tuple(others)) if arrays is np else tf.reduce_mean(square, axis=others)
+        factor = arrays.reshape(square, factors or [1])
+        return arrays.reshape(arrays.broadcast_to(factor, sizes), [-1]) if len(axes) > 1 else factor
 
     return Flow(axes, Scale(channel_factors))
 

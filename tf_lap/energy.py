@@ -10,14 +10,14 @@ operations on short vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.energy_maps import Array, shrunk
+from tf_lap.energy_maps import Array, EnergyMap, shrunk
 from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
 from tf_lap.scale import Scale
 
@@ -107,7 +107,8 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
     """
     incoming = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
     outgoing = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    energies = _forward(recipe, incoming, put, end)
+    maps = _read_maps(recipe, norms)
+    energies = _forward(recipe, maps, incoming, put, end)
     readings: list[Array | None] = [None] * recipe.tensors
 
     def add(tensor: int, reading: Array) -> None:
@@ -122,12 +123,11 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
                 reading = readings[target]
                 outgoing[kernel][use] = filled(energies[target], 0.0) if reading is None else reading
                 add(source, shrunk(read[kernel][use], energies[source]))
-            case Rule(sources=sources, target=target, energy_map=energy_map):
+            case Rule(sources=sources, target=target):
                 reading = readings[target]
                 if reading is not None:
-                    for source, part in zip(
-                        sources, energy_map.transpose(reading, *(energies[s] for s in sources)), strict=True
-                    ):
+                    parts = maps[target].transpose(reading, *(energies[source] for source in sources))
+                    for source, part in zip(sources, parts, strict=True):
                         add(source, part)
             case Wall(sources=sources):
                 for source in sources:
@@ -135,7 +135,15 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
     return _stacked(incoming, outgoing, norms, end)
 
 
-def _forward(recipe: Recipe, incoming: list[list[Array]], put: Uses, end: float) -> list[Array]:
+def _read_maps(recipe: Recipe, norms: Norms) -> dict[int, EnergyMap]:
+    """The map that gives each tensor's energies, with its numbers as they are now."""
+    value = compat.host_value if on_host(norms) else compat.value
+    return {step.target: step.energy_map.read(value) for step in recipe.steps if isinstance(step, Rule)}
+
+
+def _forward(
+    recipe: Recipe, maps: Mapping[int, EnergyMap], incoming: list[list[Array]], put: Uses, end: float
+) -> list[Array]:
     """The energy of each tensor; fills in what comes to each use of a kernel."""
     host = all(isinstance(use, np.ndarray) for uses in put for use in uses)
     energies = [np.full(1, end, np.float32) if host else tf.fill([1], end)] * recipe.tensors
@@ -146,8 +154,8 @@ def _forward(recipe: Recipe, incoming: list[list[Array]], put: Uses, end: float)
                 spread = np.broadcast_to if host else tf.broadcast_to
                 incoming[kernel][use] = spread(energies[source], inputs)
                 energies[target] = put[kernel][use]
-            case Rule(sources=sources, target=target, energy_map=energy_map):
-                energies[target] = energy_map.apply(*(energies[s] for s in sources))
+            case Rule(sources=sources, target=target):
+                energies[target] = maps[target].apply(*(energies[source] for source in sources))
     return energies
 
 

@@ -15,8 +15,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_lap import compat
+
 Array = Any
-"""A float32 vector: a NumPy array, or a tensor."""
+"""Float32 numbers: a NumPy array, or a tensor."""
+Reader = Callable[[Any], Array]
+"""Reads a variable, or a number: `compat.value` as a tensor, `compat.host_value` as a NumPy array."""
+
+
+def library(array: Array) -> Any:
+    """The module that works on an array: NumPy or TensorFlow."""
+    return np if isinstance(array, np.ndarray) else tf
+
+
+def reader(energy: Array) -> Reader:
+    """What reads variables into arrays of an energy's kind."""
+    return compat.host_value if isinstance(energy, np.ndarray) else compat.value
 
 
 class EnergyMap(abc.ABC):
@@ -38,6 +52,14 @@ class EnergyMap(abc.ABC):
             outgoing: a float32 vector, one number a channel of the output.
             energies: those that `apply` was given: their lengths count.
         """
+
+    def read(self, value: Reader) -> EnergyMap:
+        """The same map with its numbers as they are now, for a sweep that goes through it twice.
+
+        Args:
+            value: reads variables.
+        """
+        return self
 
     def then(self, following: EnergyMap) -> EnergyMap:
         """The map that applies `following` to what this one gives."""
@@ -114,23 +136,24 @@ class Scale(EnergyMap):
     """Each channel's energy times a number, which is read when energies flow.
 
     Attributes:
-        factors: gives the numbers, a float32 tensor of shape `(channels,)` or `(1,)`.
+        factors: given what reads variables, gives the numbers, of shape `(channels,)` or `(1,)`.
     """
 
-    factors: Callable[[], tf.Tensor]
+    factors: Callable[[Reader], Array]
+
+    def read(self, value: Reader) -> EnergyMap:
+        """The numbers as they are now."""
+        factors = self.factors(value)
+        return Scale(lambda _: factors)
 
     def apply(self, *energies: Array) -> Array:
         """The energies times the numbers."""
         (energy,) = energies
-        return energy * self._factors_like(energy)
+        return energy * self.factors(reader(energy))
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
         """What is read times the numbers."""
-        return (shrunk(outgoing * self._factors_like(outgoing), energies[0]),)
-
-    def _factors_like(self, energy: Array) -> Array:
-        factors = self.factors()
-        return np.asarray(factors, np.float32) if isinstance(energy, np.ndarray) else factors
+        return (shrunk(outgoing * self.factors(reader(outgoing)), energies[0]),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +165,10 @@ class Sum(EnergyMap):
     """
 
     parts: tuple[EnergyMap, ...]
+
+    def read(self, value: Reader) -> EnergyMap:
+        """The sum of the maps as they are now."""
+        return Sum(tuple(part.read(value) for part in self.parts))
 
     def apply(self, *energies: Array) -> Array:
         """The sum of what the maps give."""
@@ -162,6 +189,10 @@ class Chain(EnergyMap):
 
     first: EnergyMap
     second: EnergyMap
+
+    def read(self, value: Reader) -> EnergyMap:
+        """Both as they are now."""
+        return Chain(self.first.read(value), self.second.read(value))
 
     def apply(self, *energies: Array) -> Array:
         """What the second gives of what the first gives."""
@@ -204,6 +235,4 @@ def shrunk(read: Array, energy: Array) -> Array:
     """What is read of an energy of length 1, where it was taken for that of every channel: the sum."""
     if energy.shape[0] == read.shape[0]:
         return read
-    if isinstance(read, np.ndarray):
-        return read.sum(keepdims=True)
-    return tf.reduce_sum(read, keepdims=True)
+    return read.sum(keepdims=True) if isinstance(read, np.ndarray) else tf.reduce_sum(read, keepdims=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
@@ -24,7 +25,7 @@ from tf_lap.channels import (
     spread,
     summed,
 )
-from tf_lap.energy_maps import Identity, Scale
+from tf_lap.energy_maps import Array, Identity, Reader, Scale, library
 from tf_lap.moves import integers
 
 # Layers that leave every channel alone.
@@ -85,10 +86,10 @@ def batch_normalization(call: Call) -> Flow:
         raise Boundary(f"normalizes several axes together: {axes}")
     require_axis(signal, axes[0], "normalizes")
 
-    def squares() -> tf.Tensor:
-        inverse = 1.0 / (compat.value(layer.moving_variance) + layer.epsilon)
+    def squares(value: Reader) -> Array:
+        inverse = 1.0 / (value(layer.moving_variance) + layer.epsilon)
         gamma = getattr(layer, "gamma", None)
-        return inverse if gamma is None else inverse * tf.square(compat.value(gamma))
+        return inverse if gamma is None else inverse * squared(value(gamma))
 
     shape = _on_axes(signal.shape, axes)
     return scaled(signal, shape, squares)
@@ -102,26 +103,28 @@ def normalization_scale(weight: str, call: Call) -> Flow:
     if scale is None and None in shape:
         return Flow(signal.axes, Identity())
     sizes = [1 if size is None else size for size in shape]
-    # Without a scale the places are told apart all the same, so that it counts like a scale of ones.
-    return scaled(
-        signal,
-        shape,
-        lambda: tf.ones(sizes) if scale is None else tf.reshape(tf.square(compat.value(scale)), sizes),
-    )
+
+    def squares(value: Reader) -> Array:
+        # Without a scale the places are told apart all the same, so that it counts like a scale of ones.
+        ones_or_scale = value(np.ones(sizes, np.float32) if scale is None else scale)
+        return library(ones_or_scale).reshape(squared(ones_or_scale), sizes)
+
+    return scaled(signal, shape, squares)
 
 
 def rescaling(call: Call) -> Flow:
     """Rescaling: times the square of its scale, a number or one a channel."""
     scale = call.layer.scale
-    return scaled(call.inputs[0], tuple(tf.convert_to_tensor(scale).shape), lambda: tf.square(compat.value(scale)))
+    return scaled(call.inputs[0], tuple(tf.convert_to_tensor(scale).shape), lambda value: squared(value(scale)))
 
 
 def data_normalization(call: Call) -> Flow:
     """Normalization with data statistics: over the variance, or times it where inverted."""
     layer = call.layer
 
-    def squares() -> tf.Tensor:
-        variance = tf.maximum(compat.value(layer.variance), keras.backend.epsilon() ** 2)
+    def squares(value: Reader) -> Array:
+        variance = value(layer.variance)
+        variance = library(variance).maximum(variance, keras.backend.epsilon() ** 2)
         return variance if layer.invert else 1.0 / variance
 
     return scaled(call.inputs[0], tuple(layer.variance.shape), squares)
@@ -136,10 +139,18 @@ def depthwise(call: Call, kernel_name: str) -> Flow:
     *taps, channels, multiplier = kernel.shape
     repeated = spread(channels, multiplier) if flow.axes else Identity()
 
-    def filter_energies() -> tf.Tensor:
-        return tf.reshape(tf.reduce_sum(tf.square(compat.value(kernel)), axis=list(range(len(taps)))), [-1])
+    def filter_energies(value: Reader) -> Array:
+        squares, over = squared(value(kernel)), tuple(range(len(taps)))
+        if isinstance(squares, np.ndarray):
+            return squares.sum(axis=over).reshape(-1)
+        return tf.reshape(tf.reduce_sum(squares, axis=over), [-1])
 
     return Flow((axis,), flow.energy_map.then(repeated).then(Scale(filter_energies)))
+
+
+def squared(array: Array) -> Array:
+    """The squares of numbers, in either kind of array."""
+    return array * array
 
 
 def _on_axes(shape: tuple[int | None, ...], axes: int | list[int]) -> tuple[int | None, ...]:
@@ -158,7 +169,7 @@ def merge(call: Call) -> Flow:
 def average(call: Call) -> Flow:
     """The mean of n tensors: the sum of their energies over n squared."""
     count, flow = len(call.inputs), merge(call)
-    return Flow(flow.axes, flow.energy_map.then(Scale(lambda: tf.constant([1 / count**2]))))
+    return Flow(flow.axes, flow.energy_map.then(Scale(lambda value: value(1 / count**2))))
 
 
 def multiply(call: Call) -> Flow:
@@ -167,7 +178,7 @@ def multiply(call: Call) -> Flow:
     if operand is None:
         return merge(call)
     factor, shape = operand
-    return scaled(call.inputs[0], shape, lambda: tf.square(compat.value(factor)))
+    return scaled(call.inputs[0], shape, lambda value: squared(value(factor)))
 
 
 def divide(call: Call) -> Flow:
@@ -178,7 +189,7 @@ def divide(call: Call) -> Flow:
     shape = compat.constant(below)
     if shape is None:
         return merge(call)
-    return scaled(call.inputs[0], shape, lambda: 1.0 / tf.square(compat.value(below)))
+    return scaled(call.inputs[0], shape, lambda value: 1.0 / squared(value(below)))
 
 
 def power(call: Call) -> Flow:

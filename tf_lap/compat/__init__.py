@@ -236,6 +236,11 @@ def value(variable: Any) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
+def host_value(variable: Any) -> np.ndarray:
+    """A variable, tensor or number as a float32 array, without a copy where it is one in the host's memory already."""
+    return np.asarray(tf.convert_to_tensor(variable)).astype(np.float32, copy=False)
+
+
 def under_xla() -> bool:
     """Whether what is traced now will be compiled by XLA as a whole."""
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
