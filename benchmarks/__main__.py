@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-NAMES = ("mask_update", "growth", "training_steps", "wrapped_steps", "graphs", "imports", "tflite")
+NAMES = ("first_updates", "mask_update", "growth", "training_steps", "wrapped_steps", "graphs", "imports", "tflite")
 RESULTS = Path(__file__).parent / "results"
 
 

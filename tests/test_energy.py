@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_lap
 from tf_lap.energy import kernel_norms, sweep
 from tf_lap.graph import resolve
+from tf_lap.update import TracedUpdater
 
 layers = keras.layers
 
@@ -33,10 +34,10 @@ def small_convolutional():
 
 def concrete_functions(model):
     """What a pruner runs from its second update on: variables to norms, and norms to all energies."""
-    traced = tf_lap.Pruner(model)._updater.traced
-    measure = traced.measure.get_concrete_function({})
+    traced = TracedUpdater(tf_lap.Pruner(model)._updater)
+    measure = traced.measured.get_concrete_function({})
     norms, _ = measure()
-    return measure, traced.all_energies.get_concrete_function(norms, {})
+    return measure, traced.surrounded.get_concrete_function(norms, {})
 
 
 def ops_of(function):
@@ -53,7 +54,7 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
         assert "Mul" in kinds or "Square" in kinds
         assert not kinds & HOST_OPS
         assert not {kind for kind in kinds if "Py" in kind or "Host" in kind or "File" in kind}
-        # Constants are scalars, or integers such as the numbers of channels: no weight went through NumPy into the graph.
+        # Constants are scalars, or integers such as numbers of channels: no weight went through NumPy into the graph.
         operations = function.graph.get_operations()
         constants = [op for op in operations if op.type == "Const" and op.outputs[0].dtype.is_floating]
         assert max(op.outputs[0].shape.num_elements() for op in constants) <= 8
@@ -69,12 +70,12 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
 
 def test_the_traced_sweep_sees_new_weights():
     model = small_convolutional()
-    traced = tf_lap.Pruner(model)._updater.traced
+    traced = TracedUpdater(tf_lap.Pruner(model)._updater)
     traced.all_energies(traced.measure({})[0], {})
     randomized(model, seed=1)
     (incoming, outgoing), _ = traced.all_energies(traced.measure({})[0], {})
-    assert traced.measure.experimental_get_tracing_count() == 1
-    assert traced.all_energies.experimental_get_tracing_count() == 1
+    assert traced.measured.experimental_get_tracing_count() == 1
+    assert traced.surrounded.experimental_get_tracing_count() == 1
     fresh = tf_lap.channel_energies(model)
     for path, back, ahead in zip(fresh, incoming, outgoing, strict=True):
         np.testing.assert_allclose(back[0], fresh[path].incoming, rtol=1e-6)

@@ -279,18 +279,6 @@ def test_pruned_weights_that_something_wrote_are_reported():
     assert pruner.report().layers[0].revived == 0
 
 
-def test_traced_updates_choose_the_same_masks_as_plain_ones():
-    plain, traced = (tf_lap.Pruner(chain(12, 20, 5)) for _ in range(2))
-    traced.model.set_weights(plain.model.get_weights())
-    for _ in range(12):
-        traced.update(0.1)
-    for pruner in (plain, traced):
-        pruner.update(0.1)
-        pruner.update(0.8)
-    for mask, other in zip(plain.masks.values(), traced.masks.values(), strict=True):
-        np.testing.assert_array_equal(mask, other)
-
-
 def test_scores_of_another_shape_are_an_error():
     class Flat:
         looks, norm_order = False, 2

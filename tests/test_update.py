@@ -62,7 +62,8 @@ def traced(model, **choices):
     """The concrete function of an update, and the pruner."""
     pruner = tf_lap.Pruner(model, **choices)
     keep = pruner._keep(pruner._fractions(0.5))
-    return pruner._updater.traced.update.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
+    updater = update.TracedUpdater(pruner._updater)
+    return updater.updated.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
 
 
 def nodes(function):
@@ -142,13 +143,13 @@ def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
 def test_traced_it_chooses_the_same_and_is_traced_once(choices):
     plain, model = network(), network()
     one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
-    other._updates = 10  # from here on it is traced
+    other._engine = update.TracedUpdater(other._updater)
     for sparsity in (0.1, 0.3, 0.5):
         one.update(sparsity)
         other.update(sparsity)
         for path, mask in one.masks.items():
             np.testing.assert_array_equal(other.masks[path], mask)
-    assert other._updater.traced.update.experimental_get_tracing_count() == 1
+    assert other._engine.updated.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_where_a_traced_search_is_misled_the_masks_are_the_same(choices, monkeyp
 
     monkeypatch.setattr(Sample, "bracket", above_all_ranks)
     monkeypatch.setattr(selection, "_whole", lambda *args: searched.append(args) or search(*args))
-    other._updates = 10
+    other._engine = update.TracedUpdater(other._updater)
     other.update(0.3)
     for path, mask in one.masks.items():
         np.testing.assert_array_equal(other.masks[path], mask)
@@ -184,7 +185,7 @@ def test_masks_that_are_written_in_place_are_the_same(monkeypatch):
     monkeypatch.setattr(update, "WEIGHTS_AT_ONCE", 1)
     before = other.masks
     other.update(0.3)
-    other._updates = 10  # from here on it is traced
+    other._engine = update.TracedUpdater(other._updater)
     other.update(0.5)
     for path, mask in one.masks.items():
         np.testing.assert_array_equal(other.masks[path], mask)

@@ -22,7 +22,7 @@ from tf_lap.host_selection import select
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
 from tf_lap.ranks import keys
-from tf_lap.update import Gains, Updated, Updater, is_elementwise
+from tf_lap.update import Gains, TracedUpdater, Updated, Updater, is_elementwise
 
 _PIECE = 1 << 15  # weights that are worked on at once: their scores stay in a processor's cache
 _MOST_THREADS = 8  # each needs memory for the kernel that it works on
@@ -42,6 +42,12 @@ class Chosen(NamedTuple):
 
     mask: np.ndarray
     weights: np.ndarray
+
+
+def engine(updater: Updater) -> HostUpdater | TracedUpdater:
+    """What computes an updater's updates: NumPy where the kernels are in the host's memory, else traced functions."""
+    on_host = all(compat.is_on_host(kernel.variable) for kernel in updater.recipe.kernels)
+    return HostUpdater(updater) if on_host else TracedUpdater(updater)
 
 
 class HostUpdater:

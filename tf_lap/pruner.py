@@ -24,7 +24,7 @@ from tf_lap.arguments import (
 )
 from tf_lap.enforce import Enforcement
 from tf_lap.graph import resolve
-from tf_lap.host_update import HostUpdater
+from tf_lap.host_update import engine
 from tf_lap.matching import Filters
 from tf_lap.neighborhood import find_neighbors
 from tf_lap.patterns import Pattern, limit
@@ -121,6 +121,7 @@ class Pruner:
             override,
             Scale.of(self._recipe),
         )
+        self._engine = engine(self._updater)
         self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
@@ -219,9 +220,9 @@ class Pruner:
         """Updates all masks once."""
         gains = self._gains()
         if self.order == "simultaneous":
-            updated = self._functions.update(keep, gains)
+            updated = self._engine.update(keep, gains)
             if not _finite(updated.totals, updated.around) and self._rescale(updated.totals):
-                updated = self._functions.update(keep, gains)
+                updated = self._engine.update(keep, gains)
             self._check_finite(updated.totals, updated.around, updated.between)
             self._kept = [int(kept) for kept in updated.kept]
             self._rescale(updated.totals)
@@ -245,6 +246,7 @@ class Pruner:
         if scale == self._updater.scale:  # a kernel of zeros has none
             return False
         self._updater = dataclasses.replace(self._updater, scale=scale)
+        self._engine = engine(self._updater)
         return True
 
     def _forget(self) -> None:
@@ -310,16 +312,12 @@ class Pruner:
                 raise ValueError(MEASURED.format(repr(self._recipe.kernels[number].path)))
         return gains
 
-    @property
-    def _functions(self) -> HostUpdater:
-        return HostUpdater(self._updater)
-
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
         norms = self._norms(gains)
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = self._functions.all_energies(norms, gains)
-            norms[self._targets[target]], self._kept[target] = self._functions.choose_one(target, energies, keep, gains)
+            energies, _ = self._engine.all_energies(norms, gains)
+            norms[self._targets[target]], self._kept[target] = self._engine.choose_one(target, energies, keep, gains)
 
     def apply(self) -> None:
         """Zeroes all pruned weights: after an optimizer's step that knows nothing of the masks, or after a restore."""
@@ -447,12 +445,12 @@ class Pruner:
         return fractions
 
     def _norms(self, gains: Gains) -> list[Any]:
-        norms, totals = self._functions.measure(gains)
-        _, around = self._functions.all_energies(norms, gains)
+        norms, totals = self._engine.measure(gains)
+        _, around = self._engine.all_energies(norms, gains)
         if self._rescale(totals):
-            norms, totals = self._functions.measure(gains)
-            _, around = self._functions.all_energies(norms, gains)
-        self._check_finite(totals, around, self._functions.between_sound())
+            norms, totals = self._engine.measure(gains)
+            _, around = self._engine.all_energies(norms, gains)
+        self._check_finite(totals, around, self._engine.between_sound())
         return list(norms)
 
     def _check_finite(self, totals: np.ndarray, around: np.ndarray, between: bool) -> None:

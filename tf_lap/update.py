@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,15 +67,6 @@ class Updated(NamedTuple):
     energies: Energies
 
 
-class Traced(NamedTuple):
-    """The functions of an `Updater` as traced ones."""
-
-    measure: Callable[[Gains], tuple[Norms, tf.Tensor]]
-    all_energies: Callable[[Norms, Gains], tuple[Energies, tf.Tensor]]
-    update: Callable[[tf.Tensor, Gains], Updated]
-    choose_one: Callable[[int, Energies, tf.Tensor, Gains], tuple[tuple[tf.Tensor, ...], tf.Tensor]]
-
-
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Updater:
     """What one pruner computes.
@@ -99,22 +90,6 @@ class Updater:
     pattern: Pattern
     override: Override
     scale: Scale
-
-    @functools.cached_property
-    def traced(self) -> Traced:
-        """The same functions, traced once each: counts and energies are tensors, so nothing is traced again.
-
-        Tracing takes much longer than a plain call: worth it for many updates.
-        """
-        # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
-        trace = functools.partial(tf.function, autograph=False)
-        one_by_one = [trace(functools.partial(self.choose_one, target)) for target in range(len(self.targets))]
-        return Traced(
-            trace(functools.partial(self.measure)),
-            trace(functools.partial(self.all_energies)),
-            trace(functools.partial(self.update)),
-            lambda target, energies, keep, gains: one_by_one[target](energies, keep, gains),
-        )
 
     def measure(self, gains: Gains) -> tuple[Norms, tf.Tensor]:
         """The norms of all kernels, and for each the sum of its squares before it is put on the common scale."""
@@ -362,6 +337,58 @@ class Updater:
             )
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
+
+
+class TracedUpdater:
+    """What one pruner computes where its kernels are on an accelerator: weights, scores and masks stay there.
+
+    Each function is traced at its first call, and not again: counts and energies are tensors. It has the methods of
+    `HostUpdater`, and gives counts and flags as arrays like that.
+
+    Args:
+        updater: the model, the masks of its kernels, and the choices.
+    """
+
+    def __init__(self, updater: Updater) -> None:
+        self._updater = updater
+        # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
+        trace = functools.partial(tf.function, autograph=False)
+        self.measured = trace(functools.partial(updater.measure))
+        self.surrounded = trace(functools.partial(updater.all_energies))
+        self.updated = trace(functools.partial(updater.update))
+        self.chosen = [trace(functools.partial(updater.choose_one, target)) for target in range(len(updater.targets))]
+
+    def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
+        """As `Updater.measure`."""
+        norms, totals = self.measured(gains)
+        return norms, totals.numpy()
+
+    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
+        """As `Updater.all_energies`."""
+        energies, finite = self.surrounded(norms, gains)
+        return energies, finite.numpy()
+
+    def between_sound(self) -> bool:
+        """As `Updater.between_sound`."""
+        return bool(self._updater.between_sound())
+
+    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+        """As `Updater.update`, with targets whose search was misled chosen anew."""
+        counts = tf.constant(keep, tf.int32)
+        updated = self.updated(counts, gains)
+        arrays = Updated(*(field.numpy() for field in updated[:4]), updated.energies)
+        sound = bool(np.isfinite(arrays.totals).all() and arrays.around.all() and arrays.between)
+        return arrays._replace(kept=self._updater.completed(updated, counts, gains)) if sound else arrays
+
+    def choose_one(
+        self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
+    ) -> tuple[tuple[tf.Tensor, ...], int]:
+        """As `Updater.choose_one`."""
+        counts = tf.constant(keep, tf.int32)
+        norms, kept = self.chosen[target](energies, counts, gains)
+        if kept == MISLED:
+            norms, kept = self._updater.choose_one(target, energies, counts, gains)
+        return norms, int(kept)
 
 
 def _replace(mask: tf.Variable, new: tf.Tensor) -> None:

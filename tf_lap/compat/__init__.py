@@ -236,6 +236,11 @@ def value(variable: Any) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
+def is_on_host(variable: Any) -> bool:
+    """Whether a variable's values are in the host's memory, and not on an accelerator."""
+    return tf.DeviceSpec.from_string(tf.convert_to_tensor(variable).device).device_type == "CPU"
+
+
 def host_value(variable: Any) -> np.ndarray:
     """A variable, tensor or number as a float32 array, without a copy where it is one in the host's memory already."""
     return np.asarray(tf.convert_to_tensor(variable)).astype(np.float32, copy=False)
