@@ -5,9 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tf_lap import selection
-from tf_lap.bracket import Sample
-from tf_lap.radix import Groups
 from tf_lap.ranks import ranks
 from tf_lap.selection import keep_largest
 
@@ -88,43 +85,6 @@ def test_it_is_exact_at_any_size(size, share):
     assert lowest == np.sort(scores)[-keep]
 
 
-@pytest.mark.parametrize("traced", [False, True])
-def test_it_is_exact_where_the_sample_misleads(traced, monkeypatch):
-    whole = tf.Variable(0)
-    search = selection._whole
-
-    def counted(*args):
-        whole.assign_add(1)
-        return search(*args)
-
-    monkeypatch.setattr(selection, "_whole", counted)
-    scores = np.abs(np.random.default_rng(0).standard_normal((1000, 300))).astype(np.float32)
-    (stride,) = Sample(Groups([0]), [scores.size])._strides
-    select = lambda s: keep_largest(ranks([(s, s, s > 0)]), tf.constant([30_000]))  # noqa: E731
-    select = tf.function(select, autograph=False) if traced else select
-    for more, expected in ((0, 0), (100, 1)):
-        scores.reshape(-1)[::stride] += more
-        (mask,), _, _ = select(tf.constant(scores))
-        np.testing.assert_array_equal(mask, kept_of(scores, 30_000))
-        assert whole == expected
-
-
-def _never(ranked, finish):
-    raise AssertionError("all are searched")
-
-
-def test_most_are_not_searched(monkeypatch):
-    monkeypatch.setattr(selection, "_whole", _never)
-    searched = []
-    collect = selection._collected
-    monkeypatch.setattr(selection, "_collected", lambda *args: searched.append(collect(*args)) or searched[-1])
-    scores = np.abs(np.random.default_rng(0).standard_normal((1000, 1000))).astype(np.float32)
-    for keep in (1000, 100_000, 500_000, 900_000):
-        (mask,), _, _ = keep_largest(ranks([(scores, scores, scores > 0)]), tf.constant([keep]))
-        np.testing.assert_array_equal(mask, kept_of(scores, keep))
-    assert max(len(few.at) for few in searched) < 0.03 * scores.size
-
-
 def test_under_xla_it_chooses_the_same():
     weights = [tf.Variable(tf.random.stateless_normal([size], seed=(size, 0))) for size in (3000, 5000)]
 
@@ -141,8 +101,7 @@ def test_under_xla_it_chooses_the_same():
         keep.assign([50, 1])
 
 
-def test_weights_without_a_score_are_not_all_searched(monkeypatch):
-    monkeypatch.setattr(selection, "_whole", _never)
+def test_weights_without_a_score_are_ranked_by_magnitude():
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((500, 500)).astype(np.float32)
     scores = np.abs(weights) * (rng.random(weights.shape) < 0.4)
@@ -158,8 +117,7 @@ def test_weights_without_a_score_are_not_all_searched(monkeypatch):
 
 
 @pytest.mark.parametrize("alive", [0, 1, 3000])
-def test_where_fewer_are_live_all_of_them_stay(alive, monkeypatch):
-    monkeypatch.setattr(selection, "_whole", _never)
+def test_where_fewer_are_live_all_of_them_stay(alive):
     scores = np.random.default_rng(0).random((300, 200)).astype(np.float32)
     live = np.zeros(scores.size, bool)
     live[np.random.default_rng(1).choice(scores.size, alive, replace=False)] = True

@@ -9,8 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import tf_lap
-from tf_lap import selection, update
-from tf_lap.bracket import Sample
+from tf_lap import update
 
 layers = keras.layers
 
@@ -67,18 +66,9 @@ def traced(model, **choices):
 
 
 def nodes(function):
-    """The nodes of a function's graph and of the functions in it, but for those that XLA compiles as one."""
+    """The nodes of a function's graph and of the functions in it."""
     graph = function.graph.as_graph_def()
-    bodies = {each.signature.name: each.node_def for each in graph.library.function}
-    compiled = {
-        node.attr["f"].func.name
-        for body in (graph.node, *bodies.values())
-        for node in body
-        if node.op in ("PartitionedCall", "StatefulPartitionedCall") and node.attr["_XlaMustCompile"].b
-    }
-    assert compiled  # else nothing would be fused
-    plain = [body for name, body in bodies.items() if name not in compiled]
-    return [node for body in (graph.node, *plain) for node in body]
+    return [node for body in (graph.node, *(each.node_def for each in graph.library.function)) for node in body]
 
 
 def gpu_kernels(node):
@@ -152,46 +142,6 @@ def test_traced_it_chooses_the_same_and_is_traced_once(choices):
     assert other._engine.updated.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize(
-    "choices", [{}, {"allocation": "global"}, {"order": "forward"}, {"pattern": "block:1x4"}], ids=str
-)
-def test_where_a_traced_search_is_misled_the_masks_are_the_same(choices, monkeypatch):
-    plain, model = network(), network()
-    one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
-    one.update(0.3)
-    bracket, search, searched = Sample.bracket, selection._whole, []
-
-    def above_all_ranks(*args):
-        return [tf.ones_like(bound) * 2**31 - 1 for bound in bracket(*args)]
-
-    monkeypatch.setattr(Sample, "bracket", above_all_ranks)
-    monkeypatch.setattr(selection, "_whole", lambda *args: searched.append(args) or search(*args))
-    other._engine = update.TracedUpdater(other._updater)
-    other.update(0.3)
-    for path, mask in one.masks.items():
-        np.testing.assert_array_equal(other.masks[path], mask)
-    for ours, theirs in zip(model.weights, plain.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert [layer.kept for layer in other.report().layers] == [layer.kept for layer in one.report().layers]
-    assert searched
-    assert not any(tf.is_symbolic_tensor(ranked.keep) for ranked, _ in searched)
-
-
-def test_masks_that_are_written_in_place_are_the_same(monkeypatch):
-    plain, model = network(), network()
-    one, other = tf_lap.Pruner(plain), tf_lap.Pruner(model)
-    one.update(0.3)
-    one.update(0.5)
-    monkeypatch.setattr(update, "WEIGHTS_AT_ONCE", 1)
-    before = other.masks
-    other.update(0.3)
-    other._engine = update.TracedUpdater(other._updater)
-    other.update(0.5)
-    for path, mask in one.masks.items():
-        np.testing.assert_array_equal(other.masks[path], mask)
-        assert before[path].numpy().all()  # what was read before has not changed
-
-
 class Thinned(tf_lap.patterns.Unstructured):
     def expand(self, kept, live, layout):
         number = tf.reshape(tf.range(layout.size), layout.shape)
@@ -210,10 +160,10 @@ class Borrowed(tf_lap.scores.Magnitude):
         return tf.reshape(scores, kernel.layout.shape)
 
 
-def test_a_score_of_ones_own_is_not_compiled():
+def test_a_score_of_ones_own_may_run_on_the_host_where_updates_are_traced():
     ours, theirs = network(), network()
     one, other = tf_lap.Pruner(ours, score=Borrowed()), tf_lap.Pruner(theirs, score="magnitude")
-    one._updates = 10
+    one._engine = update.TracedUpdater(one._updater)
     one.update(0.5)
     other.update(0.5)
     for path, mask in other.masks.items():
@@ -223,7 +173,7 @@ def test_a_score_of_ones_own_is_not_compiled():
 def test_where_something_is_not_finite_the_traced_update_changes_nothing():
     model = network()
     pruner = tf_lap.Pruner(model)
-    pruner._updates = 10
+    pruner._engine = update.TracedUpdater(pruner._updater)
     pruner.update(0.2)
     kernel = model.get_layer("wide").kernel
     kernel.assign(spoiled(kernel))

@@ -20,8 +20,6 @@ class Allocation(Protocol):
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
-        elementwise: True, set in the class itself, where `comparable` is made of what XLA compiles into the pass that
-            scores; as in `tf_lap.scores.Score`.
     """
 
     pooled: bool
@@ -46,7 +44,6 @@ class Uniform(Configurable):
     """Each kernel at its own sparsity: the same for all, or what a mapping gives it."""
 
     pooled: ClassVar[bool] = False
-    elementwise: ClassVar[bool] = True
 
     def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """A count for each kernel."""
@@ -121,7 +118,6 @@ class ERK(Configurable):
     """
 
     pooled: ClassVar[bool] = False
-    elementwise: ClassVar[bool] = True
 
     def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """A count for each kernel.

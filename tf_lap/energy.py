@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.energy_maps import Array, EnergyMap, shrunk
+from tf_lap.energy_maps import Array, EnergyMap, Reader, shrunk
 from tf_lap.graph import Read, Recipe, Rule, Wall, resolve
 from tf_lap.scale import Scale
 
@@ -45,21 +45,23 @@ def kernel_norms(recipe: Recipe) -> Norms:
     return [kernel.layout.norms(compat.value(kernel.variable)) for kernel in recipe.kernels]
 
 
-def sweep(recipe: Recipe, norms: Norms, scale: Scale | None = None) -> Energies:
+def sweep(recipe: Recipe, norms: Norms, scale: Scale | None = None, read: Reader | None = None) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
         norms: what each kernel reads and puts out, as `kernel_norms` gives it.
         scale: what the norms are measured with; None where weights are measured as they are.
+        read: reads the variables between the kernels into arrays like the norms; by default as they are now.
 
     Returns:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
         energies `(uses, outputs)`, float32.
     """
-    read = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    readings = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
     put = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    return _around(recipe, norms, read, put, 1.0 if scale is None else scale.end())
+    maps = _present_maps(recipe, norms, read)
+    return _around(recipe, maps, norms, readings, put, 1.0 if scale is None else scale.end())
 
 
 def far_sweep(
@@ -85,21 +87,22 @@ def far_sweep(
     if distance is None:
         return _all_the_way(recipe, squares, scale)
     squares = [matrix * scale.factor(i) for i, matrix in enumerate(squares)]
-    norms = [kernel.layout.sums((matrix, matrix)) for kernel, matrix in zip(kernels, squares, strict=True)]
+    norms = [kernel.layout.sums(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
     around = sweep(recipe, norms, scale)
     for kernels_passed in range(2, distance + 1):
         sides = list(zip(kernels, squares, *around, strict=True))
         put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
         read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
-        around = _around(recipe, norms, read, put, scale.end(kernels_passed))
+        around = _around(recipe, _present_maps(recipe, norms), norms, read, put, scale.end(kernels_passed))
     return around
 
 
-def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> Energies:
+def _around(recipe: Recipe, maps: Mapping[int, EnergyMap], norms: Norms, read: Uses, put: Uses, end: float) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
+        maps: as `_present_maps` gives them.
         norms: what stands in for a kernel that no use is known of.
         read: what each use of a kernel reads, `(inputs,)`.
         put: what it puts out, `(outputs,)`.
@@ -107,7 +110,6 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
     """
     incoming = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
     outgoing = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    maps = _read_maps(recipe, norms)
     energies = _forward(recipe, maps, incoming, put, end)
     readings: list[Array | None] = [None] * recipe.tensors
 
@@ -135,10 +137,10 @@ def _around(recipe: Recipe, norms: Norms, read: Uses, put: Uses, end: float) -> 
     return _stacked(incoming, outgoing, norms, end)
 
 
-def _read_maps(recipe: Recipe, norms: Norms) -> dict[int, EnergyMap]:
+def _present_maps(recipe: Recipe, norms: Norms, read: Reader | None = None) -> dict[int, EnergyMap]:
     """The map that gives each tensor's energies, with its numbers as they are now."""
-    value = compat.host_value if on_host(norms) else compat.value
-    return {step.target: step.energy_map.read(value) for step in recipe.steps if isinstance(step, Rule)}
+    read = read or (compat.host_value if on_host(norms) else compat.value)
+    return {step.target: step.energy_map.read(read) for step in recipe.steps if isinstance(step, Rule)}
 
 
 def _forward(

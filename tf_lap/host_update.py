@@ -18,11 +18,12 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.energy import Energies, Norms
+from tf_lap.energy_maps import Reader
 from tf_lap.host_selection import select
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
 from tf_lap.ranks import keys
-from tf_lap.update import Gains, TracedUpdater, Updated, Updater, is_elementwise
+from tf_lap.update import Gains, TracedUpdater, Updated, Updater
 
 _PIECE = 1 << 15  # weights that are worked on at once: their scores stay in a processor's cache
 _MOST_THREADS = 8  # each needs memory for the kernel that it works on
@@ -55,10 +56,11 @@ class HostUpdater:
 
     Args:
         updater: the model, the masks of its kernels, and the choices.
+        read: reads a variable into a float32 array.
     """
 
-    def __init__(self, updater: Updater) -> None:
-        self._updater = updater
+    def __init__(self, updater: Updater, read: Reader = compat.host_value) -> None:
+        self._updater, self._read = updater, read
         self._recipe, self._targets, self._masks = updater.recipe, updater.targets, updater.masks
 
     def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
@@ -69,13 +71,13 @@ class HostUpdater:
 
     def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
         """As `Updater.all_energies`, in arrays."""
-        energies, finite = self._updater.all_energies(norms, gains)
+        energies, finite = self._updater.all_energies(norms, gains, self._read)
         return energies, np.asarray(finite)
 
     def between_sound(self) -> bool:
         """As `Updater.between_sound`."""
         weights = (variable for variables in self._updater.between.values() for variable in variables)
-        return all(bool(np.isfinite(_array(compat.value(variable))).all()) for variable in weights)
+        return all(bool(np.isfinite(self._read(variable)).all()) for variable in weights)
 
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
@@ -104,7 +106,7 @@ class HostUpdater:
             factor = np.float32(scale.factor(number))
             return (read, put) if factor == 1 else (read * factor, put * factor)
 
-        return _side_by_side(measured, ((number, _array(compat.value(kernels[number].variable))) for number in numbers))
+        return _side_by_side(measured, ((number, self._read(kernels[number].variable)) for number in numbers))
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = list(range(len(self._targets)))
@@ -114,28 +116,24 @@ class HostUpdater:
 
     def _choose_apart(self, targets: Iterable[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
-        kept: dict[int, int] = {}
-        separable = {}
-        for target in targets:
-            factors = self._channel_factors(self._targets[target], energies)
-            if factors is None:
-                (kept[target],) = self._choose_together([target], energies, keep[target], gains)
-            else:
-                separable[target] = factors
+        # A subclass may shape masks in another way.
+        if type(self._updater.pattern) is not Unstructured:
+            return [
+                kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
+            ]
 
         def chosen(prepared: tuple[int, np.ndarray, np.ndarray]) -> Chosen:
             target, weights, live = prepared
-            number = self._targets[target]
-            seen = _Seen(weights.astype(np.float32, copy=False), self._updater.scale.unit(number), gains.get(number))
-            bits = _score_bits(seen, live, separable[target], self._recipe.kernels[number].layout)
-            (mask,) = select([bits], keep[target], lambda: [_keys(bits.view(np.float32), seen.weights, live)])
+            values = weights.astype(np.float32, copy=False)
+            bits = score_bits(self._updater, self._targets[target], values, live, energies, gains)
+            (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)])
             # The scores are not needed any more: their memory is taken for the weights.
             return Chosen(mask, _zeroed(weights, mask, bits if weights.itemsize == bits.itemsize else None))
 
-        prepared = ((target, *self._state(target)) for target in separable)
-        for target, choice in zip(separable, _side_by_side(chosen, prepared), strict=True):
-            kept[target] = self._apply(target, choice)
-        return [kept[target] for target in targets]
+        prepared = ((target, *self._state(target)) for target in targets)
+        return [
+            self._apply(target, choice) for target, choice in zip(targets, _side_by_side(chosen, prepared), strict=True)
+        ]
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -148,22 +146,12 @@ class HostUpdater:
             for target, (weights, live) in zip(targets, states, strict=True)
         ]
         bits = [each.scores.view(np.int32) * (np.asarray(each.live) != 0) for each in ranked]
-        masks = select(bits, keep, lambda: [_keys(*each) for each in ranked])
+        masks = select(bits, keep, lambda: [sort_keys(*each) for each in ranked])
         kept = []
         for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
             expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
             kept.append(self._apply(target, Chosen(expanded, _zeroed(weights, expanded))))
         return kept
-
-    def _channel_factors(self, number: int, energies: Energies) -> tuple[np.ndarray, np.ndarray] | None:
-        """What a kernel's magnitudes are multiplied by, input by input and output by output, for its scores.
-
-        None where its scores are no such product, or where others than its weights are ranked.
-        """
-        score, pattern, layout = self._updater.score, self._updater.pattern, self._recipe.kernels[number].layout
-        if not is_elementwise(score) or not isinstance(pattern, Unstructured) or layout.groups > 1:
-            return None
-        return score.channel_factors(energies[0][number], energies[1][number])
 
     def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """A kernel's weights, in their own dtype, and its mask."""
@@ -223,23 +211,44 @@ def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarr
     return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
 
 
-def _score_bits(seen: _Seen, live: np.ndarray, factors: tuple[np.ndarray, np.ndarray], layout: Layout) -> np.ndarray:
-    """The bits of a kernel's scores, int32; 0 where a weight is pruned."""
+def score_bits(
+    updater: Updater, number: int, weights: np.ndarray, live: np.ndarray, energies: Energies, gains: Gains
+) -> np.ndarray:
+    """The bits of a kernel's scores, int32; 0 where a weight is pruned.
+
+    Args:
+        updater: the model and the choices.
+        number: the kernel's number in the recipe.
+        weights: its values, float32.
+        live: bool, False where a weight is pruned.
+        energies: as `Updater.all_energies` gives them.
+        gains: as `Updater.update` takes them.
+    """
+    layout, score = updater.recipe.kernels[number].layout, updater.score
+    factors = None
+    # A subclass may score in another way than the class whose method it inherits.
+    if "channel_factors" in vars(type(score)) and layout.groups == 1:
+        factors = score.channel_factors(*(np.asarray(side[number]) for side in energies))
+    if factors is None:
+        scores = updater.scores(number, tf.constant(weights), energies, gains)
+        return np.where(live, _array(scores).view(np.int32), 0)
     by_input, by_output = factors
     rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
+    seen = _Seen(weights, updater.scale.unit(number), gains.get(number))
     row_factors = np.tile(rows, layout.size // (seen.columns * len(rows)))[:, np.newaxis]
     stays = -live.reshape(-1, seen.columns).view(np.int8)  # all bits of a number, or none
     bits = np.empty(stays.shape, np.int32)
-    scores = bits.view(np.float32)
+    products = bits.view(np.float32)
     for place, piece in seen.pieces():
-        np.multiply(row_factors[place], columns, out=scores[place])
-        scores[place] *= np.abs(piece)
+        np.multiply(row_factors[place], columns, out=products[place])
+        products[place] *= np.abs(piece)
         bits[place] &= stays[place]
     return bits.reshape(layout.shape)
 
 
-def _keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:
-    return _array(keys(tf.constant(scores), tf.constant(weights), tf.constant(live)))
+def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:
+    """What `tf_lap.ranks.keys` gives, as int32."""
+    return _array(keys(tf.constant(scores), tf.constant(weights), tf.constant(live))).astype(np.int32)
 
 
 def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: np.ndarray | None = None) -> np.ndarray:

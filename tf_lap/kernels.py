@@ -55,23 +55,11 @@ class Layout:
         The energy of an input channel is the sum of squares of all weights that read it; of an output channel, of
         its filter (Park et al., section 2.2: the squared Frobenius norms of the kernel's slices).
         """
-        return self.sums(self.partial_sums(kernel))
+        return self.sums(self.squares(kernel))
 
-    def partial_sums(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The squares of a kernel added up over taps and over a few neighbours, for `sums` to go on from.
-
-        On its own it is what XLA makes one quick pass of; sums over many weights it is slow at.
-        """
-        matrix = self.squares(kernel)
-        inputs, outputs = matrix.shape
-        across = tf.reshape(matrix, (inputs, -1, _divisor(outputs // self.groups)))
-        down = tf.reshape(matrix, (-1, _divisor(inputs), outputs))
-        return tf.reduce_sum(across, axis=2), tf.reduce_sum(down, axis=1)
-
-    def sums(self, parts: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `norms` gives, from what `partial_sums` gives, or from `squares` twice."""
-        across, down = parts
-        return self._read(across), tf.reduce_sum(down, axis=0)
+    def sums(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `norms` gives, from what `squares` gives."""
+        return self._read(squares), tf.reduce_sum(squares, axis=0)
 
     def squares(self, kernel: tf.Tensor) -> tf.Tensor:
         """The squares of a kernel of this shape, added up over its taps: `(inputs of a group, outputs)`."""
@@ -112,11 +100,6 @@ class Layout:
         wide = tf.broadcast_to(per_group, (self.groups, self.inputs // self.groups, self.outputs // self.groups))
         matrix = tf.reshape(tf.transpose(wide, (1, 0, 2)), (-1, self.outputs)) * outgoing
         return tf.transpose(matrix) if self.swapped else matrix
-
-
-def _divisor(number: int) -> int:
-    """The largest divisor up to 16."""
-    return max(d for d in range(1, 17) if number % d == 0)
 
 
 @dataclasses.dataclass(frozen=True)

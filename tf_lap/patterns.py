@@ -7,12 +7,12 @@ import itertools
 import re
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, choose
-from tf_lap.fused import fused
 from tf_lap.kernels import Layout
-from tf_lap.ranks import keys
+from tf_lap.ranks import bits_of, keys
 
 _EXPONENT = 0x7F800000  # the bits of a float32 that hold it
 _SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal
@@ -34,12 +34,7 @@ class Ranked(NamedTuple):
 
 
 class Pattern(Protocol):
-    """What a pattern object must offer.
-
-    Attributes:
-        elementwise: True, set in the class itself, where `pool` and `protect` are made of what XLA compiles into the
-            pass that scores; as in `tf_lap.scores.Score`.
-    """
+    """What a pattern object must offer."""
 
     @property
     def sparsity(self) -> float | None:
@@ -72,7 +67,6 @@ class Unstructured(Configurable):
     """Weights go one by one."""
 
     sparsity: ClassVar[None] = None
-    elementwise: ClassVar[bool] = True
 
     def units(self, layout: Layout) -> int:
         """The number of weights."""
@@ -143,20 +137,19 @@ class Blocks(Configurable):
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel."""
-
-        def pooled(scores: tf.Tensor, magnitudes: tf.Tensor, live: tf.Tensor) -> Ranked:
-            split, within = self._split(live, layout)
-            return Ranked(
-                self._norms(scores, layout), self._norms(magnitudes, layout), tf.reduce_any(split, axis=within)
-            )
-
-        return fused(pooled)(*weights)
+        split, within = self._split(weights.live, layout)
+        return Ranked(
+            self._norms(weights.scores, layout),
+            self._norms(weights.magnitudes, layout),
+            tf.reduce_any(split, axis=within),
+        )
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """Each block's flag for all its weights."""
         for axis, size in self._sizes(layout).items():
-            kept = tf.repeat(kept, size, axis=axis) if size > 1 else kept
-        return kept[..., : layout.shape[-2], : layout.shape[-1]] & live
+            blocks = np.arange(layout.shape[axis]) // size  # which block each of them is in
+            kept = tf.gather(kept, tf.constant(blocks, tf.int64), axis=axis) if size > 1 else kept
+        return kept & live
 
     def _sizes(self, layout: Layout) -> dict[int, int]:
         return {layout.input_axis: self.inputs, layout.output_axis: self.outputs}
@@ -173,8 +166,8 @@ class Blocks(Configurable):
         split, within = self._split(tf.abs(values), layout)
         largest = tf.reduce_max(split, axis=within, keepdims=True)
         # Over a power of two near the largest, which is exact: squares would leave float32's range.
-        bits = tf.maximum(tf.bitwise.bitwise_and(tf.bitcast(largest, tf.int32), _EXPONENT), _SMALLEST)
-        unit = tf.bitcast(bits, tf.float32)
+        bits = tf.maximum(tf.bitwise.bitwise_and(bits_of(largest), _EXPONENT), _SMALLEST)
+        unit = tf.bitcast(tf.cast(bits, tf.int32), tf.float32)
         norms = unit * tf.sqrt(tf.reduce_sum(tf.square(split / unit), axis=within, keepdims=True))
         return tf.squeeze(tf.where(tf.math.is_inf(largest), largest, norms), axis=within)
 
@@ -234,23 +227,18 @@ class NOfM(Configurable):
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The weights, the n highest of each group above all others, which stay only where there are more."""
-        # Sorts are slow where passes are fused.
-        guard = fused(self._guarded) if self.m <= _BY_PAIRS else self._guarded
         axis = len(layout.shape) + layout.input_axis
-        scores, live = guard(*ranked, axis, more)
-        return Ranked(scores, ranked.magnitudes, live)
-
-    def _guarded(self, scores: tf.Tensor, magnitudes: tf.Tensor, live: tf.Tensor, axis: int, more: tf.Tensor) -> Any:
-        order = keys(scores, magnitudes, live)
+        live = tf.cast(ranked.live, tf.bool)
+        order = keys(ranked.scores, ranked.magnitudes, live)
         members = min(self.m, order.shape[axis])
         padded = _padded(order, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : order.shape[-2], : order.shape[-1]] & tf.cast(live, tf.bool)
-        live = tf.cast(live, tf.bool) & (best | more)
+        best = best[..., : order.shape[-2], : order.shape[-1]] & live
+        live &= best | more
         # Others below infinity, so that none is as high.
-        scores = tf.where(best, float("inf"), tf.minimum(scores, scores.dtype.max))
-        return tf.where(live, scores, 0.0), live
+        scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
+        return Ranked(tf.where(live, scores, 0.0), ranked.magnitudes, live)
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The mask as it is."""
@@ -319,9 +307,9 @@ def _padded(tensor: tf.Tensor, axis: int, multiple: int, value: int = 0) -> tf.T
     missing = -tensor.shape[axis] % multiple
     if not missing:
         return tensor
-    ends = [[0, 0] for _ in tensor.shape]
-    ends[axis][1] = missing
-    return tf.pad(tensor, ends, constant_values=tf.cast(value, tensor.dtype))
+    shape = tensor.shape.as_list()
+    shape[axis] = missing
+    return tf.concat([tensor, tf.fill(shape, tf.cast(value, tensor.dtype))], axis=axis)
 
 
 def _highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
@@ -330,10 +318,10 @@ def _highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
     if m > _BY_PAIRS:  # comparisons grow with the square
         ranks = tf.argsort(tf.argsort(order, axis, "DESCENDING", stable=True), axis, stable=True)
         return ranks < n
-    each = tf.unstack(order, axis=axis)
-    above = [tf.zeros_like(one) for one in each]
+    each = tf.unstack(tf.cast(order, tf.float64), axis=axis)  # GPUs take no tensor of integers apart
+    above = [tf.zeros_like(one, tf.float32) for one in each]
     for first, second in itertools.combinations(range(m), 2):
-        ahead = tf.cast(each[first] >= each[second], tf.int32)
+        ahead = tf.cast(each[first] >= each[second], tf.float32)
         above[second] += ahead
         above[first] += 1 - ahead
     return tf.stack([count < n for count in above], axis=axis)

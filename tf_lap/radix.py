@@ -105,7 +105,7 @@ def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def row_counts(values: tf.Tensor, size: int) -> tf.Tensor:
-    """How often each number below `size` occurs in each row of integers of 32 bits, or of such bits, float64."""
-    integers, none = tf.bitcast(values, tf.int32), tf.zeros([0], tf.int32)
+    """How often each number below `size` occurs in each row of integers, float64."""
+    integers, none = tf.cast(values, tf.int32), tf.zeros([0], tf.int32)
     counts = tf.raw_ops.DenseBincount(input=integers, size=size, weights=none, binary_output=False)
     return tf.cast(counts, tf.float64)

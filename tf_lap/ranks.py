@@ -1,4 +1,4 @@
-"""Ranks: one non-negative integer a weight, the larger the later it goes."""
+"""Ranks: one non-negative integer a weight; larger ranks are pruned later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INFINITE = _INFINITY + _FIRST_SCORE
 
 
 def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
-    """The ranks of a kernel's weights, int32, in their shape.
+    """The ranks of a kernel's weights, int64 below 2**31, in their shape.
 
     From the bottom: 0 for a weight that is pruned; then weights that are zero; weights whose score is zero, by their
     magnitude (between dead channels no score is above zero, and a live weight must not make room for a zero); and all
@@ -25,20 +25,26 @@ def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         live: bool, False where a weight is pruned already; or zeros there and ones elsewhere, float32.
     """
     # Without the sign, which a NaN's may have, and no larger than infinity's: no key may leave int32's range.
-    bits = tf.minimum(tf.bitwise.bitwise_and(tf.bitcast(scores, tf.int32), 0x7FFFFFFF), _INFINITY)
+    bits = tf.minimum(tf.bitwise.bitwise_and(bits_of(scores), 0x7FFFFFFF), _INFINITY)
     # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
-    magnitude = tf.bitwise.right_shift(tf.bitcast(tf.abs(weights), tf.int32), 9)
-    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), 1, magnitude + 2))
-    return tf.where(tf.cast(live, tf.bool), rank, 0)
+    magnitude = tf.bitwise.right_shift(bits_of(tf.abs(weights)), 9)
+    zero, one = (tf.constant(number, tf.int64) for number in (0, 1))
+    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), one, magnitude + 2))
+    return tf.where(tf.cast(live, tf.bool), rank, zero)
+
+
+def bits_of(numbers: tf.Tensor) -> tf.Tensor:
+    """The bits of float32 numbers, as int64: TensorFlow takes int32 to the host, on GPUs too."""
+    return tf.cast(tf.bitcast(numbers, tf.int32), tf.int64)
 
 
 def ranks(kernels: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
-    """What `keys` gives for each kernel, as the bits of float32: GPUs gather neither int32 nor uint32.
+    """What `keys` gives for each kernel.
 
     Args:
         kernels: for each what `keys` takes.
     """
-    return [tf.bitcast(keys(*each), tf.float32) for each in kernels]
+    return [keys(*each) for each in kernels]
 
 
 def score_of(key: tf.Tensor) -> tf.Tensor:

@@ -26,11 +26,10 @@ class Score(Protocol):
         needs_data: True where it has a method `gains(model, recipe, targets, data)`, which gives for kernels, by their
             numbers, what their weights are multiplied by before anything else.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
-        elementwise: True, set in the class itself, where `score` is made of what XLA compiles into one pass over the
-            weights; subclasses do not inherit it, since they may do something else. Such a class has a method
-            `channel_factors(incoming, outgoing)` too: given the energies as arrays, it gives two float32 arrays,
-            `(inputs,)` and `(outputs,)`, whose product is what a magnitude is multiplied by for its score; or None
-            where it is no such product.
+        channel_factors: a method of the class itself, where a score is a magnitude times a number of its input and a
+            number of its output, which is quicker: `channel_factors(incoming, outgoing)` takes the energies as arrays,
+            and gives float32 arrays `(inputs,)` and `(outputs,)`; None where it is no such product. Subclasses do not
+            inherit it, since they may score in another way.
     """
 
     looks: bool
@@ -74,7 +73,6 @@ class Lookahead(Configurable):
     look: Literal["back", "ahead", "both"] = "both"
 
     norm_order: ClassVar[int] = 4
-    elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.distance is not None and (isinstance(self.distance, bool) or not hasattr(self.distance, "__index__")):
@@ -128,7 +126,6 @@ class Magnitude(Configurable):
 
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 2
-    elementwise: ClassVar[bool] = True
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
@@ -170,8 +167,8 @@ class LookaheadActivation(Lookahead):
     `tf_lap.probe.activity`.
     """
 
-    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
+    channel_factors = Lookahead.channel_factors
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
         """What each kernel is multiplied by, by its number, in a shape that broadcasts against it."""
@@ -194,7 +191,6 @@ class OBD(Configurable):
 
     looks: ClassVar[bool] = False
     norm_order: ClassVar[int] = 4
-    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
@@ -214,8 +210,8 @@ class OBD(Configurable):
 class OBDLookahead(Lookahead):
     """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
 
-    elementwise: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
+    channel_factors = Lookahead.channel_factors
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
         """What each kernel is multiplied by, by its number, in its shape; neighbours too, where it is known."""

@@ -17,15 +17,14 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
 from tf_lap.energy import Energies, Norms, far_sweep, filled, on_host, sweep
-from tf_lap.energy_maps import Array, Gather
-from tf_lap.fused import fused
+from tf_lap.energy_maps import Array, Gather, Reader
 from tf_lap.graph import Recipe, Rule
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.ranks import ranks
 from tf_lap.scale import Scale
 from tf_lap.scores import Score
-from tf_lap.selection import WEIGHTS_AT_ONCE, Kept, batches, count, keep_largest
+from tf_lap.selection import batches, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]
 """Kernel -> the kernels that feed it and that read it, in place of what the graph says."""
@@ -44,10 +43,6 @@ Gains = dict[int, tf.Tensor]
 """Kernel -> what its weights are multiplied by before they are scored, where that is anything."""
 
 
-MISLED = -1
-"""In place of how many weights a kernel keeps: its search was misled, and nothing of it was changed."""
-
-
 class Updated(NamedTuple):
     """What an update gives.
 
@@ -56,7 +51,7 @@ class Updated(NamedTuple):
         around: those of `Updater.all_energies`.
         between: that of `Updater.between_sound`. Where one of these is False, or a total is not finite, nothing was
             changed.
-        kept: float64, how many weights each target keeps, or MISLED.
+        kept: float64, how many weights each target keeps.
         energies: by which they were ranked.
     """
 
@@ -126,23 +121,26 @@ class Updater:
 
     def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
         kernels = [self.recipe.kernels[number] for number in numbers]
-
-        def summed(weights: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-            seen = [self._seen(number, gains, each) for number, each in zip(numbers, weights, strict=True)]
-            return [kernel.layout.partial_sums(each) for kernel, each in zip(kernels, seen, strict=True)]
-
-        parts = fused(summed)([tf.convert_to_tensor(kernel.variable) for kernel in kernels])
-        norms = [kernel.layout.sums(part) for kernel, part in zip(kernels, parts, strict=True)]
+        norms = [
+            kernel.layout.norms(self._seen(number, gains, kernel.variable))
+            for number, kernel in zip(numbers, kernels, strict=True)
+        ]
         factors = [self.scale.factor(number) for number in numbers]
         return [
             norm if factor == 1 else (norm[0] * factor, norm[1] * factor)
             for norm, factor in zip(norms, factors, strict=True)
         ]
 
-    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, tf.Tensor]:
-        """The energies around all kernels, and a flag for each: whether they are finite."""
+    def all_energies(self, norms: Norms, gains: Gains, read: Reader | None = None) -> tuple[Energies, tf.Tensor]:
+        """The energies around all kernels, and a flag for each: whether they are finite.
+
+        Args:
+            norms: as `measure` gives them, or as arrays.
+            gains: as `update` takes them.
+            read: reads variables into arrays like the norms; by default as they are now.
+        """
         if self.score.looks:
-            incoming, outgoing = self._around(norms, gains)
+            incoming, outgoing = self._around(norms, gains, read)
             for kernel, (previous, following) in self.override.items():
                 incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self.scale)
                 outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self.scale)
@@ -164,10 +162,10 @@ class Updater:
         ]
         return (incoming, outgoing), tf.stack(finite)
 
-    def _around(self, norms: Norms, gains: Gains) -> Energies:
+    def _around(self, norms: Norms, gains: Gains, read: Reader | None) -> Energies:
         distance = getattr(self.score, "distance", 1)
         if distance == 1:
-            return sweep(self.recipe, norms, self.scale)
+            return sweep(self.recipe, norms, self.scale, read)
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
         return far_sweep(self.recipe, weights, distance, self.scale)
 
@@ -188,20 +186,6 @@ class Updater:
         )
         return Updated(totals, around, between, kept, energies)
 
-    def completed(self, updated: Updated, keep: tf.Tensor, gains: Gains) -> list[int]:
-        """How many weights each target keeps, after targets whose search was misled have been chosen anew.
-
-        Args:
-            updated: what `update` gave, with nothing in it that is not finite.
-            keep: as `update` took it.
-            gains: likewise.
-        """
-        kept = updated.kept.numpy()
-        for batch, groups in self._batches:
-            if kept[batch[0]] == MISLED:
-                kept[batch] = self._choose(batch, updated.energies, keep, gains, groups)
-        return [int(count) for count in kept]
-
     @functools.cached_property
     def _batches(self) -> list[tuple[list[int], list[list[int]]]]:
         """Which targets are chosen at once, and which of these are ranked together."""
@@ -213,12 +197,9 @@ class Updater:
 
     def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         kept: list[tf.Tensor] = []
-        large = False
         for batch, groups in self._batches:
-            weights = sum(self.recipe.kernels[self.targets[i]].layout.size for i in batch)
-            # Two at a time, and a large one alone: what they need meanwhile adds up.
-            large, beside = weights > WEIGHTS_AT_ONCE, large
-            with tf.control_dependencies(kept[-1:] if large or beside else kept[-2:-1]):
+            # One batch after the other: what they need meanwhile adds up.
+            with tf.control_dependencies(kept[-1:]):
                 kept.append(self._choose(batch, energies, keep, gains, groups))
         return tf.concat(kept, axis=0)
 
@@ -240,7 +221,7 @@ class Updater:
     def _choose(
         self, targets: Sequence[int], energies: Energies, keep: tf.Tensor, gains: Gains, groups: list[list[int]]
     ) -> tf.Tensor:
-        """Ranks some targets, in groups, and applies their masks; how many weights each keeps, or MISLED.
+        """Ranks some targets, in groups, and applies their masks; how many weights each keeps.
 
         Args:
             targets: which.
@@ -257,50 +238,15 @@ class Updater:
 
         least = [self.pattern.least(layout) for layout in layouts]
         more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
-        ordered = self._ranks(targets, weights, live, [more[i] for i in range(len(targets))], energies, gains)
-
-        def finished(chosen: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor | None]:
-            masks = [self.pattern.expand(*each) for each in zip(chosen, live, layouts, strict=True)]
-            sparse = [tf.where(mask, w, tf.zeros([], w.dtype)) for mask, w in zip(masks, weights, strict=True)]
-            # What was chosen has been counted; what a pattern makes of it has not.
-            counted = all(mask is each for mask, each in zip(masks, chosen, strict=True))
-            return masks, sparse, None if counted else tf.stack([count(mask) for mask in masks])
-
-        def applied(found: Kept) -> tf.Tensor:
-            masks, sparse, kept = found.masks
-            for target, kernel, mask, weight in zip(targets, kernels, masks, sparse, strict=True):
-                _replace(self.masks[target], mask)
-                compat.assign(kernel.variable, weight)
-            return found.counts if kept is None else kept
-
-        # The search of all weights is rare, and as large as all the rest: it is not traced, `completed` does it.
-        misled = functools.partial(tf.fill, [len(targets)], tf.constant(MISLED, tf.float64))
-        return keep_largest(ordered, keep, groups, finished, applied, misled if tf.inside_function() else None)
-
-    def _ranks(
-        self,
-        targets: Sequence[int],
-        weights: list[tf.Tensor],
-        live: list[tf.Tensor],
-        more: Sequence[tf.Tensor],
-        energies: Energies,
-        gains: Gains,
-    ) -> list[tf.Tensor]:
-        """What `keep_largest` takes, for some targets; `more` as patterns take it."""
-
-        def scored(weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[tf.Tensor]:
-            kinds = zip(targets, weights, live, strict=True)
-            return [tf.where(alive, self._scores(target, w, energies, gains), 0.0) for target, w, alive in kinds]
-
-        def pooled(scores: list[tf.Tensor], weights: list[tf.Tensor], live: list[tf.Tensor]) -> list[Ranked]:
-            things = map(Ranked, scores, map(compat.value, weights), live)
-            layouts = [self.recipe.kernels[self.targets[target]].layout for target in targets]
-            return [self._pooled(*each) for each in zip(layouts, things, more, strict=True)]
-
-        if is_elementwise(self.score, self.allocation, self.pattern):
-            return fused(lambda w, kept: ranks(pooled(scored(w, kept), w, kept)))(weights, live)
-        scores = (fused(scored) if is_elementwise(self.score) else scored)(weights, live)
-        return fused(ranks)(pooled(scores, weights, live))
+        ranked = [
+            self.ranked(target, weights[i], live[i], more[i], energies, gains) for i, target in enumerate(targets)
+        ]
+        chosen = keep_largest(ranks(ranked), keep, groups).masks
+        masks = [self.pattern.expand(*parts) for parts in zip(chosen, live, layouts, strict=True)]
+        for target, kernel, mask, weight in zip(targets, kernels, masks, weights, strict=True):
+            self.masks[target].assign(mask)
+            compat.assign(kernel.variable, tf.where(mask, weight, tf.zeros([], weight.dtype)))
+        return tf.stack([tf.reduce_sum(tf.cast(mask, tf.float64)) for mask in masks])
 
     def ranked(
         self, target: int, weights: tf.Tensor, live: tf.Tensor, more: tf.Tensor, energies: Energies, gains: Gains
@@ -315,7 +261,7 @@ class Updater:
             energies: as `all_energies` gives them.
             gains: as `update` takes them.
         """
-        scores = tf.where(live, self._scores(target, weights, energies, gains), 0.0)
+        scores = tf.where(live, self.scores(self.targets[target], weights, energies, gains), 0.0)
         layout = self.recipe.kernels[self.targets[target]].layout
         return self._pooled(layout, Ranked(scores, compat.value(weights), live), more)
 
@@ -325,8 +271,15 @@ class Updater:
         pooled = self.pattern.protect(pooled._replace(scores=ranked), layout, more)
         return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
 
-    def _scores(self, target: int, weights: tf.Tensor, energies: Energies, gains: Gains) -> tf.Tensor:
-        number = self.targets[target]
+    def scores(self, number: int, weights: tf.Tensor, energies: Energies, gains: Gains) -> tf.Tensor:
+        """The scores of a kernel's weights, non-negative.
+
+        Args:
+            number: the kernel's number in the recipe.
+            weights: its values.
+            energies: as `all_energies` gives them.
+            gains: as `update` takes them.
+        """
         kernel = self.recipe.kernels[number]
         incoming, outgoing = (tf.convert_to_tensor(side[number]) for side in energies)
         scores = self.score.score(kernel, self._seen(number, gains, weights), incoming, outgoing)
@@ -373,38 +326,16 @@ class TracedUpdater:
         return bool(self._updater.between_sound())
 
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
-        """As `Updater.update`, with targets whose search was misled chosen anew."""
-        counts = tf.constant(keep, tf.int32)
-        updated = self.updated(counts, gains)
-        arrays = Updated(*(field.numpy() for field in updated[:4]), updated.energies)
-        sound = bool(np.isfinite(arrays.totals).all() and arrays.around.all() and arrays.between)
-        return arrays._replace(kept=self._updater.completed(updated, counts, gains)) if sound else arrays
+        """As `Updater.update`."""
+        updated = self.updated(tf.constant(keep, tf.int32), gains)
+        return Updated(*(field.numpy() for field in updated[:4]), updated.energies)
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[tf.Tensor, ...], int]:
         """As `Updater.choose_one`."""
-        counts = tf.constant(keep, tf.int32)
-        norms, kept = self.chosen[target](energies, counts, gains)
-        if kept == MISLED:
-            norms, kept = self._updater.choose_one(target, energies, counts, gains)
+        norms, kept = self.chosen[target](energies, tf.constant(keep, tf.int32), gains)
         return norms, int(kept)
-
-
-def _replace(mask: tf.Variable, new: tf.Tensor) -> None:
-    """Assigns a new mask."""
-    large = mask.shape.num_elements() > WEIGHTS_AT_ONCE
-    if not large or tf.inside_function() or isinstance(mask, tf.distribute.DistributedValues):
-        mask.assign(new)
-    else:
-        # Into memory of its own, although TensorFlow copies it at each read from then on: a new piece of memory at each
-        # update, among those that are needed meanwhile only, leaves holes.
-        mask[...].assign(new)
-
-
-def is_elementwise(*choices: Any) -> bool:
-    """Whether XLA does well at what these objects do; what a subclass of theirs does is not known."""
-    return all(vars(type(choice)).get("elementwise", False) for choice in choices)
 
 
 def _fed(norms: Sequence[Array], like: Array, scale: Scale) -> Array:

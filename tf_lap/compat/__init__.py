@@ -236,6 +236,11 @@ def value(variable: Any) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
+def computes_on_host() -> bool:
+    """Whether what is traced or run now is computed by the host's processor, operation by operation."""
+    return not under_xla() and all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+
+
 def is_on_host(variable: Any) -> bool:
     """Whether a variable's values are in the host's memory, and not on an accelerator."""
     return tf.DeviceSpec.from_string(tf.convert_to_tensor(variable).device).device_type == "CPU"

@@ -19,7 +19,6 @@ from absl import logging
 from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.fused import fused
 from tf_lap.graph import resolve
 from tf_lap.patterns import Unstructured
 from tf_lap.ranks import ranks
@@ -27,6 +26,7 @@ from tf_lap.scale import Scale
 from tf_lap.scores import Lookahead
 from tf_lap.selection import batches, keep_largest
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
+from tf_lap.tfmot.host import KERNEL, Request, new_masks
 from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
 from tf_lap.tfmot.weight import Weight
 from tf_lap.update import AROUND, BETWEEN, Updater
@@ -37,11 +37,6 @@ _NO_STEP = (
     "tfmot.sparsity.keras.UpdatePruningStep() among the callbacks of fit, or call its on_train_begin before a loop of "
     "your own. It looks for wrappers in models and not in custom layers: where all are in such, assign 0 to their "
     "pruning_step"
-)
-# Without quotes around the path: TensorFlow escapes them.
-_KERNEL = (
-    "the kernel of layer {} holds NaN, infinity, or weights whose squares do not add up in float32: restore sound "
-    "weights before pruning"
 )
 
 
@@ -197,6 +192,9 @@ class Joint:
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
+        if compat.computes_on_host():
+            self._update_on_host(orders)
+            return
         energies, flags = self._energies()
         # XLA raises nothing: there the masks stay as they are.
         sound = tf.reduce_all([fine for _, fine in flags])
@@ -208,26 +206,44 @@ class Joint:
             for order in orders:
                 _run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
 
+    def _update_on_host(self, orders: Sequence[Order]) -> None:
+        requests = [
+            Request(weight, number, keep)
+            for number, order in enumerate(orders)
+            for weight, keep in zip(order.weights, order.keep, strict=True)
+        ]
+        due = tf.stack([order.due for order in orders])
+        fault, masks = new_masks(self._updater(), self._weights, requests, due)
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(fault, ""), [fault])]):
+            for weight, mask, lowest in masks:
+                weight.take(mask, lowest)
+
     def _zero(self) -> None:
         for weight in self._weights:
             weight.zero()
 
+    def _updater(self) -> Updater | None:
+        """What measures the model as it is now; None where nothing is known of one."""
+        if self._recipe is None:
+            return None
+        return Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {}, Scale.of(self._recipe))
+
     def _energies(self) -> tuple[Any, list[tf.Tensor]]:
         """The energies around the kernels, and for each thing that must be finite whether it is, with what to say."""
         flags = [
-            (_KERNEL.format(weight.path), tf.math.is_finite(tf.reduce_sum(tf.abs(compat.value(weight.variable)))))
+            (KERNEL.format(weight.path), tf.math.is_finite(tf.reduce_sum(tf.abs(compat.value(weight.variable)))))
             for weight in self._weights
             if weight.kernel is None
         ]
-        if self._recipe is None:
+        updater = self._updater()
+        if updater is None:
             return None, flags
-        updater = Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {}, Scale.of(self._recipe))
         norms, totals = updater.measure({})
         finite = tf.math.is_finite(totals)
         energies, around = updater.all_energies(norms, {})
         paths = [kernel.path for kernel in self._recipe.kernels]
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
-        flags += [(_KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
+        flags += [(KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
         flags += [
             (AROUND.format(path), fine | ~tf.reduce_all(finite))
             for path, fine in zip(paths, tf.unstack(around), strict=True)
@@ -249,7 +265,7 @@ class Joint:
             counts = tf.round(
                 [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
             )
-            masks, _, lowest = keep_largest(fused(ranks)(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
+            masks, _, lowest = keep_largest(ranks(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
             for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
                 weight.keep(mask, score)
 

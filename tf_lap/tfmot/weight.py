@@ -103,14 +103,20 @@ class Weight:
             lowest: the lowest score of them.
         """
         size = tuple(self.wrapper.block_size)
-        self._take(kept if size == (1, 1) else expanded(kept, size, tuple(self.variable.shape)), lowest)
+        self.take(kept if size == (1, 1) else expanded(kept, size, tuple(self.variable.shape)), lowest)
 
     def keep_m_of_n(self, scores: tf.Tensor) -> None:
         """Chooses and takes over the mask that drops m of n inputs, as the wrapper asks."""
         mask = m_zeros_of_n(scores, self.wrapper.sparsity_m_by_n) * compat.value(self.mask)
-        self._take(mask, tf.constant(999.0))  # as tfmot
+        self.take(mask, tf.constant(999.0))  # as tfmot
 
-    def _take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
+    def take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
+        """Takes over a mask of the weight's shape, and zeroes what it drops.
+
+        Args:
+            mask: ones and zeros, float32, or bool.
+            lowest: the lowest score that it keeps.
+        """
         compat.assign(self.mask, mask)
         compat.assign(self.threshold, lowest)
         self.zero()
