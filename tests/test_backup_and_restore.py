@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from perceptrons import Interrupt, assert_nothing_left, compiled, data, polynomial
+from replicas import two_replicas
 
 import tf_lap
 from tf_lap import compat
@@ -271,10 +272,10 @@ def test_global_generators_are_as_they_were_when_the_epoch_began(tmp_path, libra
 
 
 def test_replicas_of_a_mirrored_training_are_restored_each(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_replicas()
 
     def make():
-        with strategy.scope():  # eagerly, replicas may add up their gradients in different orders, and TensorFlow raises
+        with strategy.scope():
             return prepared(tf_keras, run_eagerly=False)
 
     assert_resumes(tmp_path / "backup", make, lambda: [pruning()], 8)

@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras
+from replicas import two_replicas
 
 import tf_lap
 from tf_lap import compat
@@ -105,7 +105,7 @@ def test_statistics_and_the_variables_of_another_model_are_not_trained(package):
 
 @both
 def test_trains_sees_through_mixed_precision_and_mirrored_variables(package):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_replicas().scope():
         dense = package.layers.Dense
         options = {"dtype": "mixed_bfloat16"}
         model = package.Sequential([package.Input((4,)), dense(6, **options), dense(3, **options)])

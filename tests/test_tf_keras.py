@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 
 import tf_lap
 from tf_lap.enforce import MaskConstraint
@@ -190,7 +191,7 @@ def test_fine_tuning_preserves_zeros():
 
 
 def test_two_replicas_prune_alike():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_replicas()
     with strategy.scope():
         model = compiled(network())
     recorder = Recorder()

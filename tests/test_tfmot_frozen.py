@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 from wrapped import (
     Subclassed,
     all_masks,
@@ -210,7 +211,7 @@ def test_subclassed_models_and_loops_of_ones_own_too():
 def test_replicas_and_mixed_precision_too():
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        with two_replicas().scope():
             model = tf_lap.prune_lookahead(perceptron(dtype="float32"), decay())
             model.layers[0].trainable = False
             compiled(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 from wrapped import at_once, both, compiled, decay, exactly, fit, kept, masks, perceptron, sparsity, tf_keras, wrappers
 
 import tf_lap
@@ -138,7 +139,7 @@ def test_both_wrappers_train_on_two_replicas(wrapping):
 def test_two_replicas_prune_alike(policy, steps):
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        with two_replicas().scope():
             model = compiled(tf_lap.prune_lookahead(perceptron(dtype="float32"), decay()), steps_per_execution=steps)
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
@@ -154,7 +155,7 @@ def test_two_replicas_prune_alike(policy, steps):
 
 
 def test_two_replicas_of_a_shared_tower_count_one_step_a_pass():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_replicas().scope():
         tower = perceptron()
         inputs = tf_keras.Input((16,))
         pair = tf_keras.Model(inputs, tower(inputs) + tower(inputs * 2.0))

@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from perceptrons import (
     SIZES,
     STEPS,
@@ -22,6 +21,7 @@ from perceptrons import (
     network,
     polynomial,
 )
+from replicas import two_replicas
 
 import tf_lap
 from tf_lap import update
@@ -147,7 +147,7 @@ def test_the_saved_model_loads_in_a_fresh_process_with_plain_keras(tmp_path):
 
 
 def test_two_replicas_prune_alike():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_replicas()
     with strategy.scope():
         model = compiled(network())
     fit(model, [tf_lap.LAPCallback(polynomial())])
@@ -159,7 +159,7 @@ def test_two_replicas_prune_alike():
 @pytest.mark.parametrize("large", [1, 1 << 22])
 def test_masks_made_under_a_strategy_are_the_same_on_all_replicas(large, monkeypatch):
     monkeypatch.setattr(update, "WEIGHTS_AT_ONCE", large)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_replicas()
     with strategy.scope():
         pruner = tf_lap.Pruner(network())
         pruner.update(0.5)
