@@ -7,9 +7,9 @@ lets other threads run meanwhile.
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,13 +19,12 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.energy import Energies, Norms
 from tf_lap.energy_maps import Reader
-from tf_lap.host_selection import select
+from tf_lap.host_selection import select, sort_keys
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
-from tf_lap.ranks import keys
 from tf_lap.update import Gains, TracedUpdater, Updated, Updater
 
-_PIECE = 1 << 15  # weights that are worked on at once: their scores stay in a processor's cache
+_PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
 _MOST_THREADS = 8  # each needs memory for the kernel that it works on
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
 
@@ -33,16 +32,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Chosen(NamedTuple):
-    """The new mask of a kernel.
+class Memory:
+    """Arrays that a thread uses again and again: new memory takes the system as long as the work that is done in it."""
 
-    Attributes:
-        mask: bool, True where the weight stays.
-        weights: the kernel with zeros elsewhere.
-    """
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, type], np.ndarray] = {}
 
-    mask: np.ndarray
-    weights: np.ndarray
+    def __call__(self, name: str, size: int, dtype: type) -> np.ndarray:
+        """An array of a size, of which nothing is known but that whoever uses another name has another one."""
+        array = self._arrays.get((name, dtype))
+        if array is None or array.size < size:
+            array = self._arrays[name, dtype] = np.empty(size, dtype)
+        return array[:size]
 
 
 def engine(updater: Updater) -> HostUpdater | TracedUpdater:
@@ -100,13 +101,13 @@ class HostUpdater:
         """The energies that kernels read and put out, on the scale that all kernels share."""
         kernels, scale = self._recipe.kernels, self._updater.scale
 
-        def measured(numbered: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-            number, weights = numbered
-            read, put = _channel_energies(_Seen(weights, scale.unit(number), gains.get(number)), kernels[number].layout)
+        def measured(number: int, _: Memory) -> tuple[np.ndarray, np.ndarray]:
+            seen = _Seen(self._read(kernels[number].variable), scale.unit(number), gains.get(number))
+            read, put = _channel_energies(seen, kernels[number].layout)
             factor = np.float32(scale.factor(number))
             return (read, put) if factor == 1 else (read * factor, put * factor)
 
-        return _side_by_side(measured, ((number, self._read(kernels[number].variable)) for number in numbers))
+        return _side_by_side(measured, numbers)
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = list(range(len(self._targets)))
@@ -122,18 +123,14 @@ class HostUpdater:
                 kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
             ]
 
-        def chosen(prepared: tuple[int, np.ndarray, np.ndarray]) -> Chosen:
-            target, weights, live = prepared
+        def choose_one(target: int, memory: Memory) -> int:
+            number, (weights, live) = self._targets[target], self._state(target)
             values = weights.astype(np.float32, copy=False)
-            bits = score_bits(self._updater, self._targets[target], values, live, energies, gains)
-            (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)])
-            # The scores are not needed any more: their memory is taken for the weights.
-            return Chosen(mask, _zeroed(weights, mask, bits if weights.itemsize == bits.itemsize else None))
+            bits = score_bits(self._updater, number, values, live, energies, gains, memory)
+            (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
+            return self._apply(target, mask, weights, memory)
 
-        prepared = ((target, *self._state(target)) for target in targets)
-        return [
-            self._apply(target, choice) for target, choice in zip(targets, _side_by_side(chosen, prepared), strict=True)
-        ]
+        return list(_side_by_side(choose_one, targets))
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -150,18 +147,20 @@ class HostUpdater:
         kept = []
         for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
             expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
-            kept.append(self._apply(target, Chosen(expanded, _zeroed(weights, expanded))))
+            kept.append(self._apply(target, expanded, weights, Memory()))
         return kept
 
     def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """A kernel's weights, in their own dtype, and its mask."""
         variable = self._recipe.kernels[self._targets[target]].variable
-        return _array(tf.convert_to_tensor(variable)), _array(tf.convert_to_tensor(self._masks[target]))
+        return compat.host_array(variable), compat.host_array(self._masks[target])
 
-    def _apply(self, target: int, choice: Chosen) -> int:
-        self._masks[target].assign(choice.mask)
-        compat.assign(self._recipe.kernels[self._targets[target]].variable, choice.weights)
-        return int(np.count_nonzero(choice.mask))
+    def _apply(self, target: int, mask: np.ndarray, weights: np.ndarray, memory: Memory) -> int:
+        """Writes a mask, and zeros where it drops weights; how many it keeps."""
+        variable = self._recipe.kernels[self._targets[target]].variable
+        compat.host_assign(self._masks[target], mask)
+        compat.host_assign(variable, _zeroed(weights, mask, memory))
+        return int(np.count_nonzero(mask))
 
 
 class _Seen(NamedTuple):
@@ -204,15 +203,20 @@ def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarr
     row_energies = np.empty(layout.size // seen.columns, np.float32)
     column_energies = np.zeros(seen.columns, np.float32)
     for place, piece in seen.pieces():
-        squares = np.square(piece)
-        row_energies[place] = squares.sum(axis=1)
-        column_energies += squares.sum(axis=0)
+        np.einsum("ij,ij->i", piece, piece, out=row_energies[place])
+        column_energies += np.einsum("ij,ij->j", piece, piece)
     over_taps = row_energies.reshape(-1, layout.shape[-2]).sum(axis=0)
     return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
 
 
 def score_bits(
-    updater: Updater, number: int, weights: np.ndarray, live: np.ndarray, energies: Energies, gains: Gains
+    updater: Updater,
+    number: int,
+    weights: np.ndarray,
+    live: np.ndarray,
+    energies: Energies,
+    gains: Gains,
+    memory: Memory,
 ) -> np.ndarray:
     """The bits of a kernel's scores, int32; 0 where a weight is pruned.
 
@@ -223,6 +227,7 @@ def score_bits(
         live: bool, False where a weight is pruned.
         energies: as `Updater.all_energies` gives them.
         gains: as `Updater.update` takes them.
+        memory: what the result is in.
     """
     layout, score = updater.recipe.kernels[number].layout, updater.score
     factors = None
@@ -236,32 +241,26 @@ def score_bits(
     rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
     seen = _Seen(weights, updater.scale.unit(number), gains.get(number))
     row_factors = np.tile(rows, layout.size // (seen.columns * len(rows)))[:, np.newaxis]
-    stays = -live.reshape(-1, seen.columns).view(np.int8)  # all bits of a number, or none
-    bits = np.empty(stays.shape, np.int32)
+    stays = live.reshape(-1, seen.columns).view(np.int8)
+    bits = memory("bits", layout.size, np.int32).reshape(stays.shape)
     products = bits.view(np.float32)
     for place, piece in seen.pieces():
-        np.multiply(row_factors[place], columns, out=products[place])
-        products[place] *= np.abs(piece)
-        bits[place] &= stays[place]
+        product = np.multiply(row_factors[place], columns, out=products[place])
+        product *= np.abs(piece, out=memory("piece", piece.size, np.float32).reshape(piece.shape))
+        bits[place] &= -stays[place]  # all bits of a number, or none
     return bits.reshape(layout.shape)
 
 
-def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:
-    """What `tf_lap.ranks.keys` gives, as int32."""
-    return _array(keys(tf.constant(scores), tf.constant(weights), tf.constant(live))).astype(np.int32)
-
-
-def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: np.ndarray | None = None) -> np.ndarray:
-    """Weights with zeros where a mask is False.
-
-    Args:
-        weights: in any float dtype.
-        mask: bool, of their shape.
-        memory: an array of as many bytes, which may be overwritten.
-    """
+def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: Memory) -> np.ndarray:
+    """Weights, in their own dtype, with zeros where a mask is False."""
     integers = _INTEGERS[weights.itemsize]
-    bits = np.bitwise_and(weights.view(integers), -mask.view(np.int8), out=memory)
-    return bits.view(weights.dtype)
+    # Under the name of the scores, which are not needed any more.
+    result = memory("bits", weights.size, integers)
+    bits, flags = weights.reshape(-1).view(integers), mask.reshape(-1).view(np.int8)
+    for first in range(0, bits.size, _PIECE):
+        piece = slice(first, first + _PIECE)
+        np.bitwise_and(bits[piece], -flags[piece], out=result[piece])
+    return result.view(weights.dtype).reshape(weights.shape)
 
 
 def _array(tensor: tf.Tensor) -> np.ndarray:
@@ -269,22 +268,18 @@ def _array(tensor: tf.Tensor) -> np.ndarray:
     return np.asarray(tensor)
 
 
-def _side_by_side(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a function gives for each item, in their order, a few items at a time in threads of their own.
+def _side_by_side(function: Callable[[Item, Memory], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What a function gives for each item, in their order, a few at a time in threads that have memory of their own.
 
-    What leaves float32's range is looked for afterwards, and no warning of NumPy's.
+    What leaves float32's range is looked for afterwards, so NumPy does not warn of it.
     """
+    own = threading.local()
 
-    def quiet(item: Item) -> Result:
-        with np.errstate(over="ignore", invalid="ignore"):  # each thread has its own
-            return function(item)
+    def call(item: Item) -> Result:
+        if not hasattr(own, "memory"):
+            own.memory = Memory()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return function(item, own.memory)
 
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            pending.append(pool.submit(quiet, item))
-            if len(pending) > threads:  # what is done waits in memory
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    with concurrent.futures.ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        yield from pool.map(call, items)

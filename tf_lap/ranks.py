@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-_INFINITY = 0x7F800000  # its bits, the largest of a number
-_FIRST_SCORE = (_INFINITY >> 9) + 3
-INFINITE = _INFINITY + _FIRST_SCORE
+INFINITY = 0x7F800000  # its bits, the largest of a number
+FIRST_SCORE = (INFINITY >> 9) + 3
+"""Below it is room for the weights whose score is zero."""
+INFINITE = INFINITY + FIRST_SCORE
 """The rank of an infinite score, the largest."""
 
 
@@ -25,11 +26,11 @@ def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
         live: bool, False where a weight is pruned already; or zeros there and ones elsewhere, float32.
     """
     # Without the sign, which a NaN's may have, and no larger than infinity's: no key may leave int32's range.
-    bits = tf.minimum(tf.bitwise.bitwise_and(bits_of(scores), 0x7FFFFFFF), _INFINITY)
+    bits = tf.minimum(tf.bitwise.bitwise_and(bits_of(scores), 0x7FFFFFFF), INFINITY)
     # The upper 22 bits of a magnitude order weights well enough, and leave room below the scores.
     magnitude = tf.bitwise.right_shift(bits_of(tf.abs(weights)), 9)
     zero, one = (tf.constant(number, tf.int64) for number in (0, 1))
-    rank = tf.where(bits > 0, bits + _FIRST_SCORE, tf.where(tf.equal(weights, 0), one, magnitude + 2))
+    rank = tf.where(bits > 0, bits + FIRST_SCORE, tf.where(tf.equal(weights, 0), one, magnitude + 2))
     return tf.where(tf.cast(live, tf.bool), rank, zero)
 
 
@@ -49,4 +50,4 @@ def ranks(kernels: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
 
 def score_of(key: tf.Tensor) -> tf.Tensor:
     """The scores, float32, that ranks given as float64 numbers stand for."""
-    return tf.bitcast(tf.cast(tf.cast(tf.maximum(key - _FIRST_SCORE, 0), tf.int64), tf.uint32), tf.float32)
+    return tf.bitcast(tf.cast(tf.cast(tf.maximum(key - FIRST_SCORE, 0), tf.int64), tf.uint32), tf.float32)

@@ -248,7 +248,34 @@ def is_on_host(variable: Any) -> bool:
 
 def host_value(variable: Any) -> np.ndarray:
     """A variable, tensor or number as a float32 array, without a copy where it is one in the host's memory already."""
-    return np.asarray(tf.convert_to_tensor(variable)).astype(np.float32, copy=False)
+    return host_array(variable).astype(np.float32, copy=False)
+
+
+def host_array(variable: Any) -> np.ndarray:
+    """The same in its own dtype; not to be written to."""
+    resource = _resource(variable)
+    if resource is None:
+        return np.asarray(tf.convert_to_tensor(variable))
+    return np.asarray(tf.raw_ops.ReadVariableOp(resource=resource.handle, dtype=resource.dtype))
+
+
+def host_assign(variable: Any, array: np.ndarray) -> None:
+    """Copies an array of a variable's shape and dtype into it, past its constraint."""
+    resource = _resource(variable)
+    if resource is None:
+        variable.assign(array)
+    else:
+        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=array)
+
+
+def _resource(variable: Any) -> tf.Variable | None:
+    """The one TensorFlow variable that holds a variable's values: its own operations take a fifth of the time.
+
+    None where there are several, or none.
+    """
+    inner = variable.value if isinstance(variable, keras.Variable) else variable
+    plain = isinstance(inner, tf.Variable) and not isinstance(inner, tf.distribute.DistributedValues)
+    return inner if plain else None
 
 
 def under_xla() -> bool:

@@ -15,8 +15,8 @@ from tf_lap import compat
 from tf_lap.allocation import keep_count
 from tf_lap.energy import Energies
 from tf_lap.energy_maps import Reader
-from tf_lap.host_selection import select
-from tf_lap.host_update import HostUpdater, score_bits, sort_keys
+from tf_lap.host_selection import select, sort_keys
+from tf_lap.host_update import HostUpdater, Memory, score_bits
 from tf_lap.patterns import Ranked
 from tf_lap.tfmot.weight import Weight, blocks, expanded, m_zeros_of_n
 from tf_lap.update import AROUND, BETWEEN, Updater
@@ -142,7 +142,7 @@ def _chosen(
     if weight.kernel is None or updater is None or energies is None:
         scores = np.where(live, np.abs(values), np.float32(0))
     else:
-        scores = score_bits(updater, weight.kernel, values, live, energies, {}).view(np.float32)
+        scores = score_bits(updater, weight.kernel, values, live, energies, {}, Memory()).view(np.float32)
     wrapper = weight.wrapper
     if wrapper.sparsity_m_by_n:
         kept = m_zeros_of_n(tf.constant(scores), wrapper.sparsity_m_by_n).numpy() * mask
