@@ -24,7 +24,7 @@ def one(step=3):
         Value("mirrored", [kernel[:2], kernel[2:4]]),
     ]
     masks = {"net/first": rng.random((5, 3)) > 0.5, "head": rng.random((2, 2, 3)) > 0.5}
-    pruning = State(step, 7, masks, updates=2)
+    pruning = State(step, 7, masks, "LAPCallback")
     return Snapshot(
         Position(1, 4, 2, 8), {"the model": held, "optimizer (Adam)": held[:1]}, pruning, {"python": [3, [1], None]}
     )

@@ -25,15 +25,12 @@ class State(NamedTuple):
         step: training steps done.
         iterations: the optimizer's own count of them at that moment.
         masks: bool arrays by layer path.
-        updates: how many mask updates the pruner has made. It computes the first ones eagerly and later ones in traced
-            functions, which may round differently.
         holder: the name of the class whose masks they are; empty where only LAPCallback writes.
     """
 
     step: int
     iterations: int
     masks: dict[str, np.ndarray]
-    updates: int = 0
     holder: str = ""
 
 

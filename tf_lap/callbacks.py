@@ -432,7 +432,7 @@ class LAPCallback(compat.Callback):
         pruner = self.pruner
         pruner.apply()
         masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
-        return backup.State(self.step, compat.iterations(self.model), masks, pruner.updates, type(self).__name__)
+        return backup.State(self.step, compat.iterations(self.model), masks, type(self).__name__)
 
     def set_state(self, state: backup.State, source: str) -> None:
         """Goes on where a restored training was.
@@ -446,7 +446,7 @@ class LAPCallback(compat.Callback):
         """
         pruner = self.pruner
         masks = backup.masks_for(pruner.enforcement.kernels, state, source, type(self).__name__)
-        pruner.go_on(masks, state.updates, self._schedule.mapping)
+        pruner.restore(masks, self._schedule.mapping)
         self.step = state.step
 
     def _resume(self, pruner: Pruner) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,13 +22,14 @@ from tf_lap.energy_maps import Reader
 from tf_lap.host_selection import select, sort_keys
 from tf_lap.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
+from tf_lap.scores import Score
 from tf_lap.update import Gains, TracedUpdater, Updated, Updater
 
 _PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
+_FEW = 1 << 18
 _MOST_THREADS = 8  # each needs memory for the kernel that it works on
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -97,7 +98,7 @@ class HostUpdater:
         (norms,) = self._norms([self._targets[target]], gains)
         return norms, kept
 
-    def _norms(self, numbers: Iterable[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _norms(self, numbers: Sequence[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The energies that kernels read and put out, on the scale that all kernels share."""
         kernels, scale = self._recipe.kernels, self._updater.scale
 
@@ -107,7 +108,7 @@ class HostUpdater:
             factor = np.float32(scale.factor(number))
             return (read, put) if factor == 1 else (read * factor, put * factor)
 
-        return _side_by_side(measured, numbers)
+        return _side_by_side(measured, numbers, [kernels[number].layout.size for number in numbers])
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = list(range(len(self._targets)))
@@ -115,10 +116,10 @@ class HostUpdater:
             return self._choose_together(targets, energies, keep[0], gains)
         return self._choose_apart(targets, energies, keep, gains)
 
-    def _choose_apart(self, targets: Iterable[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
+    def _choose_apart(self, targets: Sequence[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
-        # A subclass may shape masks in another way.
-        if type(self._updater.pattern) is not Unstructured:
+        # A subclass may shape masks in another way; and a score of a user's own may not be for several threads.
+        if type(self._updater.pattern) is not Unstructured or not is_separable(self._updater.score):
             return [
                 kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
             ]
@@ -130,7 +131,8 @@ class HostUpdater:
             (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
             return self._apply(target, mask, weights, memory)
 
-        return list(_side_by_side(choose_one, targets))
+        sizes = [self._recipe.kernels[self._targets[target]].layout.size for target in targets]
+        return list(_side_by_side(choose_one, targets, sizes))
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -197,9 +199,10 @@ class _Seen(NamedTuple):
 def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """What `Layout.norms` gives."""
     if layout.groups > 1:
-        whole = np.concatenate([piece for _, piece in seen.pieces()]).reshape(layout.shape)
-        read, put = layout.norms(tf.constant(whole))
-        return _array(read), _array(put)
+        weights = np.concatenate([piece for _, piece in seen.pieces()])
+        squares = np.square(weights).reshape(-1, *layout.shape[-2:]).sum(axis=0)
+        by_group = squares.reshape(len(squares), layout.groups, -1)
+        return by_group.sum(axis=2).T.reshape(-1), squares.sum(axis=0)
     row_energies = np.empty(layout.size // seen.columns, np.float32)
     column_energies = np.zeros(seen.columns, np.float32)
     for place, piece in seen.pieces():
@@ -207,6 +210,14 @@ def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarr
         column_energies += np.einsum("ij,ij->j", piece, piece)
     over_taps = row_energies.reshape(-1, layout.shape[-2]).sum(axis=0)
     return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
+
+
+def is_separable(score: Score) -> bool:
+    """Whether scores are magnitudes times numbers of inputs and of outputs.
+
+    A subclass may score in another way than the class whose method it inherits.
+    """
+    return "channel_factors" in vars(type(score))
 
 
 def score_bits(
@@ -231,8 +242,7 @@ def score_bits(
     """
     layout, score = updater.recipe.kernels[number].layout, updater.score
     factors = None
-    # A subclass may score in another way than the class whose method it inherits.
-    if "channel_factors" in vars(type(score)) and layout.groups == 1:
+    if is_separable(score) and layout.groups == 1:
         factors = score.channel_factors(*(np.asarray(side[number]) for side in energies))
     if factors is None:
         scores = updater.scores(number, tf.constant(weights), energies, gains)
@@ -268,18 +278,29 @@ def _array(tensor: tf.Tensor) -> np.ndarray:
     return np.asarray(tensor)
 
 
-def _side_by_side(function: Callable[[Item, Memory], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a function gives for each item, in their order, a few at a time in threads that have memory of their own.
+def _side_by_side(
+    function: Callable[[int, Memory], Result], numbers: Sequence[int], sizes: Sequence[int]
+) -> Iterator[Result]:
+    """What a function gives for each kernel, in their order, a few at a time in threads that have memory of their own.
 
     What leaves float32's range is looked for afterwards, so NumPy does not warn of it.
+
+    Args:
+        function: takes a kernel's number, and memory.
+        numbers: of the kernels.
+        sizes: how many weights each has: for few, threads take longer than the work.
     """
     own = threading.local()
 
-    def call(item: Item) -> Result:
+    def call(number: int) -> Result:
         if not hasattr(own, "memory"):
             own.memory = Memory()
         with np.errstate(over="ignore", invalid="ignore"):
-            return function(item, own.memory)
+            return function(number, own.memory)
 
-    with concurrent.futures.ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        yield from pool.map(call, items)
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    if threads == 1 or sum(sizes) < _FEW:
+        yield from map(call, numbers)
+        return
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(call, numbers)

@@ -122,7 +122,6 @@ class Pruner:
             Scale.of(self._recipe),
         )
         self._engine = engine(self._updater)
-        self._updates = 0
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
         if self._recipe.untraced and self.score.looks:
@@ -228,7 +227,6 @@ class Pruner:
             self._rescale(updated.totals)
         else:
             self._update_in_turn(keep, gains)
-        self._updates += 1
 
     def _rescale(self, totals: np.ndarray) -> bool:
         """Measures with another scale from now on, where the weights have moved away from the present one.
@@ -371,20 +369,6 @@ class Pruner:
         self._note_names(sparsity)
         self._holds_zeros = True
         self.apply()
-
-    @property
-    def updates(self) -> int:
-        """How many mask updates were made: the first ones eagerly, later ones in traced functions."""
-        return self._updates
-
-    def go_on(self, masks: Mapping[str, np.ndarray], updates: int, sparsity: Sparsity = 0.0) -> None:
-        """Takes over masks like `restore`, and updates from now on as a pruner does that has made so many.
-
-        Raises:
-            ValueError: as `restore`.
-        """
-        self.restore(masks, sparsity)
-        self._updates = updates
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether every weight that these masks drop is zero now.

@@ -261,11 +261,12 @@ def host_array(variable: Any) -> np.ndarray:
 
 def host_assign(variable: Any, array: np.ndarray) -> None:
     """Copies an array of a variable's shape and dtype into it, past its constraint."""
+    copied = tf.constant(array)  # an array itself may go on being the variable's memory
     resource = _resource(variable)
     if resource is None:
-        variable.assign(array)
+        variable.assign(copied)
     else:
-        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=array)
+        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=copied)
 
 
 def _resource(variable: Any) -> tf.Variable | None:
