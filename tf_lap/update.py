@@ -231,22 +231,44 @@ class Updater:
             groups: which of these targets are ranked together.
         """
         keep = keep if self.allocation.pooled else keep[targets[0] : targets[-1] + 1]
-        kernels = [self.recipe.kernels[self.targets[target]] for target in targets]
-        layouts = [kernel.layout for kernel in kernels]
+        variables = [self.recipe.kernels[self.targets[target]].variable for target in targets]
+        weights = [tf.convert_to_tensor(variable) for variable in variables]
         live = [tf.convert_to_tensor(self.masks[target]) for target in targets]
-        weights = [tf.convert_to_tensor(kernel.variable) for kernel in kernels]
+        masks = self.new_masks(targets, weights, live, energies, keep, gains, groups)
+        for target, variable, mask, weight in zip(targets, variables, masks, weights, strict=True):
+            self.masks[target].assign(mask)
+            compat.assign(variable, tf.where(mask, weight, tf.zeros([], weight.dtype)))
+        return tf.stack([tf.reduce_sum(tf.cast(mask, tf.float64)) for mask in masks])
 
+    def new_masks(
+        self,
+        targets: Sequence[int],
+        weights: Sequence[tf.Tensor],
+        live: Sequence[tf.Tensor],
+        energies: Energies,
+        keep: tf.Tensor,
+        gains: Gains,
+        groups: list[list[int]],
+    ) -> list[tf.Tensor]:
+        """The masks of some targets, bool.
+
+        Args:
+            targets: which.
+            weights: the values of each.
+            live: for each a bool tensor, False where a weight is pruned already.
+            energies: as `all_energies` gives them.
+            keep: int32, how many of the pattern's things each group keeps.
+            gains: as `update` takes them.
+            groups: which of these targets are ranked together.
+        """
+        layouts = [self.recipe.kernels[self.targets[target]].layout for target in targets]
         least = [self.pattern.least(layout) for layout in layouts]
         more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
         ranked = [
             self.ranked(target, weights[i], live[i], more[i], energies, gains) for i, target in enumerate(targets)
         ]
         chosen = keep_largest(ranks(ranked), keep, groups).masks
-        masks = [self.pattern.expand(*parts) for parts in zip(chosen, live, layouts, strict=True)]
-        for target, kernel, mask, weight in zip(targets, kernels, masks, weights, strict=True):
-            self.masks[target].assign(mask)
-            compat.assign(kernel.variable, tf.where(mask, weight, tf.zeros([], weight.dtype)))
-        return tf.stack([tf.reduce_sum(tf.cast(mask, tf.float64)) for mask in masks])
+        return [self.pattern.expand(*parts) for parts in zip(chosen, live, layouts, strict=True)]
 
     def ranked(
         self, target: int, weights: tf.Tensor, live: tf.Tensor, more: tf.Tensor, energies: Energies, gains: Gains
