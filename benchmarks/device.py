@@ -1,6 +1,6 @@
 """One mask update of ResNet50 on an accelerator, through JAX: for a machine that has JAX and no TensorFlow.
 
-    python -m benchmarks.device write FOLDER     # here, with TensorFlow: the update as StableHLO, and the masks it gives
+    python -m benchmarks.device write FOLDER     # here, with TensorFlow: the update as StableHLO, and its masks
     python benchmarks/device.py run FOLDER       # there, with JAX alone: runs it, compares the masks, times it
 
 The weights are made of a seed on both sides, so that the folder holds no more than the program and the packed masks.

@@ -68,11 +68,8 @@ def test_what_was_read_before_an_update_does_not_change(few, monkeypatch):
     read = [(tf.convert_to_tensor(kernel), np.asarray(kernel).copy())]
     for sparsity in (0.3, 0.6, 0.9):
         pruner.update(sparsity)
-        masks = pruner.masks
-        read += [
-            (tf.convert_to_tensor(kernel), np.asarray(kernel).copy()),
-            (masks["first"], masks["first"].numpy().copy()),
-        ]
+        mask = pruner.masks["first"]
+        read += [(tf.convert_to_tensor(kernel), np.asarray(kernel).copy()), (mask, mask.numpy().copy())]
         for tensor, array in read:
             np.testing.assert_array_equal(tensor, array)
 
