@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tf_lap.ranks import FIRST_SCORE
+from tf_lap.ranks import FIRST_SCORE, INFINITY
 
 
 def select(
@@ -59,7 +59,7 @@ def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.n
         weights: float32.
         live: bool, False where a weight is pruned already.
     """
-    bits = scores.view(np.int32)
+    bits = np.minimum(scores.view(np.int32), np.int32(INFINITY))  # a NaN counts as infinity
     magnitudes = (np.abs(weights).view(np.int32) >> 9) + 2
     keys = np.where(bits > 0, bits + np.int32(FIRST_SCORE), np.where(weights == 0, 1, magnitudes))
     return np.where(live, keys, 0).astype(np.int32)
