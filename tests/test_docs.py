@@ -126,6 +126,19 @@ def test_the_committed_run_reaches_what_blocks_are_for():
     assert ratios["unstructured at 90%, bytes"]["median"] <= 0.17
 
 
+def test_the_figures_of_the_accelerator_are_those_of_the_committed_run():
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    result = json.loads((ROOT / "benchmarks" / "results" / "device.json").read_text(encoding="utf-8"))
+    for name, row in (("update", "update"), ("copy", "a copy of the weights")):
+        times = result[f"{name}_milliseconds"]
+        assert f"| {row}, milliseconds | {shown(times)} |" in text
+    assert f"| update, copies | {result['update_over_copy']:.3g} |" in text
+    assert f"| compilation, seconds | {result['compilation_seconds']:.3g} |" in text
+    assert f"Of {result['weights']:,} mask bits {result['differing_mask_bits']} differ" in text
+    assert result["kept_exactly"]
+    assert f"{result['device']} by JAX {result['jax']}" in " ".join(text.split())
+
+
 def test_the_figures_of_performance_are_those_of_the_committed_runs():
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     for name in ("mask_update", "growth", "training_steps", "graphs", "imports"):
