@@ -1,6 +1,6 @@
 """The masks of a model's wrappers, chosen on the host in one call out of the training step's graph.
 
-The step that is traced then has one operation for all of it, so that tracing takes no longer than without pruning.
+The step that is traced has one operation for all of it, because many operations take long to trace.
 """
 
 from __future__ import annotations
