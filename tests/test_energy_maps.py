@@ -87,3 +87,16 @@ def test_a_map_that_was_read_keeps_its_numbers():
 def test_what_is_read_of_channels_that_are_all_alike_adds_up():
     np.testing.assert_array_equal(shrunk(np.array([1, 2, 3], np.float32), np.ones(1, np.float32)), [6])
     np.testing.assert_array_equal(shrunk(tf.constant([1.0, 2.0]), tf.ones(1)), [3])
+
+
+def test_a_function_of_one_tensor_twice_has_a_derivative_for_each():
+    energy_map = Function(lambda x, y: x + 0.25 * y)
+    for energy in (tf.constant([1.0, 2.0]), np.array([1.0, 2.0], np.float32)):
+        outgoing = energy + 1
+        first, second = energy_map.transpose(outgoing, energy, energy)
+        np.testing.assert_allclose(first, outgoing)
+        np.testing.assert_allclose(second, 0.25 * outgoing)
+
+
+def test_a_factor_of_no_axes_stays_an_array():
+    assert isinstance(Scale(lambda value: value(0.5) * value(0.5)).apply(np.ones(3, np.float32)), np.ndarray)

@@ -1,5 +1,7 @@
 """Updates on the host: what they compute with, and what they leave alone. Their masks are compared in test_update."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -94,3 +96,72 @@ def test_weights_of_other_dtypes_keep_their_bits(dtype):
     assert np.count_nonzero(after) == 192
     np.testing.assert_array_equal(after[after != 0], before[after != 0])
     assert not np.signbit(after[after == 0].astype(np.float32)).any()  # no -0.0
+
+
+def spoiled(change):
+    inputs = keras.Input((8,))
+    x = layers.BatchNormalization(name="norm")(layers.Dense(16, name="first")(inputs))
+    model = keras.Model(inputs, layers.Dense(4, name="last")(x))
+    pruner = tf_lap.Pruner(model)
+    change(model.get_layer("norm"))
+    return model, pruner
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda norm: norm.moving_variance.assign(-np.ones(16)),
+        lambda norm: norm.gamma.assign(np.full(16, 1e25)),
+        lambda norm: (setattr(norm, "epsilon", 0.0), norm.moving_variance.assign(np.zeros(16))),
+    ],
+    ids=["a negative variance", "a scale too large to square", "no variance"],
+)
+def test_what_is_not_finite_is_an_error_and_no_warning_of_numpys(change):
+    _, pruner = spoiled(change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="are not finite"):
+            pruner.update(0.5)
+
+
+def test_weights_that_grew_are_pruned_without_a_warning_of_numpys():
+    model, pruner = spoiled(lambda norm: None)
+    for name in ("first", "last"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(kernel * 1e19)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pruner.update(0.5)
+    assert pruner.sparsity == 0.5
+
+
+class Inverse(tf_lap.allocation.Uniform):
+    def comparable(self, scores, live, norm_order):
+        return 1 / (1e-3 + scores)
+
+
+def test_what_an_allocation_of_ones_own_makes_of_scores_counts():
+    plain, inverse = network(), network()
+    inverse.set_weights(plain.get_weights())
+    tf_lap.prune(plain, 0.5, score="magnitude")
+    before = np.abs(inverse.get_layer("first").kernel.numpy())
+    tf_lap.prune(inverse, 0.5, score="magnitude", allocation=Inverse())
+    kept = inverse.get_layer("first").kernel.numpy() != 0
+    assert before[kept].max() <= before[~kept].min()
+    assert np.count_nonzero(plain.get_layer("first").kernel.numpy()[kept]) == 0
+
+
+def test_two_layers_that_hold_one_variable_are_pruned_one_after_the_other(monkeypatch):
+    tf_keras = pytest.importorskip("tf_keras")
+    monkeypatch.setattr(host_update, "_FEW", 0)
+    model = tf_keras.Sequential(
+        [tf_keras.Input((64,)), tf_keras.layers.Dense(64, name="a"), tf_keras.layers.Dense(64, name="b")]
+    )
+    model.layers[1].kernel = model.layers[0].kernel
+    pruner = tf_lap.Pruner(model)
+    updater = pruner._engine
+    assert not updater._side_by_side_is_safe([0, 1])
+    pruner.update(0.5)
+    for mask in pruner.masks.values():
+        assert np.count_nonzero(mask) == 2048
+    assert not np.any(model.layers[0].kernel.numpy()[~pruner.masks["b"].numpy()])

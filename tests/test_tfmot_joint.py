@@ -13,6 +13,7 @@ from wrapped import (
     assert_pruned_as_by_prune,
     at_once,
     compiled,
+    data,
     decay,
     exactly,
     fit,
@@ -282,3 +283,28 @@ def test_masks_of_a_large_network_are_those_of_prune():
     wrapped(np.zeros((2, 32, 32, 3), np.float32), training=True)
     assert len(expected) == 36
     assert_masks(wrapped, expected)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_weights_that_are_not_due_keep_their_threshold(run_eagerly):
+    every_step = tf_lap.LookaheadPruningSchedule(0.5, begin_step=0, end_step=12, frequency=1)
+    every_third = tf_lap.LookaheadPruningSchedule(0.5, begin_step=0, end_step=12, frequency=3)
+    model = tf_keras.Sequential(
+        [
+            layers.Input((16,)),
+            tf_lap.PrunableLayer(layers.Dense(24, name="often"), every_step),
+            tf_lap.PrunableLayer(layers.Dense(10, name="seldom"), every_third),
+        ]
+    )
+    compiled(model, run_eagerly=run_eagerly)
+    seen = []
+
+    class Thresholds(tf_keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([float(layer.pruning_vars[0][2].numpy()) for layer in model.layers])
+
+    model.fit(*data(), batch_size=16, verbose=0, callbacks=[sparsity.UpdatePruningStep(), Thresholds()])
+    seldom = [thresholds[1] for thresholds in seen]
+    assert len(seldom) == 6
+    assert min(seldom[2:]) > 0
+    assert len(set(seldom[2:])) <= 3

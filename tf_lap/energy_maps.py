@@ -25,7 +25,7 @@ Reader = Callable[[Any], Array]
 
 def library(array: Array) -> Any:
     """The module that works on an array: NumPy or TensorFlow."""
-    return np if isinstance(array, np.ndarray) else tf
+    return tf if tf.is_tensor(array) else np
 
 
 def reader(energy: Array) -> Reader:
@@ -221,7 +221,8 @@ class Function(EnergyMap):
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
         """The function's derivative, times what is read."""
-        inputs = [tf.convert_to_tensor(energy) for energy in energies]
+        # One of its own for each input, also where several are the same: each has a derivative of its own.
+        inputs = [tf.identity(tf.convert_to_tensor(energy)) for energy in energies]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             mapped = self.function(*inputs)

@@ -26,7 +26,8 @@ def select(
         bits: for each kernel the bits of its scores, int32, in any shape; 0 where a weight is pruned already.
         keep: how many weights stay.
         keys: gives for each kernel what `tf_lap.ranks.keys` does. It is called where too few scores are above zero.
-        memory: gives an array of a size and a dtype, for use under a name; the masks are in such.
+        memory: gives an array of a size and a dtype, for use under a name. The masks are in such arrays: the next call
+            with the same memory overwrites them.
 
     Returns:
         For each kernel a bool array of its shape, True where the weight stays.

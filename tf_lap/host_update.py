@@ -8,6 +8,7 @@ lets other threads run meanwhile.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.allocation import ERK, Uniform
 from tf_lap.energy import Energies, Norms
 from tf_lap.energy_maps import Reader
 from tf_lap.host_selection import select, sort_keys
@@ -26,11 +28,16 @@ from tf_lap.scores import Score
 from tf_lap.update import Gains, TracedUpdater, Updated, Updater
 
 _PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
-_FEW = 1 << 18
+_FEW = 1 << 18  # weights, for which threads take longer than the work
 _MOST_THREADS = 8  # each needs memory for the kernel that it works on
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
 
 Result = TypeVar("Result")
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """NumPy does not warn in here of what is not finite: that is looked for afterwards, and named in an error."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class Memory:
@@ -67,13 +74,15 @@ class HostUpdater:
 
     def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
         """As `Updater.measure`, in arrays."""
-        norms = list(self._norms(range(len(self._recipe.kernels)), gains))
         scale = self._updater.scale
-        return norms, np.asarray([read.sum() / scale.factor(number) for number, (read, _) in enumerate(norms)])
+        with quiet():
+            norms = list(self._norms(range(len(self._recipe.kernels)), gains))
+            return norms, np.asarray([read.sum() / scale.factor(number) for number, (read, _) in enumerate(norms)])
 
     def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
         """As `Updater.all_energies`, in arrays."""
-        energies, finite = self._updater.all_energies(norms, gains, self._read)
+        with quiet():
+            energies, finite = self._updater.all_energies(norms, gains, self._read)
         return energies, np.asarray(finite)
 
     def between_sound(self) -> bool:
@@ -88,7 +97,7 @@ class HostUpdater:
         between = self.between_sound()
         sound = bool(np.isfinite(totals).all() and around.all() and between)
         kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._targets)
-        return Updated(totals, around, between, np.asarray(kept), energies)
+        return Updated(totals, around, np.asarray(between), np.asarray(kept))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
@@ -118,8 +127,7 @@ class HostUpdater:
 
     def _choose_apart(self, targets: Sequence[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
-        # A subclass may shape masks in another way; and a score of a user's own may not be for several threads.
-        if type(self._updater.pattern) is not Unstructured or not is_separable(self._updater.score):
+        if not self._side_by_side_is_safe(targets):
             return [
                 kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
             ]
@@ -133,6 +141,17 @@ class HostUpdater:
 
         sizes = [self._recipe.kernels[self._targets[target]].layout.size for target in targets]
         return list(_side_by_side(choose_one, targets, sizes))
+
+    def _side_by_side_is_safe(self, targets: Sequence[int]) -> bool:
+        """Whether nothing but the package's own work on one kernel each is done in threads.
+
+        A subclass may shape masks or rank weights in another way, a score of a user's own may not be for several
+        threads, and two layers may hold one variable.
+        """
+        updater = self._updater
+        known = type(updater.pattern) is Unstructured and type(updater.allocation) in (Uniform, ERK)
+        variables = {id(self._recipe.kernels[self._targets[target]].variable) for target in targets}
+        return known and is_separable(updater.score) and len(variables) == len(targets)
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -283,8 +302,6 @@ def _side_by_side(
 ) -> Iterator[Result]:
     """What a function gives for each kernel, in their order, a few at a time in threads that have memory of their own.
 
-    What leaves float32's range is looked for afterwards, so NumPy does not warn of it.
-
     Args:
         function: takes a kernel's number, and memory.
         numbers: of the kernels.
@@ -295,7 +312,7 @@ def _side_by_side(
     def call(number: int) -> Result:
         if not hasattr(own, "memory"):
             own.memory = Memory()
-        with np.errstate(over="ignore", invalid="ignore"):
+        with quiet():
             return function(number, own.memory)
 
     threads = min(_MOST_THREADS, os.cpu_count() or 1)

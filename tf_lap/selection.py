@@ -25,12 +25,10 @@ class Kept(NamedTuple):
 
     Attributes:
         masks: bool tensors.
-        counts: float64, how many are True in each mask.
         lowest: float32, for each group the score of the last that is kept.
     """
 
     masks: list[tf.Tensor]
-    counts: tf.Tensor
     lowest: tf.Tensor
 
 
@@ -68,7 +66,7 @@ def keep_largest(ranks: Sequence[tf.Tensor], keep: tf.Tensor, groups: Sequence[S
         for rank, limit, tie, most in zip(ranked, limits, ties, quotas, strict=True)
     ]
     masks = [masks[order.index(i)] for i in range(len(order))]
-    return Kept(masks, tf.stack([_count(mask) for mask in masks]), score_of(threshold))
+    return Kept(masks, score_of(threshold))
 
 
 def batches(sizes: Sequence[int]) -> list[list[int]]:

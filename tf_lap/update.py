@@ -1,7 +1,8 @@
-"""One mask update, on the device: energies, scores, selection, masks, weights zeroed.
+"""One mask update as a graph, on the device: energies, scores, selection, masks, weights zeroed.
 
-Everything here is TensorFlow operations over the model's variables. What crosses to the host are two flags a kernel, so
-that the pruner can name one that is not finite (nothing is changed then), and how many weights each keeps.
+All but the energies, which may be arrays too, are TensorFlow operations over the model's variables. What crosses to the
+host are two flags a kernel, so that the pruner can name one that is not finite (nothing is changed then), and how many
+weights each keeps.
 """
 
 from __future__ import annotations
@@ -44,22 +45,20 @@ Gains = dict[int, tf.Tensor]
 
 
 class Updated(NamedTuple):
-    """What an update gives.
+    """What an update gives: tensors from a graph, else arrays.
 
     Attributes:
         totals: those of `Updater.measure`; one that is not finite stands for a kernel that is not.
         around: those of `Updater.all_energies`.
         between: that of `Updater.between_sound`. Where one of these is False, or a total is not finite, nothing was
             changed.
-        kept: float64, how many weights each target keeps.
-        energies: by which they were ranked.
+        kept: how many weights each target keeps.
     """
 
-    totals: tf.Tensor
-    around: tf.Tensor
-    between: tf.Tensor
-    kept: tf.Tensor
-    energies: Energies
+    totals: Array
+    around: Array
+    between: Array
+    kept: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -184,7 +183,7 @@ class Updater:
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return Updated(totals, around, between, kept, energies)
+        return Updated(totals, around, between, kept)
 
     @functools.cached_property
     def _batches(self) -> list[tuple[list[int], list[list[int]]]]:
@@ -350,7 +349,7 @@ class TracedUpdater:
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
         updated = self.updated(tf.constant(keep, tf.int32), gains)
-        return Updated(*(field.numpy() for field in updated[:4]), updated.energies)
+        return Updated(*(field.numpy() for field in updated))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains

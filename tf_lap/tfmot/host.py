@@ -16,7 +16,7 @@ from tf_lap.allocation import keep_count
 from tf_lap.energy import Energies
 from tf_lap.energy_maps import Reader
 from tf_lap.host_selection import select, sort_keys
-from tf_lap.host_update import HostUpdater, Memory, score_bits
+from tf_lap.host_update import HostUpdater, Memory, quiet, score_bits
 from tf_lap.patterns import Ranked
 from tf_lap.tfmot.weight import Weight, blocks, expanded, m_zeros_of_n
 from tf_lap.update import AROUND, BETWEEN, Updater
@@ -43,12 +43,12 @@ class Request(NamedTuple):
 
 
 class NewMask(NamedTuple):
-    """A mask that was chosen.
+    """A weight's mask after a step: a new one where that was due, else the one that it had.
 
     Attributes:
-        weight: the weight that it is for.
+        weight: the weight.
         mask: ones and zeros, float32, of the weight's shape.
-        lowest: the lowest score that it keeps, a float32 scalar.
+        lowest: the lowest score that the mask kept when it was chosen, a float32 scalar.
     """
 
     weight: Weight
@@ -72,7 +72,7 @@ def new_masks(
         something is not finite they are what they were.
     """
     asked = list(dict.fromkeys(request.weight for request in requests))
-    variables = [variable for weight in weights for variable in (weight.variable, weight.mask)]
+    variables = [variable for weight in weights for variable in (weight.variable, weight.mask, weight.threshold)]
     if updater is not None:
         variables += [kernel.variable for kernel in updater.recipe.kernels]
         variables += [variable for between in updater.between.values() for variable in between]
@@ -86,8 +86,8 @@ def new_masks(
             return compat.host_value(variable) if known is None else known
 
         masks = {weight: read(weight.mask) for weight in asked}
-        lowest = {weight: np.float32(0) for weight in asked}
-        with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32's range is looked for
+        lowest = {weight: np.float32(read(weight.threshold)) for weight in asked}
+        with quiet():
             fault, energies = _measured(updater, weights, read)
             for request, fraction in zip(requests, keep, strict=True):
                 if due[request.order] and not fault:

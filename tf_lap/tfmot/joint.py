@@ -19,7 +19,8 @@ from absl import logging
 from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.graph import resolve
+from tf_lap.energy_maps import Function
+from tf_lap.graph import Rule, resolve
 from tf_lap.patterns import Unstructured
 from tf_lap.ranks import ranks
 from tf_lap.scale import Scale
@@ -192,7 +193,9 @@ class Joint:
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
-        if compat.computes_on_host():
+        # A rule of a user's own may call functions that wait for a thread of TensorFlow's, which the one operation that
+        # all of this is on the host would hold.
+        if compat.computes_on_host() and not self._has_rules_of_users():
             self._update_on_host(orders)
             return
         energies, flags = self._energies()
@@ -221,6 +224,10 @@ class Joint:
     def _zero(self) -> None:
         for weight in self._weights:
             weight.zero()
+
+    def _has_rules_of_users(self) -> bool:
+        steps = () if self._recipe is None else self._recipe.steps
+        return any(isinstance(step, Rule) and isinstance(step.energy_map, Function) for step in steps)
 
     def _updater(self) -> Updater | None:
         """What measures the model as it is now; None where nothing is known of one."""
@@ -265,7 +272,7 @@ class Joint:
             counts = tf.round(
                 [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
             )
-            masks, _, lowest = keep_largest(ranks(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
+            masks, lowest = keep_largest(ranks(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
             for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
                 weight.keep(mask, score)
 
