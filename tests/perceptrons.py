@@ -6,6 +6,7 @@ import numpy as np
 import tf_lap
 from tf_lap import compat
 from tf_lap.enforce import MaskConstraint
+from tf_lap.warn import PruningWarning
 
 SIZES = {"first": 16 * 24, "second": 24 * 24, "head": 24 * 10}
 STEPS = 12  # 6 batches in each of 2 epochs
@@ -79,3 +80,8 @@ class Interrupt(compat.Callback):
         self.seen += 1
         if self.seen == self.at:
             raise KeyboardInterrupt
+
+
+def of_tf_lap(caught):
+    """Those of some recorded warnings that are ours: some releases of Keras warn in the same fits."""
+    return [warning for warning in caught if issubclass(warning.category, PruningWarning)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -153,7 +154,21 @@ def _trace_call(layer: Any, inputs: tuple[Any, ...], args: tuple[Any, ...], kwar
         kwargs = {"training": False, **kwargs}
     with _graph_untouched(layer), keras.StatelessScope():
         outputs = layer.call(*args, **kwargs)
-        return _read(Function(inputs, outputs))
+        # Keras before 3.13 refuses a graph with an input that no output depends on, such as a mask that is not used.
+        return dataclasses.replace(_read(Function(_used(inputs, outputs), outputs)), inputs=inputs)
+
+
+def _used(inputs: tuple[Any, ...], outputs: Any) -> list[Any]:
+    """Those of a call's symbolic inputs that its outputs depend on; all where these depend on none."""
+    reached: dict[int, Any] = {}
+    pending = [tensor for tensor in keras.tree.flatten(outputs) if hasattr(tensor, "_keras_history")]
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) not in reached:
+            reached[id(tensor)] = tensor
+            operation, node_index, _ = tensor._keras_history
+            pending += operation._inbound_nodes[node_index].input_tensors
+    return [tensor for tensor in inputs if id(tensor) in reached] or list(inputs)
 
 
 @contextlib.contextmanager
