@@ -34,7 +34,7 @@ def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     more = tf.constant(keep > pattern.least(layout))
     pooled = pattern.pool(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout)
     ranked = pattern.protect(pooled, layout, more)
-    (chosen,), _, _ = keep_largest(ranks([ranked]), tf.constant([keep]))
+    (chosen,), _ = keep_largest(ranks([ranked]), tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
 
 
