@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_selection import SCORES, kept_of, reference
+from selected import SCORES, drawn_kernel, drawn_kernels, kept_of, reference
 
 from tf_lap import ranks
 from tf_lap.host_selection import select, sort_keys
@@ -22,27 +22,17 @@ def chosen(scores, weights, live, keep):
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_the_mask_is_that_of_a_stable_sort(data):
-    scores = data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES))
-    live = data.draw(arrays(bool, len(scores)))
-    weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
-    keep = data.draw(st.integers(1, len(scores)))
-    scores = np.where(live, np.abs(scores), np.float32(0))
+    scores, weights, live, keep = drawn_kernel(data)
     np.testing.assert_array_equal(chosen(scores, weights, live, keep), reference(scores, weights, live, keep))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_several_kernels_are_ranked_as_if_they_were_one(data):
-    parts = [np.abs(data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES))) for _ in range(3)]
-    together = np.concatenate(parts)
-    keep = data.draw(st.integers(1, len(together)))
-    ones, live = [np.ones_like(part) for part in parts], [np.ones(part.shape, bool) for part in parts]
+    kernels, keep, expected = drawn_kernels(data)
     masks = select(
-        [part.view(np.int32) for part in parts],
-        keep,
-        lambda: [sort_keys(*kernel) for kernel in zip(parts, ones, live, strict=True)],
+        [scores.view(np.int32) for scores, _, _ in kernels], keep, lambda: [sort_keys(*kernel) for kernel in kernels]
     )
-    expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 

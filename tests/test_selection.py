@@ -3,41 +3,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from selected import drawn_kernel, drawn_kernels, kept_of, reference
 
 from tf_lap.ranks import ranks
 from tf_lap.selection import keep_largest
-
-SCORES = st.one_of(
-    st.floats(0, width=32, allow_nan=False),  # denormals and infinity among them
-    st.sampled_from([0.0, -0.0, 1.0, 1.0000001, 2.0, 1e-45, 3.4e38, float("inf")]),
-)
-
-
-def reference(scores, weights, live, keep):
-    """The mask of a stable sort: by score, then by magnitude, zeros last; ties by flat index; none that is dead."""
-
-    def rank(i):
-        if not live[i]:
-            return (3,)
-        if scores[i] == 0:
-            return (1, -abs(weights[i])) if weights[i] else (2,)
-        return (0, -scores[i])
-
-    order = sorted(range(len(scores)), key=lambda i: (*rank(i), i))
-    mask = np.zeros(len(scores), bool)
-    mask[order[:keep]] = True
-    return mask & live
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_the_mask_is_that_of_a_stable_sort(data):
-    scores = data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES))
-    live = data.draw(arrays(bool, len(scores)))
-    weights = data.draw(arrays(np.float32, len(scores), elements=st.sampled_from([0.0, -0.0, 1.0, -2.0, 1e-30])))
-    keep = data.draw(st.integers(1, len(scores)))
-    scores = np.where(live, np.abs(scores), np.float32(0))
+    scores, weights, live, keep = drawn_kernel(data)
     (mask,), lowest = keep_largest(ranks([(scores, weights, live)]), tf.constant([keep]))
     np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
     assert lowest == np.sort(scores)[-keep]
@@ -46,13 +21,8 @@ def test_the_mask_is_that_of_a_stable_sort(data):
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_several_kernels_are_ranked_as_if_they_were_one(data):
-    parts = [np.abs(data.draw(arrays(np.float32, st.integers(1, 15), elements=SCORES))) for _ in range(3)]
-    together = np.concatenate(parts)
-    keep = data.draw(st.integers(1, len(together)))
-    ones, live = [np.ones_like(p) for p in parts], [np.ones(p.shape, bool) for p in parts]
-    kernels = zip(parts, ones, live, strict=True)
+    kernels, keep, expected = drawn_kernels(data)
     masks, _ = keep_largest(ranks(kernels), tf.constant([keep]), [[0, 1, 2]])
-    expected = reference(together, np.ones(len(together)), np.ones(len(together), bool), keep)
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 
@@ -63,13 +33,6 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
         (mask,), _ = select(scores, tf.constant([keep]))
         np.testing.assert_array_equal(mask, kept_of(scores, keep))
-
-
-def kept_of(scores, keep):
-    """The mask of the largest by a stable sort."""
-    mask = np.zeros(scores.size, bool)
-    mask[np.argsort(-scores.reshape(-1), kind="stable")[:keep]] = True
-    return mask.reshape(scores.shape)
 
 
 @pytest.mark.parametrize("size", [1, 3, 8191, 70_001, 300_000])

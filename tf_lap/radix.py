@@ -15,13 +15,13 @@ import tensorflow as tf
 
 _DIGIT = 11  # bits
 BINS = 1 << _DIGIT
-_PASSES = 3
+_SHIFTS = (20, 9, 0)  # of the digits, from the upper one on
 _ROW = 128
 
-Histograms = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""Of a base and a shift, int64, one for each group: how often `(number xor base) >> shift` occurs among its numbers,
-`(groups, BINS)`, float64, those beyond not counted. So one that differs from the base above the next digit comes behind
-all others or is not counted."""
+Histograms = Callable[[tf.Tensor, int], tf.Tensor]
+"""Of a base, int64, one for each group, and a shift: how often `(number xor base) >> shift` occurs among the group's
+numbers, `(groups, BINS)`, float64, those beyond not counted. So one that differs from the base above the next digit
+comes behind all others or is not counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +63,19 @@ class Groups:
         return tf.clip_by_value(tf.gather(quota + tf.gather(before, first), self.owner) - before, 0, available)
 
 
-def kth_smallest(histograms: Histograms, bits: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def kth_smallest(histograms: Histograms, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The k-th smallest number of each group, int64, and the how-manieth it is of those that equal it, float64.
 
     Where k is less than 1, or a group has fewer, it is as if there were such a number: the caller counts how many are.
 
     Args:
         histograms: of the numbers.
-        bits: int64, for each group how many bits the number that is sought has at most.
-        k: float64, likewise.
+        k: float64, for each group.
     """
-    base = tf.zeros_like(bits)
-    for _ in range(_PASSES):
-        bits = tf.maximum(bits - _DIGIT, 0)
-        bins, before = kth_bins(histograms(base, bits), k[:, tf.newaxis])
-        base += tf.bitwise.left_shift(bins[:, 0], bits)
+    base = tf.zeros_like(k, tf.int64)
+    for shift in _SHIFTS:
+        bins, before = kth_bins(histograms(base, shift), k[:, tf.newaxis])
+        base += bins[:, 0] * (1 << shift)
         k -= before[:, 0]
     return base, k
 

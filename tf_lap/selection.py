@@ -15,7 +15,6 @@ import tensorflow as tf
 from tf_lap.radix import BINS, Groups, kth_smallest, row_counts
 from tf_lap.ranks import INFINITE, score_of
 
-_BITS = 31  # of a rank
 _MOST_KERNELS = 16  # that are searched at once
 _MOST_WEIGHTS = 1 << 22
 
@@ -45,17 +44,19 @@ def keep_largest(ranks: Sequence[tf.Tensor], keep: tf.Tensor, groups: Sequence[S
     ranked = [ranks[i] for i in order]
     owner = Groups([number for number, group in enumerate(groups) for _ in group])
 
-    def histograms(base: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-        bases, shifts = (_numbers(owner.each(value)) for value in (base, shift))
+    # The threshold is sought from the highest rank down.
+    from_above = [INFINITE - rank for rank in ranked]
+
+    def histograms(base: tf.Tensor, shift: int) -> tf.Tensor:
+        bases = _numbers(owner.each(base))
         digits = [
-            tf.bitwise.right_shift(tf.bitwise.bitwise_xor(INFINITE - rank, own_base), own_shift)
-            for rank, own_base, own_shift in zip(ranked, bases, shifts, strict=True)
+            tf.bitwise.right_shift(tf.bitwise.bitwise_xor(number, own_base), shift)
+            for number, own_base in zip(from_above, bases, strict=True)
         ]
         counts = [row_counts(tf.reshape(digit, [1, -1]), BINS) for digit in digits]
         return owner.sums(tf.concat(counts, axis=0))
 
-    bits = tf.constant([_BITS] * len(groups), tf.int64)
-    below, quota = kth_smallest(histograms, bits, tf.cast(keep, tf.float64))
+    below, quota = kth_smallest(histograms, tf.cast(keep, tf.float64))
     threshold = INFINITE - tf.cast(below, tf.float64)
     limits = _numbers(owner.each(threshold))
     ties = [tf.equal(rank, limit) for rank, limit in zip(ranked, limits, strict=True)]

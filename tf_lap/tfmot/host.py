@@ -87,13 +87,14 @@ def new_masks(
 
         masks = {weight: read(weight.mask) for weight in asked}
         lowest = {weight: np.float32(read(weight.threshold)) for weight in asked}
+        memory = Memory()
         with quiet():
             fault, energies = _measured(updater, weights, read)
             for request, fraction in zip(requests, keep, strict=True):
                 if due[request.order] and not fault:
                     weight = request.weight
                     masks[weight], lowest[weight] = _chosen(
-                        weight, read(weight.variable), masks[weight], fraction, updater, energies
+                        weight, read(weight.variable), masks[weight], fraction, updater, energies, memory
                     )
         return [fault.encode(), np.asarray([lowest[weight] for weight in asked], np.float32), *masks.values()]
 
@@ -136,13 +137,14 @@ def _chosen(
     keep: float,
     updater: Updater | None,
     energies: Energies | None,
+    memory: Memory,
 ) -> tuple[np.ndarray, np.float32]:
     """The new mask of a weight, and the lowest score that it keeps."""
     live = mask != 0
     if weight.kernel is None or updater is None or energies is None:
         scores = np.where(live, np.abs(values), np.float32(0))
     else:
-        scores = score_bits(updater, weight.kernel, values, live, energies, {}, Memory()).view(np.float32)
+        scores = score_bits(updater, weight.kernel, values, live, energies, {}, memory).view(np.float32)
     wrapper = weight.wrapper
     if wrapper.sparsity_m_by_n:
         kept = m_zeros_of_n(tf.constant(scores), wrapper.sparsity_m_by_n).numpy() * mask
