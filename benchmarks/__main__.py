@@ -12,7 +12,17 @@ import platform
 from pathlib import Path
 from typing import Any
 
-NAMES = ("first_updates", "mask_update", "growth", "training_steps", "wrapped_steps", "graphs", "imports", "tflite")
+NAMES = (
+    "first_updates",
+    "mask_update",
+    "growth",
+    "training_steps",
+    "wrapped_steps",
+    "graphs",
+    "imports",
+    "tflite",
+    "export",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -97,3 +97,8 @@ def test_tflite_files_are_measured_and_written(command):
     ratios = command("tflite", WIDTH=32, ROUNDS=2, REPEATS=2, PRUNED=(("block:1x4", 0.9), ("unstructured", 0.9)))
     assert len(ratios) == 6
     assert ratios["block:1x4 at 90%, bytes"]["most"] < 1
+
+
+def test_an_export_is_measured_against_the_converter_alone(command, small):
+    ratios = command("export", network=small, ROUNDS=1, SAMPLES=4)
+    assert len(ratios) == 4

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported import export, perceptron
+from exported import converted, convolutions, export, perceptron
 
 import tf_lap
 from tf_lap.compat import converting
+from tf_lap.export import file as tflite
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 
@@ -166,3 +167,32 @@ def test_tracing_leaves_the_model_as_it_was(tmp_path, flavour):
     for weight, was in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, was)
     model.fit(np.ones((8, 4), np.float32), np.ones((8, 3), np.float32), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "pattern"),
+    [(None, "block:1x4"), ("float16", "unstructured"), ("dynamic_range", "block:1x16"), ("int8", "block:1x16")],
+)
+def test_leaving_zeros_out_of_a_file_is_what_the_converters_own_switch_does(monkeypatch, quantization, pattern):
+    model = convolutions()
+    tf_lap.prune(model, 0.8, pattern=pattern)
+    ours = converted(model, quantization, sparse=True)
+    honest = converting.convert
+
+    def convert(program, settings):
+        return honest(
+            program, {**settings, "optimizations": [*settings["optimizations"], tf.lite.Optimize.EXPERIMENTAL_SPARSITY]}
+        )
+
+    monkeypatch.setattr(converting, "convert", convert)
+    theirs = converted(model, quantization)
+    tensors = [
+        sorted(
+            (weight.name, weight.values.shape, weight.block, weight.densified, weight.values.tobytes())
+            for weight in tflite.read(file).weights
+        )
+        for file in (ours, theirs)
+    ]
+    assert tensors[0] == tensors[1]
+    assert any(block for _, _, block, _, _ in tensors[0])
+    assert len(ours) <= len(theirs)

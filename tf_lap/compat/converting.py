@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_sparsify
 
 from tf_lap.compat import exporting, own_weights, sublayers, variable_name
 from tf_lap.compat.exporting import Input
@@ -31,7 +32,7 @@ class Program(NamedTuple):
 
 @contextlib.contextmanager
 def saved(model: Any, inputs: Sequence[Input]) -> Iterator[Program]:
-    """Traces a model at inference and saves it, to be converted once or more often.
+    """Traces a model at inference and saves it, to be converted.
 
     Args:
         model: the model.
@@ -77,6 +78,18 @@ def convert(program: Program, settings: Mapping[str, Any]) -> bytes:
         setattr(converter.target_spec, name, value)
     with exporting.expected_warnings():
         return converter.convert()
+
+
+def without_zeros(file: bytes) -> bytes:
+    """A TFLite file with each tensor stored without its zeros that is sparse enough, and of a form known for that.
+
+    It is the pass that ends a conversion with `tf.lite.Optimize.EXPERIMENTAL_SPARSITY`. TensorFlow has no public name
+    for it, and does not need the model a second time for it.
+
+    Raises:
+        Exception: whatever the converter raises.
+    """
+    return bytes(mlir_sparsify(file))
 
 
 def matrices(model: Any) -> Iterator[tuple[str, Any]]:

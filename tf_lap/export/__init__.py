@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import operator
 import os
 import tempfile
@@ -14,7 +13,9 @@ from tf_lap import compat, samples
 from tf_lap.compat import converting, exporting
 from tf_lap.export import file as tflite
 from tf_lap.export.check import TOLERANCES, Check, ExportError, Quantization
-from tf_lap.export.convert import Converter, explained, in_batches, loop_advice
+from tf_lap.export.convert import convert, explained, in_batches, loop_advice
+from tf_lap.export.origins import Origins
+from tf_lap.export.progress import Progress
 from tf_lap.export.report import ExportReport, TensorReport
 from tf_lap.export.sparse import Refused, sparse_file
 from tf_lap.files import AnyPath, as_path, replaced
@@ -28,6 +29,7 @@ def export_tflite(
     representative_dataset: samples.Representative = None,
     sparse: bool | Literal["auto"] = "auto",
     batch_size: int | None = None,
+    verbose: int = 1,
 ) -> ExportReport:
     """Writes a model as a TFLite file, and checks that the file answers as the model does.
 
@@ -67,6 +69,7 @@ def export_tflite(
         sparse: whether to store tensors without their zeros: True, False, or "auto": where the file gets smaller, the
             runtime computes it right, and it does not run slower.
         batch_size: the batch of the file, where the model's own is open; None leaves it open.
+        verbose: 1 tells on standard error what is being done, every five seconds from the fifth on; 0 nothing.
 
     Returns:
         An `ExportReport`.
@@ -84,16 +87,19 @@ def export_tflite(
     given = None if representative_dataset is None else samples.given(representative_dataset, exporting.inputs(model))
     model = exporting.without_wrappers(model)
     with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(target.name, bool(verbose)))
         stack.enter_context(exporting.in_float32(model))
         inputs = exporting.signature(model, _checked_batch(batch_size))
         batch = inputs[0].shape[0]
         if given is not None and batch is not None:
             given = in_batches(given, batch)
+        progress.stage("tracing the model")
         with explained(model):
             program = stack.enter_context(converting.saved(model, inputs))
-        converter = Converter(model, program, inputs, given, quantization)
-        dense = converter(sparse=False)
-        contents = tflite.read(dense, converter.origins)
+        progress.stage("converting")
+        dense = convert(model, program, inputs, given, quantization, progress)
+        origins = Origins(program.readers, dict(converting.matrices(model)))
+        contents = tflite.read(dense, origins)
         if contents.flex:
             names = ", ".join(contents.flex)
             raise ExportError(
@@ -102,12 +108,14 @@ def export_tflite(
                     ["dtype; a file that needs TensorFlow's cannot be checked here", *loop_advice(names, batch)]
                 )
             )
+        progress.stage("comparing with Keras")
         check = Check(model, inputs, given, dense, quantization)
         files, difference, reason, latency = (dense,), None, None, None
         if sparse:
+            progress.stage("leaving the zeros out")
             try:
                 file, contents, difference, latency = sparse_file(
-                    converter, dense, contents, check, quantization, auto=sparse == "auto"
+                    dense, contents, origins, check, quantization, auto=sparse == "auto"
                 )
                 files = (dense, file)
             except Refused as refusal:
@@ -124,7 +132,6 @@ def export_tflite(
         reason=reason,
         dense_bytes=len(dense),
         file_bytes=len(files[-1]),
-        gzip_bytes=len(gzip.compress(files[-1])),
         tensors=tuple(map(TensorReport.of, contents.weights)),
         difference=difference.absolute,
         relative_difference=difference.relative,

@@ -13,68 +13,49 @@ from tf_lap import samples
 from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.export.check import ExportError, Quantization
-from tf_lap.export.origins import Origins
+from tf_lap.export.progress import Progress
 from tf_lap.export.reasons import LISTED, explain
 
 Samples = Sequence[list[np.ndarray]]
 
 
-class Converter:
-    """Writes files of one model.
+def convert(
+    model: Any,
+    program: converting.Program,
+    inputs: Sequence[Input],
+    given: Samples | None,
+    quantization: Quantization,
+    progress: Progress,
+) -> bytes:
+    """A file of a model, with every zero written out.
 
     Args:
         model: the model.
         program: the same, saved.
         inputs: its inputs.
         given: samples to calibrate int8 with.
-        quantization: of the files.
+        quantization: of the file.
+        progress: is told how far the calibration is.
 
-    Attributes:
-        origins: which layers the tensors of the files come from.
+    Raises:
+        ExportError: TensorFlow cannot convert the model.
     """
+    settings: dict[str, Any] = {"optimizations": [] if quantization is None else [tf.lite.Optimize.DEFAULT]}
+    if quantization == "float16":
+        settings["target_spec"] = {"supported_types": [tf.float16]}
+    if quantization == "int8":
+        settings["representative_dataset"] = lambda: _calibration(inputs, given or (), progress)
+        settings["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
+    with explained(model, inputs[0].shape[0], program.readers):
+        return converting.convert(program, settings)
 
-    def __init__(
-        self,
-        model: Any,
-        program: converting.Program,
-        inputs: Sequence[Input],
-        given: Samples | None,
-        quantization: Quantization,
-    ) -> None:
-        self.origins = Origins(program.readers, dict(converting.matrices(model)))
-        self._readers = program.readers
-        self._model, self._program, self._inputs = model, program, inputs
-        self._given, self._quantization = given, quantization
 
-    def __call__(self, sparse: bool) -> bytes:
-        """A file.
-
-        Args:
-            sparse: whether tensors are stored without their zeros, where the converter has a form for that.
-
-        Raises:
-            ExportError: TensorFlow cannot convert the model.
-        """
-        with explained(self._model, self._inputs[0].shape[0], self._readers):
-            return converting.convert(self._program, self._settings(sparse))
-
-    def _settings(self, sparse: bool) -> dict[str, Any]:
-        """Attributes of TensorFlow's converter."""
-        optimizations = [] if self._quantization is None else [tf.lite.Optimize.DEFAULT]
-        if sparse:
-            optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
-        settings: dict[str, Any] = {"optimizations": optimizations}
-        if self._quantization == "float16":
-            settings["target_spec"] = {"supported_types": [tf.float16]}
-        if self._quantization == "int8":
-            settings["representative_dataset"] = self._calibration
-            settings["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
-        return settings
-
-    def _calibration(self) -> Iterator[Any]:
-        names = [entry.name for entry in self._inputs]
-        for sample in self._given or ():
-            yield dict(zip(names, sample, strict=True)) if len(names) > 1 else sample
+def _calibration(inputs: Sequence[Input], given: Samples, progress: Progress) -> Iterator[Any]:
+    names = [entry.name for entry in inputs]
+    for number, sample in enumerate(given, 1):
+        progress.stage(f"calibrating, sample {number} of {len(given)}")
+        yield dict(zip(names, sample, strict=True)) if len(names) > 1 else sample
+    progress.stage("quantizing")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,6 @@ class ExportReport:
         reason: why none is; None where one is, or where nobody asked.
         dense_bytes: the size of the file with the same quantization and every zero written out.
         file_bytes: the size of this file.
-        gzip_bytes: its size after gzip.
         tensors: its weight tensors.
         difference: the largest difference of an output to the Keras model's, over the inputs it was checked with.
         relative_difference: the same, over the largest output; of several outputs the one where it is largest.
@@ -112,7 +113,6 @@ class ExportReport:
     reason: str | None
     dense_bytes: int
     file_bytes: int
-    gzip_bytes: int
     tensors: tuple[TensorReport, ...]
     difference: float
     relative_difference: float
@@ -122,6 +122,11 @@ class ExportReport:
     latency: Latency | None = None
     _files: tuple[bytes, ...] = dataclasses.field(default=(), repr=False, compare=False)
     _sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def gzip_bytes(self) -> int:
+        """The size of the file after gzip. It is packed when this is first asked for, since that takes long."""
+        return len(gzip.compress(self._files[-1]))
 
     @property
     def needs_densify(self) -> bool:
@@ -173,7 +178,7 @@ class ExportReport:
         if self.latency is not None:
             times = {name: getattr(self.latency, name)._asdict() for name in ("dense", "file")}
             plain["latency"] = {"threads": self.latency.threads, "rounds": self.latency.rounds, **times}
-        return plain | {"needs_densify": self.needs_densify, "gain": self.gain}
+        return plain | {"gzip_bytes": self.gzip_bytes, "needs_densify": self.needs_densify, "gain": self.gain}
 
     def __str__(self) -> str:
         rows = [("tensor", "shape", "dtype", "zeros", "encoding")]

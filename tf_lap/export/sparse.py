@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_lap.compat import converting
 from tf_lap.export import file as tflite
 from tf_lap.export import runtime as runtimes
 from tf_lap.export.check import Check, Difference, ExportError, Quantization
-from tf_lap.export.convert import Converter
+from tf_lap.export.origins import Origins
+from tf_lap.export.reasons import explain
 from tf_lap.export.report import Latency
 
 SLOWEST = 1.2
@@ -41,19 +43,19 @@ class SparseFile(NamedTuple):
 
 
 def sparse_file(
-    converter: Converter,
     dense: bytes,
     dense_contents: tflite.Contents,
+    origins: Origins,
     check: Check,
     quantization: Quantization,
     auto: bool,
 ) -> SparseFile:
-    """The sparse file of a model.
+    """The sparse file of a model, made of its dense one.
 
     Args:
-        converter: writes it.
         dense: the file with zeros.
         dense_contents: what that holds.
+        origins: tells which layers its tensors come from.
         check: compares it with the model.
         quantization: how the file is quantized.
         auto: whether it must also be smaller, and not slower than `SLOWEST` times the dense file. Only tensors that the
@@ -63,9 +65,12 @@ def sparse_file(
         Refused: there is none, it is wrong, or not worth having.
     """
     try:
-        file = converter(sparse=True)
-        contents = tflite.read(file, converter.origins)
-    except (ExportError, ValueError) as error:
+        file = converting.without_zeros(dense)
+    except Exception as error:
+        raise Refused(f"TensorFlow cannot leave the zeros out of its file: {explain(error)}") from error
+    try:
+        contents = tflite.read(file, origins)
+    except ValueError as error:
         raise Refused(str(error)) from error
     fault = _fault(quantization, dense_contents, contents)
     if fault is not None:
