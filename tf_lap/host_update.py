@@ -93,8 +93,9 @@ class HostUpdater:
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
         norms, totals = self.measure(gains)
-        energies, around = self.all_energies(norms, gains)
-        between = self.between_sound()
+        still = HostUpdater(self._updater, _once(self._read))  # nothing is written before masks are chosen
+        energies, around = still.all_energies(norms, gains)
+        between = still.between_sound()
         sound = bool(np.isfinite(totals).all() and around.all() and between)
         kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._targets)
         return Updated(totals, around, np.asarray(between), np.asarray(kept))
@@ -182,6 +183,18 @@ class HostUpdater:
         compat.host_assign(self._masks[target], mask)
         compat.host_assign(variable, _zeroed(weights, mask, memory))
         return int(np.count_nonzero(mask))
+
+
+def _once(read: Reader) -> Reader:
+    """Reads each variable once, for models have hundreds between their kernels."""
+    arrays: dict[int, np.ndarray] = {}
+
+    def read_once(variable: Any) -> np.ndarray:
+        if id(variable) not in arrays:
+            arrays[id(variable)] = read(variable)
+        return arrays[id(variable)]
+
+    return read_once
 
 
 class _Seen(NamedTuple):
