@@ -6,6 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+import tf_lap
 from tf_lap import compat, registry, tables
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
@@ -33,6 +34,7 @@ CALLS = {
     "Multiply": lambda x: x * x,
     "Pad": lambda x: ops.pad(x, 1),
     "Power": lambda x: x**2,
+    "ReLU": lambda x: keras.activations.relu(x),
     "Reshape": lambda x: ops.reshape(x, (-1, 128)),
     "SaturateCast": lambda x: ops.saturate_cast(x, "float16"),
     "Slice": lambda x: ops.slice(x, (0, 0, 0, 0), (1, 1, 1, 1)),
@@ -85,6 +87,7 @@ FUNCTION_CALLS = {
 OPERATIONS = [
     (compat.numpy_ops, tables._NUMPY_OPS),
     (compat.nn_ops, tables._NN_OPS),
+    (compat.activation_ops, tables._OWN_OPS),
     (compat.core_ops, tables._CORE_OPS),
     (compat.math_ops, tables._MATH_OPS),
     (compat.linalg_ops, tables._LINALG_OPS),
@@ -152,6 +155,30 @@ def test_each_activation_operation_is_matched(name):
     assert issubclass(present(compat.nn_ops, name), keras.Operation)
     function = CALLS.get(name) or getattr(ops, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
     assert tables.activates(function(keras.Input((4, 4, 8)))._keras_history.operation)
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_each_activation_as_a_function_is_followed(library):
+    functions = {
+        name: function
+        for name, function in vars(library.activations).items()
+        if callable(function) and name not in ("get", "serialize", "deserialize", "threshold")
+    }
+    assert "relu" in functions
+    for name, function in functions.items():
+        inputs = library.Input((6,))
+        hidden = library.layers.Dense(8, name="a")(inputs)
+        try:
+            hidden = function(hidden)
+        except ValueError:  # some take no symbolic tensors
+            assert name in ("hard_silu", "hard_swish", "mish", "sparsemax")
+            continue
+        model = library.Model(inputs, library.layers.Dense(4, name="b")(hidden))
+        neighbors = tf_lap.neighbors(model)["a"]
+        if name == "glu":  # halves its channels
+            assert "Glu 'glu' has no channel rule" in neighbors.boundaries[-1]
+        else:
+            assert neighbors.following == ("b",), name
 
 
 @pytest.mark.parametrize("name", tables._ACTIVATION_FUNCTIONS.split())

@@ -88,8 +88,8 @@ _LAYERS: dict[Rule, str] = {
 
 _NUMPY_OPS: dict[Rule, str] = {
     elementwise: """
-        Absolute Negative Tanh Exp Expm1 Log Log1p Square Sqrt Clip Sign Sin Cos Round Floor Ceil
-        Copy NanToNum
+        Absolute Fabs Negative Reciprocal Exp Exp2 Expm1 Log Log1p Log2 Log10 Square Sqrt Cbrt Clip Sign Round Floor
+        Ceil Trunc Sin Cos Tan Sinh Cosh Tanh Arcsin Arccos Arctan Arcsinh Arccosh Arctanh Copy NanToNum
     """,
     reduction: "Mean Max Min Amax Amin Sum",
     reshape: "Reshape ExpandDims Squeeze Ravel",
@@ -119,7 +119,13 @@ _NN_OPS: dict[Rule, str] = {
     space_to_depth: "SpaceToDepth",
 }
 
-_CORE_OPS: dict[Rule, str] = {elementwise: "Cast SaturateCast StopGradient", unstack: "Unstack", cut: "Slice"}
+# keras.activations.relu has an operation of its own, which is not that of keras.ops.relu.
+_OWN_OPS: dict[Rule, str] = {elementwise: "ReLU"}
+_CORE_OPS: dict[Rule, str] = {
+    elementwise: "Cast ConvertToTensor SaturateCast StopGradient",
+    unstack: "Unstack",
+    cut: "Slice",
+}
 _MATH_OPS: dict[Rule, str] = {elementwise: "Rsqrt Erf"}
 _LINALG_OPS: dict[Rule, str] = {reduction: "Norm"}
 
@@ -164,6 +170,7 @@ def _install_layers(namespace: Any, depthwise_kernel: str) -> None:
 _install_layers(keras.layers, "kernel")
 _install(compat.numpy_ops, _NUMPY_OPS)
 _install(compat.nn_ops, _NN_OPS)
+_install(compat.activation_ops, _OWN_OPS)
 _install(compat.core_ops, _CORE_OPS)
 _install(compat.math_ops, _MATH_OPS)
 _install(compat.linalg_ops, _LINALG_OPS)
@@ -176,7 +183,7 @@ _ACTIVATION_OPS = """
 """
 _ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split() if hasattr(keras.layers, name)}
 _ACTIVATIONS |= {getattr(compat.nn_ops, name) for name in _ACTIVATION_OPS.split() if hasattr(compat.nn_ops, name)}
-_ACTIVATIONS.add(compat.numpy_ops.Tanh)
+_ACTIVATIONS |= {compat.numpy_ops.Tanh, compat.activation_ops.ReLU}
 # By the name that tf_keras knows the function by: tf.nn.sigmoid is its math.sigmoid, and tf.nn.swish its nn.silu.
 _ACTIVATION_FUNCTIONS = """
     nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.softsign

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.activations import activations as activation_ops  # noqa: F401
 from keras.src.ops import core as core_ops  # noqa: F401  (the classes behind keras.ops are not public; rules need them)
 from keras.src.ops import linalg as linalg_ops  # noqa: F401
 from keras.src.ops import math as math_ops  # noqa: F401

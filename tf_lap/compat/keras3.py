@@ -94,7 +94,7 @@ def is_keras_own(layer: Any) -> bool:
     """Whether Keras ships this exact class as a layer or operation, so that its `call` is no user's code."""
     if isinstance(layer, keras.layers.Lambda):
         return False
-    return type(layer).__module__.startswith(("keras.src.layers.", "keras.src.ops."))
+    return type(layer).__module__.startswith("keras.src.")
 
 
 def trace(node: Node) -> Network:
