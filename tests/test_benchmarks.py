@@ -102,3 +102,49 @@ def test_tflite_files_are_measured_and_written(command):
 def test_an_export_is_measured_against_the_converter_alone(command, small):
     ratios = command("export", network=small, ROUNDS=1, SAMPLES=4)
     assert len(ratios) == 4
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    from benchmarks import tables
+
+    return tables
+
+
+def test_the_tables_of_the_documents_are_those_of_the_committed_runs(tables, capsys):
+    assert tables.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_every_committed_run_of_a_benchmark_is_in_a_document(tables):
+    from benchmarks.__main__ import NAMES
+
+    documents = "".join((tables.ROOT / name).read_text(encoding="utf-8") for name in tables.DOCUMENTS)
+    for name in NAMES:
+        shapes = [shape for shape, (benchmark, _) in tables._SHAPES.items() if benchmark == name]
+        assert any(f"<!-- table: {shape} -->" in documents for shape in (name, *shapes)), name
+
+
+def test_every_aim_is_of_a_row_that_was_measured(tables):
+    for name, aims in tables.AIMS.items():
+        assert set(aims) <= set(tables._read(name)["ratios"]), name
+
+
+def test_a_stale_table_is_told_and_written_anew(tables, tmp_path, monkeypatch, capsys):
+    document = tmp_path / "page.md"
+    document.write_text("before\n<!-- table: imports -->\n| old | 1 |\n<!-- end -->\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "DOCUMENTS", ("page.md",))
+    assert tables.main(["--check"]) == 1
+    assert "page.md. Run python -m benchmarks.tables" in capsys.readouterr().err
+    assert tables.main([]) == 0
+    written = document.read_text(encoding="utf-8")
+    assert written.startswith("before\n<!-- table: imports -->\n\n`python -m benchmarks imports`: ")
+    assert written.endswith("|\n\n<!-- end -->\nafter\n")
+    assert "old" not in written
+    assert tables.main(["--check"]) == 0
+
+
+def test_a_spread_of_one_value_is_shown_as_that(tables):
+    assert tables.shown({"median": 1.5, "least": 1.25, "most": 2.0}) == "1.5 (1.25 to 2)"
+    assert tables.shown({"median": 1.5, "least": 1.5, "most": 1.5}) == "1.5"

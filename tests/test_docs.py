@@ -102,63 +102,11 @@ def test_the_readmes_tfmot_example_runs():
     assert [np.count_nonzero(kernel) for kernel in kernels] == [128, 26]
 
 
-def test_the_readmes_figures_of_steps_are_those_of_the_committed_run():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    result = json.loads((ROOT / "benchmarks" / "results" / "wrapped_steps.json").read_text(encoding="utf-8"))
-    for name, ratio in result["ratios"].items():
-        assert f"| {name} | {ratio['median']:.2f} | {ratio['least']:.2f} to {ratio['most']:.2f} |" in readme
-
-
-def test_the_readmes_figures_of_files_are_those_of_the_committed_run():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    ratios = json.loads((ROOT / "benchmarks" / "results" / "tflite.json").read_text(encoding="utf-8"))["ratios"]
-    names = list(dict.fromkeys(name.partition(",")[0] for name in ratios))
-    for name in names:
-        latency, size, packed = (ratios[f"{name}, {what}"] for what in ("latency", "bytes", "gzipped bytes"))
-        spread = f"{latency['median']:.2f} ({latency['least']:.2f} to {latency['most']:.2f})"
-        assert f"| {name} | {size['median']:.3f} | {packed['median']:.3f} | {spread} |" in readme
-
-
 def test_the_committed_run_reaches_what_blocks_are_for():
     ratios = json.loads((ROOT / "benchmarks" / "results" / "tflite.json").read_text(encoding="utf-8"))["ratios"]
     assert ratios["block:1x4 at 90%, latency"]["median"] <= 0.5
     assert ratios["block:1x4 at 90%, bytes"]["median"] <= 0.15
     assert ratios["unstructured at 90%, bytes"]["median"] <= 0.17
-
-
-def test_the_figures_of_the_accelerator_are_those_of_the_committed_run():
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    result = json.loads((ROOT / "benchmarks" / "results" / "device.json").read_text(encoding="utf-8"))
-    for name, row in (("update", "update"), ("copy", "a copy of the weights")):
-        times = result[f"{name}_milliseconds"]
-        assert f"| {row}, milliseconds | {shown(times)} |" in text
-    assert f"| update, copies | {result['update_over_copy']:.3g} |" in text
-    assert f"| compilation, seconds | {result['compilation_seconds']:.3g} |" in text
-    assert f"Of {result['weights']:,} mask bits {result['differing_mask_bits']} differ" in text
-    assert result["kept_exactly"]
-    assert f"{result['device']} by JAX {result['jax']}" in " ".join(text.split())
-
-
-def test_the_figures_of_performance_are_those_of_the_committed_runs():
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    for name in ("mask_update", "growth", "training_steps", "graphs", "imports"):
-        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-        assert result["command"] in text
-        for row, ratio in result["ratios"].items():
-            assert f"| {row} | {shown(ratio)} |" in text
-    update = json.loads((ROOT / "benchmarks" / "results" / "mask_update.json").read_text(encoding="utf-8"))
-    taken, first = update["milliseconds"], update["first_updates_seconds"]
-    assert f"a hundredth of its {taken['tfmot magnitude'] / 1000:.1f} seconds" in text
-    fewest = taken["update"] / update["ratios"]["update, copies of the fewest bytes"]["median"]
-    assert f"once ({fewest:.0f} milliseconds)" in text
-    assert f"({sorted(first[:10])[5]:.2g} seconds each for ResNet50)" in text
-    assert f"which takes {max(first):.3g} seconds" in text
-    growth = json.loads((ROOT / "benchmarks" / "results" / "growth.json").read_text(encoding="utf-8"))
-    whole, less = [
-        each["median"] for row, each in growth["ratios"].items() if row.startswith(("memory beyond", "the same"))
-    ]
-    weights = growth["seconds"]["tf_lap lookahead"][-1][0]
-    assert f"{(whole - less) * 4 * weights / 1e6:.0f} MB" in text
 
 
 def test_what_is_left_of_all_weights_is_that_of_the_committed_run():
@@ -167,11 +115,6 @@ def test_what_is_left_of_all_weights_is_that_of_the_committed_run():
     cells = json.loads(path.read_text(encoding="utf-8"))["retrained"]
     left = sorted({cell["kept_of_all"] / cell["weights_of_all"] for cell in cells}, reverse=True)
     assert " and ".join(f"{share:.2%}" for share in left) + " are left" in text
-
-
-def shown(ratio):
-    median, least, most = (f"{ratio[key]:.3g}" for key in ("median", "least", "most"))
-    return median if least == most else f"{median} ({least} to {most})"
 
 
 def test_the_tables_of_results_are_those_of_the_committed_runs():

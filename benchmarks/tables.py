@@ -1,0 +1,181 @@
+"""`python -m benchmarks.tables [--check]`: writes the tables of the documents anew, from benchmarks/results.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. With `--check` nothing is written, and the exit status
+is 1 where a document has a table that is not that of the committed run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = ("README.md", "docs/performance.md")
+_TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+
+AIMS: Mapping[str, Mapping[str, str]] = {
+    "first_updates": {
+        "ResNet50: first update, seconds": "at most 1",
+        "ResNet50: longest of a hundred, first updates": "at most 2",
+        "ResNet50: a hundred updates, seconds": "at most 12",
+        'ResNet50, order "forward": first update, seconds': "at most 5",
+        "MobileNetV2: first update, seconds": "at most 0.5",
+        "MobileNetV2: longest of a hundred, first updates": "at most 2",
+        "MobileNetV2: a hundred updates, seconds": "at most 5",
+        "NASNetMobile: first update, seconds": "at most 1.5",
+        "NASNetMobile: longest of a hundred, first updates": "at most 2",
+        "NASNetMobile: a hundred updates, seconds": "at most 20",
+        "EfficientNetB7: first update, seconds": "at most 3",
+        "EfficientNetB7: longest of a hundred, first updates": "at most 2",
+        "EfficientNetB7: a hundred updates, seconds": "at most 40",
+    },
+    "mask_update": {
+        "update, reads": "at most 12",
+        "energies, reads": "at most 4",
+        "tfmot magnitude, updates": "at least 100",
+        "np.partition magnitude, updates": "at least 0.83",
+        "torch lookahead, updates": "at least 10",
+    },
+    "growth": {
+        "1e+07 weights, time over that of 9.99e+05, in proportion": "at most 1.3",
+        "1e+08 weights, time over that of 1e+07, in proportion": "at most 1.3",
+        "memory of masks": "at most 0.25",
+        "memory beyond them at the peak": "at most 0.6",
+    },
+    "training_steps": {"LAPCallback, every 100 steps": "at most 1.04", "LAPCallback, every step": "at most 1.7"},
+    "wrapped_steps": {"tf_lap, frequency=1": "at most 1.8", "tf_lap, frequency=100": "at most 1.1"},
+    "graphs": dict.fromkeys(("NASNetLarge", "EfficientNetB7", "DenseNet201"), "at most 0.2"),
+    "imports": dict.fromkeys(
+        ("import tf_lap", "import tf_lap, and its callback, pruner, schedule and report"), "at most 1.1"
+    ),
+    "export": {
+        "float32, sparse=False": "at most 1.5",
+        "float32, sparse='auto'": "at most 2.5",
+        "int8, sparse=False": "at most 1.5",
+        "int8, sparse='auto'": "at most 2.5",
+    },
+}
+"""What the project set itself, for rows of each benchmark; "-" stands for the others."""
+
+
+def shown(spread: Mapping[str, float], digits: str = ".3g") -> str:
+    """A median, and the least and the most where these differ."""
+    median, least, most = (format(spread[key], digits) for key in ("median", "least", "most"))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ratios(name: str, result: Mapping[str, Any]) -> str:
+    """A benchmark's ratios, with what each is to reach."""
+    aims = AIMS.get(name, {})
+    rows = [(row, shown(spread), aims.get(row, "-")) for row, spread in result["ratios"].items()]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _rows(("what", "median (least to most)", "aim"), rows)
+
+
+def _first_updates(name: str, result: Mapping[str, Any]) -> str:
+    """The same, beside what a pruner took that traced its updates."""
+    before, aims = _read(f"{name}_traced")["ratios"], AIMS[name]
+    rows = [
+        (row, shown(spread), shown(before[row]) if row in before else "not measured", aims[row])
+        for row, spread in result["ratios"].items()
+    ]
+    header = ("what", "median (least to most)", "when updates were traced", "aim")
+    return f"`{result['command']}`: {result['what']}.\n\n" + _rows(header, rows)
+
+
+def _files(name: str, result: Mapping[str, Any]) -> str:
+    """Sizes and times of TFLite files, one line for each pattern."""
+    ratios = result["ratios"]
+    patterns = dict.fromkeys(row.partition(",")[0] for row in ratios)
+    rows = [
+        (
+            pattern,
+            f"{ratios[f'{pattern}, bytes']['median']:.3f}",
+            f"{ratios[f'{pattern}, gzipped bytes']['median']:.3f}",
+            shown(ratios[f"{pattern}, latency"], ".2f"),
+        )
+        for pattern in patterns
+    ]
+    return _rows(("pattern and sparsity", "bytes", "gzipped bytes", "latency (least to most)"), rows)
+
+
+def _steps(name: str, result: Mapping[str, Any]) -> str:
+    """What a step costs under wrappers."""
+    rows = [(row, shown(spread, ".2f")) for row, spread in result["ratios"].items()]
+    return _rows(("wrapper, steps between updates", "median (least to most)"), rows)
+
+
+def _device(name: str, result: Mapping[str, Any]) -> str:
+    """An update on an accelerator."""
+    rows = [
+        ("update, milliseconds", shown(result["update_milliseconds"])),
+        ("a copy of the weights, milliseconds", shown(result["copy_milliseconds"])),
+        ("update, copies", f"{result['update_over_copy']:.3g}"),
+        ("compilation, seconds", f"{result['compilation_seconds']:.3g}"),
+        ("mask bits that differ from the CPU's", f"{result['differing_mask_bits']} of {result['weights']:,}"),
+    ]
+    return _rows((f"{result['device']}, JAX {result['jax']}", "median (least to most)"), rows)
+
+
+_SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
+    "first_updates": ("first_updates", _first_updates),
+    "files": ("tflite", _files),
+    "steps_inside_tfmot": ("wrapped_steps", _steps),
+    "device": ("device", _device),
+}
+"""Tables of a form of their own: the benchmark that each shows, and what writes it."""
+
+
+def render(text: str) -> str:
+    """A document with each of its tables written anew.
+
+    Args:
+        text: the document.
+
+    Raises:
+        FileNotFoundError: a table is of no benchmark that has a committed run.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        benchmark, write = _SHAPES.get(match[1], (match[1], _ratios))
+        return f"<!-- table: {match[1]} -->\n\n{write(benchmark, _read(benchmark))}\n\n<!-- end -->"
+
+    return _TABLE.sub(table, text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes or checks all documents; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is not up to date")
+    check = parser.parse_args(arguments).check
+    stale = []
+    for document in DOCUMENTS:
+        path = ROOT / document
+        text = path.read_text(encoding="utf-8")
+        rendered = render(text)
+        if rendered == text:
+            continue
+        stale.append(document)
+        if not check:
+            path.write_text(rendered, encoding="utf-8")
+    if check and stale:
+        print(f"not as in benchmarks/results: {', '.join(stale)}. Run python -m benchmarks.tables", file=sys.stderr)
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
