@@ -39,7 +39,7 @@ setup(
         "benchmarks": [*DEMO, "torch>=2.4"],
         "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.18"],
     },
-    entry_points={"console_scripts": ["tf-lap=tf_lap.cli:main"]},
+    entry_points={"console_scripts": ["tf-lap=tf_lap.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",

@@ -77,7 +77,8 @@ def light_fuse(fuse):
     """Lets this process kill itself inside the writing of a snapshot."""
     if fuse is None:
         return
-    from tf_lap import files, snapshot
+    from tf_lap import files
+    from tf_lap.callbacks.lap_callback import snapshot
 
     write, moment, share = json.loads(fuse)
     original, begun = files.replaced, []

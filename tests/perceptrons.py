@@ -5,7 +5,7 @@ import numpy as np
 
 import tf_lap
 from tf_lap import compat
-from tf_lap.enforce import MaskConstraint
+from tf_lap.pruning.constraints import MaskConstraint
 from tf_lap.warn import PruningWarning
 
 SIZES = {"first": 16 * 24, "second": 24 * 24, "head": 24 * 10}

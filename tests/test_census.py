@@ -7,7 +7,7 @@ import pytest
 import tf_keras
 
 import tf_lap
-from tf_lap.census import count_model, model_census
+from tf_lap.report.census import count_model, model_census
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 

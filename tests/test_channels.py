@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_lap.channels import Boundary, Signal, moved, on_axis, reshaped, scaled, summed
+from tf_lap.graph.channels import Boundary, Signal, moved, on_axis, reshaped, scaled, summed
 
 DIMENSIONS = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tf_lap
-from tf_lap import cli, demo
+from tf_lap.cli.main import main as cli
+from tf_lap.cli.main import demo
 
 ROOT = Path(__file__).parent.parent
 IMAGES, LABELS = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)
@@ -71,7 +72,7 @@ def test_the_command_itself_imports_no_tensorflow():
     code = (
         "import sys, types; package = types.ModuleType('tf_lap'); package.__version__ = '0'\n"
         f"package.__path__ = [{str(ROOT / 'tf_lap')!r}]; sys.modules['tf_lap'] = package\n"
-        "from tf_lap.cli import main\n"
+        "from tf_lap.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print('tensorflow' in sys.modules)"
     )
@@ -80,7 +81,7 @@ def test_the_command_itself_imports_no_tensorflow():
 
 def test_help_imports_no_tensorflow():
     code = (
-        "import sys\nfrom tf_lap.cli import main\n"
+        "import sys\nfrom tf_lap.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print('tensorflow' in sys.modules)"
     )
@@ -88,7 +89,7 @@ def test_help_imports_no_tensorflow():
 
 
 def test_tensorflow_starts_in_silence(tmp_path):
-    run = python("-m", "tf_lap.cli", "demo", "--data", str(tmp_path / "none.npz"))
+    run = python("-m", "tf_lap.cli.main", "demo", "--data", str(tmp_path / "none.npz"))
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"tf-lap demo: --data {tmp_path / 'none.npz'}: no such file\n"
 

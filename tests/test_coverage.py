@@ -7,7 +7,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import tf_lap
-from tf_lap.coverage import left_whole, left_whole_warning
+from tf_lap.report.coverage import left_whole, left_whole_warning
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tf_lap
-from tf_lap.energy import kernel_norms, sweep
-from tf_lap.graph import resolve
+from tf_lap.graph.energy import kernel_norms, sweep
+from tf_lap.graph.resolver import resolve
 
 KERNELS = (keras.layers.Dense, keras.layers.Conv1D)
 

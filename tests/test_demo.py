@@ -14,7 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lap import charts, demo, tasks
+from tf_lap.cli.main import charts
+from tf_lap.cli.main import demo
+from tf_lap.cli.main import datasets as tasks
 
 MNIST = Path(os.environ.get("TF_LAP_MNIST") or "mnist.npz")
 SIZES = (64 * 300, 300 * 300, 300 * 300, 300 * 300, 300 * 10)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.energy_maps import Chain, Function, Gather, Identity, Scale, Sum, shrunk
+from tf_lap.graph.energy_maps import Chain, Function, Gather, Identity, Scale, Sum, shrunk
 
 FACTORS = np.array([2.0, 0.5, 3.0, 1.0], np.float32)
 SCALE = Scale(lambda value: value(FACTORS))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.enforce import Watch, masked
+from tf_lap.pruning.constraints import Watch, masked
 
 
 def pruned():

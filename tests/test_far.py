@@ -9,8 +9,8 @@ import tensorflow as tf
 from chains import chain, kernels
 
 import tf_lap
-from tf_lap.energy import far_sweep, kernel_norms, sweep
-from tf_lap.graph import resolve
+from tf_lap.graph.energy import far_sweep, kernel_norms, sweep
+from tf_lap.graph.resolver import resolve
 
 layers = keras.layers
 

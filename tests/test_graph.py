@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.graph import Wall, resolve
+from tf_lap.graph.resolver import Wall, resolve
 
 layers = keras.layers
 

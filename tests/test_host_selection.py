@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from selected import SCORES, drawn_kernel, drawn_kernels, kept_of, reference
 
-from tf_lap import ranks
-from tf_lap.host_selection import select, sort_keys
+from tf_lap.topk import sort_keys as ranks
+from tf_lap.topk.select import select, sort_keys
 
 
 def chosen(scores, weights, live, keep):

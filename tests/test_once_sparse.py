@@ -10,7 +10,7 @@ import tf_keras
 from perceptrons import SIZES, assert_exact, compiled, data, fit, polynomial
 
 import tf_lap
-from tf_lap.once_sparse import EarlyCheckpoints, WaitingCallbacks
+from tf_lap.callbacks.once_sparse import EarlyCheckpoints, WaitingCallbacks
 
 both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
 

@@ -14,10 +14,10 @@ from perceptrons import Interrupt, compiled, fit, network, polynomial
 
 import tf_lap
 from tf_lap import patterns
-from tf_lap.kernels import Layout
+from tf_lap.graph.kernels import Layout
 from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured
-from tf_lap.ranks import ranks
-from tf_lap.selection import keep_largest
+from tf_lap.topk.sort_keys import ranks
+from tf_lap.topk.traced_select import keep_largest
 
 layers = keras.layers
 

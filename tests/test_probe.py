@@ -7,8 +7,8 @@ import tensorflow as tf
 from chains import chain, kernels, lookahead_mask
 
 import tf_lap
-from tf_lap import probe
-from tf_lap.graph import resolve
+from tf_lap.scores import measurements as probe
+from tf_lap.graph.resolver import resolve
 
 layers = keras.layers
 
@@ -335,7 +335,7 @@ def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
 
 
 def test_an_endless_dataset_ends(monkeypatch):
-    monkeypatch.setattr("tf_lap.arguments._MEASURED", 50)
+    monkeypatch.setattr("tf_lap.pruning.options._MEASURED", 50)
     endless = tf.data.Dataset.from_tensor_slices(data((4,), 8)).repeat()
     tf_lap.prune(relu_chain(4, 5, 3), 0.5, score="obd", data=endless)
 

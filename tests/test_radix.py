@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_lap.radix import BINS, Groups, kth_bins, kth_smallest
+from tf_lap.topk.radix_select import BINS, Groups, kth_bins, kth_smallest
 
 
 def histograms_of(numbers, groups):

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.ranks import keys, ranks, score_of
+from tf_lap.topk.sort_keys import keys, ranks, score_of
 
 
 def test_from_the_bottom_pruned_then_zero_then_without_score_then_by_score():

@@ -3,7 +3,7 @@ import pytest
 from reported import report_of_small_model
 
 import tf_lap
-from tf_lap.rendering import common_prefix
+from tf_lap.report.rendering import common_prefix
 from tf_lap.report import VECTORS, LayerReport, PruningReport
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers

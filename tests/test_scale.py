@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from chains import chain
 
-from tf_lap.graph import resolve
-from tf_lap.scale import Scale
+from tf_lap.graph.resolver import resolve
+from tf_lap.graph.scale import Scale
 
 
 def scale_of(*exponents):

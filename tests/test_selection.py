@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selected import drawn_kernel, drawn_kernels, kept_of, reference
 
-from tf_lap.ranks import ranks
-from tf_lap.selection import keep_largest
+from tf_lap.topk.sort_keys import ranks
+from tf_lap.topk.traced_select import keep_largest
 
 
 @settings(max_examples=150, deadline=None)

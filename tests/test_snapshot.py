@@ -4,9 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tf_lap import snapshot
-from tf_lap.backup import State
-from tf_lap.snapshot import DamagedError, Position, Snapshot, Value
+from tf_lap.callbacks.lap_callback import snapshot
+from tf_lap.callbacks.mask_backup import State
+from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 
 
 def one(step=3):

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from tf_lap.steps import StepCounter
+from tf_lap.callbacks.step_counter import StepCounter
 
 
 class Trained:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from replicas import two_replicas
 
 import tf_lap
-from tf_lap.enforce import MaskConstraint
+from tf_lap.pruning.constraints import MaskConstraint
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
 layers = tf_keras.layers

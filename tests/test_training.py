@@ -24,7 +24,7 @@ from perceptrons import (
 from replicas import two_replicas
 
 import tf_lap
-from tf_lap import host_update
+from tf_lap.pruning import host_update
 
 SETTINGS = {
     "plain": {},

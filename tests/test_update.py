@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import tf_lap
-from tf_lap import update
+from tf_lap.pruning import mask_update as update
 
 layers = keras.layers
 

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from tf_lap import allocation as allocation
     from tf_lap import patterns as patterns
     from tf_lap import scores as scores
-    from tf_lap.backup_and_restore import BackupAndRestore as BackupAndRestore
-    from tf_lap.callbacks import LAPCallback as LAPCallback
-    from tf_lap.energy import ChannelEnergies as ChannelEnergies
-    from tf_lap.energy import channel_energies as channel_energies
+    from tf_lap.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
+    from tf_lap.callbacks.lap_callback import LAPCallback as LAPCallback
+    from tf_lap.graph.energy import ChannelEnergies as ChannelEnergies
+    from tf_lap.graph.energy import channel_energies as channel_energies
     from tf_lap.export import ExportError as ExportError
     from tf_lap.export import export_tflite as export_tflite
     from tf_lap.export.report import ExportReport as ExportReport
-    from tf_lap.neighborhood import Neighbors as Neighbors
-    from tf_lap.neighborhood import neighbors as neighbors
-    from tf_lap.oneshot import prune as prune
-    from tf_lap.preserve import PreserveSparsity as PreserveSparsity
-    from tf_lap.pruner import Pruner as Pruner
-    from tf_lap.registry import register_rule as register_rule
+    from tf_lap.graph.neighbors import Neighbors as Neighbors
+    from tf_lap.graph.neighbors import neighbors as neighbors
+    from tf_lap.pruning.one_shot import prune as prune
+    from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
+    from tf_lap.pruning.pruner import Pruner as Pruner
+    from tf_lap.graph.registry import register_rule as register_rule
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
@@ -33,19 +33,19 @@ __version__ = "0.1.0"
 
 # Imported when first asked for, so that `tf-lap --help` does not wait for TensorFlow.
 _HOMES = {
-    "LAPCallback": "callbacks",
-    "BackupAndRestore": "backup_and_restore",
-    "PreserveSparsity": "preserve",
-    "ChannelEnergies": "energy",
-    "channel_energies": "energy",
+    "LAPCallback": "callbacks.lap_callback",
+    "BackupAndRestore": "callbacks.backup_and_restore",
+    "PreserveSparsity": "callbacks.preserve_sparsity",
+    "ChannelEnergies": "graph.energy",
+    "channel_energies": "graph.energy",
     "ExportError": "export",
     "ExportReport": "export.report",
     "export_tflite": "export",
-    "Neighbors": "neighborhood",
-    "neighbors": "neighborhood",
-    "Pruner": "pruner",
-    "prune": "oneshot",
-    "register_rule": "registry",
+    "Neighbors": "graph.neighbors",
+    "neighbors": "graph.neighbors",
+    "Pruner": "pruning.pruner",
+    "prune": "pruning.one_shot",
+    "register_rule": "graph.registry",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",
     "PrunableLayer": "tfmot",

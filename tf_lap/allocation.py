@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, choose
-from tf_lap.matching import lookup
+from tf_lap.graph.layer_filters import lookup
 
 Sparsity = float | Mapping[str, float]
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, choose
-from tf_lap.kernels import Layout
-from tf_lap.ranks import bits_of, keys
+from tf_lap.graph.kernels import Layout
+from tf_lap.topk.sort_keys import bits_of, keys
 
 _EXPONENT = 0x7F800000  # the bits of a float32 that hold it
 _SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tf_lap.reproduce import experiments
 from tf_lap.reproduce.runner import METHODS, Runner
-from tf_lap.tasks import CommandError, check_writable, require
+from tf_lap.cli.datasets import CommandError, check_writable, require
 
 
 def reproduce(

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from tf_lap.tasks import CLASSES
+from tf_lap.cli.datasets import CLASSES
 
 layers = keras.layers
 

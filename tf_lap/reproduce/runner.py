@@ -18,12 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.charts import Progress, error_chart, table
+from tf_lap.cli.charts import Progress, error_chart, table
 from tf_lap.files import replaced
 from tf_lap.reproduce.experiments import Experiment
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 from tf_lap.scores import NAMED
-from tf_lap.tasks import CommandError
+from tf_lap.cli.datasets import CommandError
 
 ORDERS = ("forward", "backward")
 METHODS = (*NAMED, *ORDERS)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import keep_count
 from tf_lap.compat.tfmot import pruning_utils
-from tf_lap.enforce import masked
+from tf_lap.pruning.constraints import masked
 from tf_lap.patterns import Ranked
 
 

@@ -13,7 +13,7 @@ import tf_keras
 from tf_lap import compat
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
-from tf_lap.enforce import masked
+from tf_lap.pruning.constraints import masked
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
 from tf_lap.tfmot.rhythm import check_steps

@@ -1,0 +1,242 @@
+"""The callback that keeps a whole training on disk, so that a killed one ends as if it had not been killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.callbacks.lap_callback import snapshot
+from tf_lap.callbacks.claims import check_one_backup, hand_over, handed_over, mask_setter
+from tf_lap.compat import fits
+from tf_lap.files import AnyPath, as_path, remove_unfinished
+from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
+from tf_lap.warn import warn
+
+_LATEST, _PREVIOUS = "tf_lap_snapshot.zip", "tf_lap_snapshot_previous.zip"
+_OF_KERAS = ("latest.weights.h5", "chief")
+_SEVERAL_WORKERS = (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy)
+
+
+class BackupAndRestore(compat.Callback):
+    """Backs up a training while `model.fit` runs, and goes on with it when the same `fit` is started again.
+
+    It takes the arguments of `keras.callbacks.BackupAndRestore` and serves in its place, for Keras 3 and tf_keras
+    models, pruned or not. All that training moves is one file, written beside and put in place whole: weights, the
+    statistics of normalization layers, seed generators, all variables of the optimizers (learning rate, momentum,
+    averages, loss scale, gradients that are being accumulated), step and masks of a `LAPCallback` or
+    `PreserveSparsity` in the same fit, and the epoch. So whenever a training is killed, also while the file is
+    written, the next start goes on from a state that belongs together. Variables keep every bit.
+
+    List it in any order with `LAPCallback` and `PreserveSparsity`, and behind callbacks that change the model or its
+    optimizer when an epoch ends, such as `ReduceLROnPlateau`.
+
+    The resumed training ends bit for bit as one that was never killed, where training itself is deterministic and the
+    data of each epoch comes in the same order. That holds for
+
+    - arrays, shuffled or not, after `keras.utils.set_random_seed` (a Keras 3 `fit` then takes the same order in each
+      epoch; a tf_keras `fit` draws one an epoch, and the orders of the epochs done are drawn again);
+    - a `tf.data.Dataset` that gives the same elements when its script is run again, one iterator an epoch, or one for
+      all with `repeat()` and `steps_per_epoch`; also with `shuffle(..., seed=...)`, unless its length is not known;
+    - a generator that gives the same elements when its script is run again: what was read before is read again.
+
+    The states of Python's, NumPy's and TensorFlow's global generators are put back as they were when the epoch began.
+    What a data pipeline draws from them in its own threads, as a `PyDataset` that `fit` shuffles does, is not restored.
+    Dropout of tf_keras keeps its state in a variable only after
+    `tf_keras.backend.experimental.enable_tf_random_generator()`. What other callbacks remember, such as
+    the patience of `EarlyStopping`, and metrics of an epoch that was begun are not in the snapshot.
+
+    With a whole number as `save_freq`, a training goes on inside an epoch: batches that were trained on are read again
+    and passed over, so no step is done twice. Callbacks are called for these batches too, with empty logs, and
+    the logs of that epoch are means over the other batches.
+
+    This is no subclass of `keras.callbacks.BackupAndRestore`: it would override every method, and a `fit` of
+    tf_keras does not take that class.
+
+    Example:
+
+    >>> schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=4, frequency=1)
+    >>> callbacks = [tf_lap.LAPCallback(schedule), tf_lap.BackupAndRestore("backup")]
+    >>> history = model.fit(x, y, batch_size=16, epochs=2, callbacks=callbacks, verbose=0)
+
+    Args:
+        backup_dir: a local directory of this fit's own, for the file. Another fit of the same script has another one.
+        save_freq: `"epoch"`, or after how many batches to save.
+        double_checkpoint: keeps the file before the last one too, and takes it where the last one is damaged.
+        delete_checkpoint: removes the file when training ends.
+
+    Raises:
+        TypeError, ValueError: a directory or a `save_freq` of another kind; and at the start of `fit` a model that is
+            not built or is trained by several workers, a `LAPCallback(backup_dir=...)` or another BackupAndRestore in
+            the same fit, a directory with a backup of Keras's own callback, a damaged file, or one of another model or
+            optimizer. Neither model nor optimizer is changed then.
+        OSError: the file cannot be read or written. The masks are taken off the model then.
+    """
+
+    def __init__(
+        self,
+        backup_dir: AnyPath,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backup_dir = str(as_path(backup_dir, "backup_dir"))
+        if not os.fspath(backup_dir) or "://" in os.fsdecode(backup_dir):
+            raise ValueError(
+                f"backup_dir={backup_dir!r}: expected a directory of this machine. Elsewhere "
+                "keras.callbacks.BackupAndRestore writes too"
+            )
+        number = hasattr(save_freq, "__index__") and not isinstance(save_freq, bool)
+        if save_freq != "epoch" and not (number and save_freq > 0):
+            raise ValueError(f"save_freq={save_freq!r}: expected 'epoch' or a whole number of batches of at least 1")
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self._latest, self._previous = Path(self.backup_dir) / _LATEST, Path(self.backup_dir) / _PREVIOUS
+        self._position: Position | None = None
+        self._random: Any = None
+        self._variables: dict[str, list[tuple[str, list[tf.Variable]]]] = {}
+        self._begun = self._due = self._passes_over = False
+        self._batch = self._unsaved = 0
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Puts back what the snapshot holds, if there is one."""
+        self._check_fit()
+        compat.trains_again(self.model)
+        fits.began(self.model)
+        remove_unfinished(self._latest)
+        restored = self._load()
+        self._variables = fits.variables(self.model)
+        self._begun = self._due = False
+        self._unsaved = 0
+        self._position = None
+        if restored is not None:
+            self._restore(restored)
+        self._random = fits.random_state()
+        hand_over(self, self.backup_dir, restored and restored.pruning)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Notes with which epoch the fit begins or goes on."""
+        if not self._begun:
+            self._begun = True
+            fits.began(self.model)
+            handed = handed_over(self)
+            if handed is not None and handed.state is not None and mask_setter(self) is None:
+                warn(
+                    f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no "
+                    "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too"
+                )
+        first = epoch if self._position is None else self._position.first_epoch
+        self._position = Position(first, epoch, 0, fits.executions_of(self.model))
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Saves where that is due: only now have all callbacks seen the batch before."""
+        if self._due:
+            self._save()
+        self._batch, self._passes_over = batch, compat.passes_over(self.model)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Counts what is done of the epoch."""
+        self._position = self._position._replace(executions=self._position.executions + 1)
+        if self.save_freq != "epoch" and not self._passes_over:
+            self._unsaved += batch - self._batch + 1
+            self._due = self._unsaved >= self.save_freq
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Saves the training as it goes into the next epoch."""
+        self._position = self._position._replace(epoch=epoch + 1, executions=0)
+        self._random = fits.random_state()
+        if self.save_freq == "epoch" or self._due:
+            self._save()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Removes the file of a training that came to its end."""
+        fits.began(self.model)
+        self._variables = {}
+        if self.delete_checkpoint:
+            for path in (self._latest, self._previous):
+                path.unlink(missing_ok=True)
+            directory = Path(self.backup_dir)
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+
+    def _check_fit(self) -> None:
+        if handed_over(self) is not None:
+            raise ValueError("two tf_lap.BackupAndRestore in one fit: pass one")
+        check_one_backup(getattr(mask_setter(self), "backup_dir", None), self.backup_dir)
+        if not self.model.built:
+            raise ValueError(
+                f"model {self.model.name!r} is not built, so nothing can be restored into it. Build it before fit: "
+                "call model.build(input_shape), or call it once on a batch"
+            )
+        strategy = getattr(self.model, "distribute_strategy", None)
+        if isinstance(strategy, _SEVERAL_WORKERS):
+            raise ValueError(
+                f"the model is trained under {type(strategy).__name__}, and each worker would write its own snapshot: "
+                "use the BackupAndRestore of its Keras with LAPCallback(backup_dir=...)"
+            )
+
+    def _load(self) -> Snapshot | None:
+        candidates = [path for path in (self._latest, self._previous) if path.exists()]
+        if not candidates:
+            theirs = [name for name in _OF_KERAS if (Path(self.backup_dir) / name).exists()]
+            if theirs:
+                raise ValueError(
+                    f"backup_dir={self.backup_dir!r} holds {theirs[0]!r}, a backup of Keras's own BackupAndRestore: "
+                    "resume with that, or name another directory to begin anew"
+                )
+            return None
+        for path, following in zip(candidates, [*candidates[1:], None], strict=True):
+            try:
+                return snapshot.load(path)
+            except DamagedError as error:
+                if following is None:
+                    raise ValueError(
+                        f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew"
+                    ) from error
+                warn(f"backup_dir={self.backup_dir!r}: {error}; training goes on from the snapshot before")
+        return None
+
+    def _restore(self, restored: Snapshot) -> None:
+        differs = snapshot.difference(self._values(), restored.variables)
+        position, size = restored.position, fits.executions_of(self.model)
+        if differs is None and position.executions and position.steps_per_execution != size:
+            differs = f"steps_per_execution is {position.steps_per_execution} in it, and {size} in this fit"
+        if differs is not None:
+            raise ValueError(
+                f"backup_dir={self.backup_dir!r} holds a snapshot of another training: {differs}. Start the training "
+                "as it was when the snapshot was written, or delete the directory to begin anew"
+            )
+        for section, held in self._variables.items():
+            for (_, replicas), value in zip(held, restored.variables[section], strict=True):
+                for variable, array in zip(replicas, value.arrays, strict=True):
+                    variable.assign(array)
+        fits.set_random_state(restored.random)
+        fits.go_on(self.model, position.first_epoch, position.epoch, position.executions)
+        self._position = position
+
+    def _save(self) -> None:
+        self._due, self._unsaved = False, 0
+        setter = mask_setter(self)
+        try:
+            pruning = None if setter is None else setter.get_state()
+            Path(self.backup_dir).mkdir(parents=True, exist_ok=True)
+            taken = Snapshot(self._position, self._values(), pruning, self._random)
+            if self.double_checkpoint and self._latest.exists():
+                os.replace(self._latest, self._previous)
+            snapshot.save(self._latest, taken)
+        except BaseException:
+            if setter is not None:  # the fit ends here, and Keras then calls no on_train_end
+                setter.release()
+            raise
+
+    def _values(self) -> dict[str, list[Value]]:
+        return {
+            section: [Value(name, [variable.numpy() for variable in replicas]) for name, replicas in held]
+            for section, held in self._variables.items()
+        }

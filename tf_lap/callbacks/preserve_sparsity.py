@@ -1,0 +1,160 @@
+"""The callback that keeps zeros zero while a pruned model is fine-tuned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.callbacks.mask_backup import State, masks_for
+from tf_lap.callbacks.claims import check_alone, claim, disclaim, handed_over, held, release_leftovers
+from tf_lap.pruning.constraints import Enforcement, Watch, moved_past
+from tf_lap.graph.resolver import resolve, weight_matrices
+from tf_lap.warn import warn
+
+
+class PreserveSparsity(compat.Callback):
+    """Keeps zeros zero while a pruned model is fine-tuned: every weight that is exactly 0 at the start stays 0.
+
+    This holds for all weight matrices that are trained and have zeros, whoever owns them: kernels, and the weights of
+    recurrent, embedding, attention and custom layers. A warning names what is left free: a matrix that is zero
+    altogether was not pruned but initialised so, and the zeros under a LoRA adapter are overlaid by what it learns.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.9)
+    >>> history = model.fit(x, y, callbacks=[tf_lap.PreserveSparsity()], verbose=0)
+
+    Raises:
+        ValueError: at the start of `fit`: the model is not built, has no weight matrix that is trained, or another
+            callback or a `Pruner` holds masks on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enforcement: Enforcement | None = None
+        self._watch: Watch | None = None
+        self._moved_past = False
+        self._matrices: dict[str, Any] = {}
+        self._masks: dict[str, tf.Variable] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The model and the masks on it are neither copied nor pickled.
+        fresh = {"_enforcement": None, "_watch": None, "_matrices": {}, "_masks": {}}
+        return {**vars(self), **fresh, "_model": None, "params": None}
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Finds the matrices, and takes off what an interrupted fit left."""
+        compat.check_model(self.model)
+        check_alone(self, "PreserveSparsity twice in one fit: pass it once, it keeps the zeros of all layers")
+        release_leftovers(self.model)
+        self._enforcement = self._watch = None
+        self._matrices = _trained_matrices(self.model)
+        if not self._matrices:
+            raise ValueError(
+                f"model {self.model.name!r} has no trainable weight matrix whose zeros could be preserved: leave the "
+                "callback out, since frozen weights do not change, or set trainable = True on the layers"
+            )
+        claim(self)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes the zeros for its masks at the first batch, when weights are restored."""
+        if self._enforcement is not None or compat.passes_over(self.model):
+            return
+        nonzero = {path: tf.not_equal(tf.convert_to_tensor(matrix), 0) for path, matrix in self._matrices.items()}
+        if (handed := handed_over(self)) is not None and handed.state is not None:
+            # Weights that training has brought to zero since are free, as they were.
+            nonzero = masks_for(self._matrices, handed.state, handed.source, type(self).__name__)
+        counts = {path: int(tf.math.count_nonzero(mask)) for path, mask in nonzero.items()}
+        held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
+        # The half of a LoRA adapter that begins with zeros is meant to.
+        adapters = {path for path, m in self._matrices.items() if compat.variable_name(m).startswith("lora_")}
+        self._warn_of_free(held_paths, [path for path, n in counts.items() if not n and path not in adapters])
+        masks = [tf.Variable(nonzero[path], trainable=False) for path in held_paths]
+        self._masks = dict(zip(held_paths, masks, strict=True))
+        self._enforcement = Enforcement(self.model, {path: self._matrices[path] for path in held_paths}, masks)
+        self._enforcement.check()
+        self._enforcement.apply_averages()
+        self._enforcement.attach()
+        self._watch = Watch(self._enforcement)
+        held.add(self._enforcement)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Looks whether the zeros hold, and zeroes weights where something else than the optimizer moves them."""
+        if self._watch is None:  # a training that was killed did this batch already
+            return
+        revived = self._watch.end_batch()
+        if revived and not self._moved_past:
+            self._moved_past = True
+            warn(moved_past(self.model, revived))
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes weights that another callback may have swapped in."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Zeroes weights that another callback may have swapped in."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Lets go of the model."""
+        self.release()
+        disclaim(self)
+
+    def get_state(self) -> State:
+        """The masks, for a snapshot of the training; what they drop is zeroed first."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+        held_masks = {path: mask.numpy() for path, mask in self._masks.items()}
+        masks = {path: held_masks.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
+        return State(0, compat.iterations(self.model), masks, holder=type(self).__name__)
+
+    def release(self) -> None:
+        """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
+        if self._enforcement is not None:
+            self._enforcement.apply()
+            self._enforcement.release()
+            self._enforcement = None
+
+    def _warn_of_free(self, held_paths: list[str], zero_paths: list[str]) -> None:
+        """Warns once of zeros that are not held."""
+        overlaid = compat.overlaid_matrices(self.model)
+        adapters = [name for name, matrix in overlaid.items() if bool(tf.reduce_any(tf.equal(matrix, 0)))]
+        sentences = []
+        if adapters:
+            sentences.append(
+                f"it cannot hold the zeros of {_listed(adapters)}: LoRA adds what it learns to them; train the layer "
+                "itself, without enable_lora, to keep it sparse"
+            )
+        if zero_paths:
+            sentences.append(
+                f"it leaves {_listed(zero_paths)} free, where all weights are zero, as initialised and not as pruned; "
+                "to keep them zero, freeze the layers (trainable = False)"
+            )
+        if not held_paths and not sentences:
+            sentences.append("it found no zero in the weight matrices: prune first, with tf_lap.prune or LAPCallback")
+        if sentences:
+            warn(f"PreserveSparsity, model {self.model.name!r}: {'; '.join(sentences)}")
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(map(repr, paths))
+
+
+def _trained_matrices(model: Any) -> dict[str, Any]:
+    """The weight matrices that a step of the model trains, by layer path, or by their own where no layer is known."""
+    recipe = resolve(model)
+    paths = {id(kernel.variable): kernel.path for kernel in recipe.kernels}
+    for name, _, matrix in recipe.other_matrices():
+        paths.setdefault(id(matrix), name)
+    matrices: dict[str, Any] = {}
+    for matrix in weight_matrices(model.trainable_variables):
+        name = paths.get(id(matrix), compat.variable_path(matrix))
+        matrices[name if name not in matrices else f"{name}:{len(matrices)}"] = matrix
+    return matrices

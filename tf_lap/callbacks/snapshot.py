@@ -1,0 +1,171 @@
+"""A training on disk in one file: all variables, the masks, and where in its data it is."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_lap.callbacks.mask_backup import State, unpacked
+from tf_lap.files import replaced
+
+_FORMAT = "tf_lap snapshot 1"
+
+
+class DamagedError(ValueError):
+    """The file is not whole, or is no snapshot."""
+
+
+class Position(NamedTuple):
+    """Where in its data a training is.
+
+    Attributes:
+        first_epoch: with which epoch its fit began.
+        epoch: with which epoch it goes on, counted from 0.
+        executions: how many calls of the training function of that epoch are done.
+        steps_per_execution: how many batches such a call takes.
+    """
+
+    first_epoch: int
+    epoch: int
+    executions: int = 0
+    steps_per_execution: int = 1
+
+
+class Value(NamedTuple):
+    """What a variable holds.
+
+    Attributes:
+        name: the variable's name, for messages.
+        arrays: its arrays, one a replica that has its own.
+    """
+
+    name: str
+    arrays: Sequence[np.ndarray]
+
+    @property
+    def kinds(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The dtype and the shape of each array."""
+        return [(array.dtype.name, array.shape) for array in self.arrays]
+
+
+class Snapshot(NamedTuple):
+    """All that a killed training needs to go on.
+
+    Attributes:
+        position: where in its data it is.
+        variables: what variables hold, in their order, by what they belong to.
+        pruning: step and masks of the callback that holds masks; None where there is none.
+        random: the states of random generators that no variable holds, as the interpreter's own numbers and lists.
+    """
+
+    position: Position
+    variables: Mapping[str, Sequence[Value]]
+    pruning: State | None
+    random: Any
+
+
+def save(path: Path, snapshot: Snapshot) -> None:
+    """Writes a snapshot, complete or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
+    values = [value for section in snapshot.variables.values() for value in section]
+    index = {
+        "format": _FORMAT,
+        "position": snapshot.position,
+        "variables": {
+            section: [(value.name, value.kinds) for value in held] for section, held in snapshot.variables.items()
+        },
+        "pruning": None,
+        "random": snapshot.random,
+    }
+    masks: list[np.ndarray] = []
+    if snapshot.pruning is not None:
+        masks = list(snapshot.pruning.masks.values())
+        shapes = {name: mask.shape for name, mask in snapshot.pruning.masks.items()}
+        index["pruning"] = {**snapshot.pruning._asdict(), "masks": shapes}
+    with replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        archive.writestr("index.json", json.dumps(index))
+        for i, array in enumerate(array for value in values for array in value.arrays):
+            with archive.open(f"variable_{i}", "w", force_zip64=True) as member:
+                member.write(array.tobytes())
+        for i, mask in enumerate(masks):
+            archive.writestr(f"mask_{i}", np.packbits(mask).tobytes())
+
+
+def load(path: Path) -> Snapshot:
+    """Reads a snapshot.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        DamagedError: the file is not whole, or is no snapshot.
+    """
+    with path.open("rb") as file:
+        try:
+            return _read(file)
+        except Exception as error:  # damage shows as any of a dozen kinds
+            raise DamagedError(f"{path.name} is damaged or is no snapshot ({type(error).__name__}: {error})") from error
+
+
+def _read(file: io.BufferedReader) -> Snapshot:
+    # `read` compares the checksum of all that it returns.
+    with zipfile.ZipFile(file) as archive:
+        index = json.loads(archive.read("index.json"))
+        if index["format"] != _FORMAT:
+            raise ValueError(f"its format is {index['format']!r}, and this version reads {_FORMAT!r}")
+        number = itertools.count()
+        variables = {
+            section: [
+                Value(name, [_array(archive.read(f"variable_{next(number)}"), *kind) for kind in kinds])
+                for name, kinds in held
+            ]
+            for section, held in index["variables"].items()
+        }
+        pruning = None
+        if index["pruning"] is not None:
+            shapes = index["pruning"].pop("masks")
+            masks = {
+                name: unpacked(np.frombuffer(archive.read(f"mask_{i}"), np.uint8), shape)
+                for i, (name, shape) in enumerate(shapes.items())
+            }
+            pruning = State(masks=masks, **index["pruning"])
+    return Snapshot(Position(*index["position"]), variables, pruning, index["random"])
+
+
+def _array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    return np.frombuffer(data, np.dtype(dtype)).reshape(shape)
+
+
+def difference(ours: Mapping[str, Sequence[Value]], theirs: Mapping[str, Sequence[Value]]) -> str | None:
+    """What first differs between the variables of a model and those of a snapshot, in words; None where nothing does.
+
+    Names do not count: Keras numbers layers that have no name of their own through a process.
+    """
+    if list(ours) != list(theirs):
+        return f"it holds the variables of {_listed(theirs)}, and this fit has {_listed(ours)}"
+    for section, held in ours.items():
+        for mine, other in zip(held, theirs[section], strict=False):
+            if mine.kinds != other.kinds:
+                return (
+                    f"in {section}, variable {other.name!r} of the snapshot has {_described(other)}, and "
+                    f"{mine.name!r} in its place has {_described(mine)}"
+                )
+        if len(held) != len(theirs[section]):
+            return f"{section} has {len(theirs[section])} variables in the snapshot, and {len(held)} in this fit"
+    return None
+
+
+def _listed(sections: Mapping[str, Any]) -> str:
+    return ", ".join(sections)
+
+
+def _described(value: Value) -> str:
+    return " and ".join(f"{dtype} of shape {tuple(shape)}" for dtype, shape in value.kinds)

@@ -1,0 +1,1 @@
+"""The `tf-lap` command, and the demo that it runs."""

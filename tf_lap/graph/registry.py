@@ -1,0 +1,119 @@
+"""Which rule serves which class: one table for Keras's layers, its operations, and users' own layers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.graph.channels import Call, ChannelRule, Flow, Signal, format_axis, on_axis, summed
+from tf_lap.graph.energy_maps import EnergyMap, Function, Identity
+from tf_lap.graph.kernels import KernelRule
+
+UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
+
+RULES: dict[type, ChannelRule | KernelRule] = {}
+FUNCTIONS: dict[str, ChannelRule] = {}
+"""The rules of TensorFlow's functions, which tf_keras makes layers of, by their names below `tf.`"""
+
+
+def register_rule(layer_class: type) -> Callable[[UserRule], UserRule]:
+    """Registers the channel rule of a custom layer class and its subclasses.
+
+    The rule is a function `rule(layer, *energies) -> energy`. Each energy is a float32 vector, one number a
+    channel of that input tensor: the squared norms of what was put into the channel (of length 1 where all
+    channels are alike). Masks (arguments of the layer's call that are named `mask` or end with `_mask`) and tensors of
+    truth values are no inputs. The rule returns the same for the output, must be linear in the energies, and uses
+    TensorFlow operations only; variables of the layer may be read with `tf.convert_to_tensor`. Channels stay on
+    the axis that they lie on in the inputs. A rule registered later for the same class replaces the earlier one.
+
+    Example:
+
+    >>> class Residual(keras.layers.Layer):
+    ...     def call(self, inputs):
+    ...         return inputs[0] + 0.5 * inputs[1]
+    >>> @tf_lap.register_rule(Residual)
+    ... def residual_rule(layer, x, branch):
+    ...     return x + 0.25 * branch
+
+    Args:
+        layer_class: a subclass of `keras.layers.Layer`.
+
+    Raises:
+        TypeError: `layer_class` is not a class, or what is decorated is not a function of a layer and energies.
+    """
+    if not isinstance(layer_class, type):
+        raise TypeError(
+            f"register_rule takes a layer class, got {layer_class!r}: "
+            "write @register_rule(MyLayer), then a function of (layer, *energies)."
+        )
+
+    def register(rule: UserRule) -> UserRule:
+        if not callable(rule):
+            raise TypeError(f"the rule of {layer_class.__name__} must be a function, got {rule!r}")
+        RULES[layer_class] = ChannelRule(functools.partial(_user_rule, rule), (0, None))
+        return rule
+
+    return register
+
+
+def _user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
+    try:
+        inspect.signature(rule).bind(call.layer, *call.inputs)
+    except TypeError as error:
+        raise TypeError(
+            f"the rule registered for {type(call.layer).__name__} does not take (layer, *energies) "
+            f"with {len(call.inputs)} energies, one for each input of layer {call.layer.name!r}: {error}"
+        ) from error
+    before = [
+        Flow(s.axes, Identity())
+        if len(s.axes) < 2
+        else on_axis(s, format_axis(call.layer, len(s.shape)), "has a rule for")
+        for s in call.inputs
+    ]
+    inputs = [Signal(signal.shape, flow.axes) for signal, flow in zip(call.inputs, before, strict=True)]
+    axes = summed(inputs, len(call.output)).axes
+
+    def ruled(*energies: tf.Tensor) -> tf.Tensor:
+        return rule(call.layer, *(flow.energy_map.apply(e) for flow, e in zip(before, energies, strict=True)))
+
+    length = _probe(Function(ruled), call)
+    if not axes and length > 1:
+        axes = (format_axis(call.layer, len(call.output)),)
+    channels = call.output[axes[0]] if axes else 1
+    if length not in (1, channels):
+        raise ValueError(
+            f"the rule registered for {type(call.layer).__name__} returns {length} energies for layer "
+            f"{call.layer.name!r}, whose output of shape {call.output} has {channels} channels"
+        )
+    if length != channels and channels is not None:
+        return Flow(axes, Function(lambda *energies: tf.broadcast_to(ruled(*energies), [channels])))
+    return Flow(axes, Function(ruled))
+
+
+def _probe(energy_map: EnergyMap, call: Call) -> int:
+    """How many energies a user's rule returns, found by calling it once."""
+    ones = [tf.ones([math.prod(size or 1 for size in (s.shape[a] for a in s.axes))]) for s in call.inputs]
+    energy = energy_map.apply(*ones)
+    if not (tf.is_tensor(energy) and energy.dtype == tf.float32 and energy.shape.rank == 1):
+        raise TypeError(
+            f"the rule registered for {type(call.layer).__name__} returns {energy!r} for layer {call.layer.name!r}; "
+            "expected a float32 tensor of shape (channels,), the energies of the output"
+        )
+    return energy.shape[0]
+
+
+def find_rule(layer: Any) -> ChannelRule | KernelRule | None:
+    """The rule of a layer's class or of its nearest base class that has one; None where none has."""
+    function = compat.function_name(layer)
+    if function is not None:
+        return FUNCTIONS.get(function)
+    for cls in type(layer).__mro__:
+        if cls in RULES:
+            return RULES[cls]
+    return None

@@ -1,0 +1,336 @@
+"""One mask update on the host, with NumPy: no graph is traced, and every update costs what the first one does.
+
+Where variables live in the host's memory, NumPy reads that memory without a copy. A kernel is scored piece by piece, so
+that what one operation leaves for the next is still in the processor's cache. Kernels are worked on side by side: NumPy
+lets other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.allocation import ERK, Uniform
+from tf_lap.graph.energy import Energies, Norms
+from tf_lap.graph.energy_maps import Reader
+from tf_lap.topk.select import select, sort_keys
+from tf_lap.graph.kernels import Layout
+from tf_lap.patterns import Ranked, Unstructured
+from tf_lap.scores import Score
+from tf_lap.pruning.mask_update import Gains, TracedUpdater, Updated, Updater
+
+_PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
+_FEW = 1 << 18  # weights, for which threads take longer than the work
+_MOST_THREADS = 8  # each needs memory for the kernel that it works on
+_INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
+
+Result = TypeVar("Result")
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """NumPy does not warn in here of what is not finite: that is looked for afterwards, and named in an error."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+class Memory:
+    """Arrays that a thread uses again and again: new memory takes the system as long as the work that is done in it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, type], np.ndarray] = {}
+
+    def __call__(self, name: str, size: int, dtype: type) -> np.ndarray:
+        """An array of a size, of which nothing is known but that whoever uses another name has another one."""
+        array = self._arrays.get((name, dtype))
+        if array is None or array.size < size:
+            array = self._arrays[name, dtype] = np.empty(size, dtype)
+        return array[:size]
+
+
+def engine(updater: Updater) -> HostUpdater | TracedUpdater:
+    """What computes an updater's updates: NumPy where the kernels are in the host's memory, else traced functions."""
+    on_host = all(compat.is_on_host(kernel.variable) for kernel in updater.recipe.kernels)
+    return HostUpdater(updater) if on_host else TracedUpdater(updater)
+
+
+class HostUpdater:
+    """What one pruner computes, on the host.
+
+    Args:
+        updater: the model, the masks of its kernels, and the choices.
+        read: reads a variable into a float32 array.
+    """
+
+    def __init__(self, updater: Updater, read: Reader = compat.host_value) -> None:
+        self._updater, self._read = updater, read
+        self._recipe, self._targets, self._masks = updater.recipe, updater.targets, updater.masks
+
+    def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
+        """As `Updater.measure`, in arrays."""
+        scale = self._updater.scale
+        with quiet():
+            norms = list(self._norms(range(len(self._recipe.kernels)), gains))
+            return norms, np.asarray([read.sum() / scale.factor(number) for number, (read, _) in enumerate(norms)])
+
+    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
+        """As `Updater.all_energies`, in arrays."""
+        with quiet():
+            energies, finite = self._updater.all_energies(norms, gains, self._read)
+        return energies, np.asarray(finite)
+
+    def between_sound(self) -> bool:
+        """As `Updater.between_sound`."""
+        weights = (variable for variables in self._updater.between.values() for variable in variables)
+        return all(bool(np.isfinite(self._read(variable)).all()) for variable in weights)
+
+    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+        """As `Updater.update`."""
+        norms, totals = self.measure(gains)
+        still = HostUpdater(self._updater, _once(self._read))  # nothing is written before masks are chosen
+        energies, around = still.all_energies(norms, gains)
+        between = still.between_sound()
+        sound = bool(np.isfinite(totals).all() and around.all() and between)
+        kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._targets)
+        return Updated(totals, around, np.asarray(between), np.asarray(kept))
+
+    def choose_one(
+        self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
+    ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+        """As `Updater.choose_one`."""
+        (kept,) = self._choose_apart([target], energies, keep, gains)
+        (norms,) = self._norms([self._targets[target]], gains)
+        return norms, kept
+
+    def _norms(self, numbers: Sequence[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The energies that kernels read and put out, on the scale that all kernels share."""
+        kernels, scale = self._recipe.kernels, self._updater.scale
+
+        def measured(number: int, _: Memory) -> tuple[np.ndarray, np.ndarray]:
+            seen = _Seen(self._read(kernels[number].variable), scale.unit(number), gains.get(number))
+            read, put = _channel_energies(seen, kernels[number].layout)
+            factor = np.float32(scale.factor(number))
+            return (read, put) if factor == 1 else (read * factor, put * factor)
+
+        return _side_by_side(measured, numbers, [kernels[number].layout.size for number in numbers])
+
+    def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
+        targets = list(range(len(self._targets)))
+        if self._updater.allocation.pooled:
+            return self._choose_together(targets, energies, keep[0], gains)
+        return self._choose_apart(targets, energies, keep, gains)
+
+    def _choose_apart(self, targets: Sequence[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
+        """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
+        if not self._side_by_side_is_safe(targets):
+            return [
+                kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
+            ]
+
+        def choose_one(target: int, memory: Memory) -> int:
+            number, (weights, live) = self._targets[target], self._state(target)
+            values = weights.astype(np.float32, copy=False)
+            bits = score_bits(self._updater, number, values, live, energies, gains, memory)
+            (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
+            return self._apply(target, mask, weights, memory)
+
+        sizes = [self._recipe.kernels[self._targets[target]].layout.size for target in targets]
+        return list(_side_by_side(choose_one, targets, sizes))
+
+    def _side_by_side_is_safe(self, targets: Sequence[int]) -> bool:
+        """Whether nothing but the package's own work on one kernel each is done in threads.
+
+        A subclass may shape masks or rank weights in another way, a score of a user's own may not be for several
+        threads, and two layers may hold one variable.
+        """
+        updater = self._updater
+        known = type(updater.pattern) is Unstructured and type(updater.allocation) in (Uniform, ERK)
+        variables = {id(self._recipe.kernels[self._targets[target]].variable) for target in targets}
+        return known and is_separable(updater.score) and len(variables) == len(targets)
+
+    def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
+        """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
+        updater, pattern = self._updater, self._updater.pattern
+        layouts = [self._recipe.kernels[self._targets[target]].layout for target in targets]
+        states = [self._state(target) for target in targets]
+        more = tf.constant(keep > sum(pattern.least(layout) for layout in layouts))
+        ranked = [
+            Ranked(*map(_array, updater.ranked(target, tf.constant(weights), tf.constant(live), more, energies, gains)))
+            for target, (weights, live) in zip(targets, states, strict=True)
+        ]
+        bits = [each.scores.view(np.int32) * (np.asarray(each.live) != 0) for each in ranked]
+        masks = select(bits, keep, lambda: [sort_keys(*each) for each in ranked])
+        kept = []
+        for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
+            expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
+            kept.append(self._apply(target, expanded, weights, Memory()))
+        return kept
+
+    def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
+        """A kernel's weights, in their own dtype, and its mask."""
+        variable = self._recipe.kernels[self._targets[target]].variable
+        return compat.host_array(variable), compat.host_array(self._masks[target])
+
+    def _apply(self, target: int, mask: np.ndarray, weights: np.ndarray, memory: Memory) -> int:
+        """Writes a mask, and zeros where it drops weights; how many it keeps."""
+        variable = self._recipe.kernels[self._targets[target]].variable
+        compat.host_assign(self._masks[target], mask)
+        compat.host_assign(variable, _zeroed(weights, mask, memory))
+        return int(np.count_nonzero(mask))
+
+
+def _once(read: Reader) -> Reader:
+    """Reads each variable once, for models have hundreds between their kernels."""
+    arrays: dict[int, np.ndarray] = {}
+
+    def read_once(variable: Any) -> np.ndarray:
+        if id(variable) not in arrays:
+            arrays[id(variable)] = read(variable)
+        return arrays[id(variable)]
+
+    return read_once
+
+
+class _Seen(NamedTuple):
+    """A kernel's weights as they are scored: times a unit, and times a gain where there is one.
+
+    Attributes:
+        weights: float32, as they are.
+        unit: a power of two.
+        gain: None, or what broadcasts against the weights.
+    """
+
+    weights: np.ndarray
+    unit: float
+    gain: Any
+
+    @property
+    def columns(self) -> int:
+        """How many weights lie on the last axis."""
+        return self.weights.shape[-1]
+
+    def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows of the weights after the others, with their place among all rows."""
+        matrix = self.weights.reshape(-1, self.columns)
+        gain = None if self.gain is None else np.broadcast_to(self.gain, self.weights.shape).reshape(matrix.shape)
+        rows = max(1, _PIECE // self.columns)
+        for first in range(0, len(matrix), rows):
+            place = slice(first, first + rows)
+            piece = matrix[place]
+            if self.unit != 1:
+                piece = piece * np.float32(self.unit)
+            yield place, piece if gain is None else piece * gain[place]
+
+
+def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """What `Layout.norms` gives."""
+    if layout.groups > 1:
+        weights = np.concatenate([piece for _, piece in seen.pieces()])
+        squares = np.square(weights).reshape(-1, *layout.shape[-2:]).sum(axis=0)
+        by_group = squares.reshape(len(squares), layout.groups, -1)
+        return by_group.sum(axis=2).T.reshape(-1), squares.sum(axis=0)
+    row_energies = np.empty(layout.size // seen.columns, np.float32)
+    column_energies = np.zeros(seen.columns, np.float32)
+    for place, piece in seen.pieces():
+        np.einsum("ij,ij->i", piece, piece, out=row_energies[place])
+        column_energies += np.einsum("ij,ij->j", piece, piece)
+    over_taps = row_energies.reshape(-1, layout.shape[-2]).sum(axis=0)
+    return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
+
+
+def is_separable(score: Score) -> bool:
+    """Whether scores are magnitudes times numbers of inputs and of outputs.
+
+    A subclass may score in another way than the class whose method it inherits.
+    """
+    return "channel_factors" in vars(type(score))
+
+
+def score_bits(
+    updater: Updater,
+    number: int,
+    weights: np.ndarray,
+    live: np.ndarray,
+    energies: Energies,
+    gains: Gains,
+    memory: Memory,
+) -> np.ndarray:
+    """The bits of a kernel's scores, int32; 0 where a weight is pruned.
+
+    Args:
+        updater: the model and the choices.
+        number: the kernel's number in the recipe.
+        weights: its values, float32.
+        live: bool, False where a weight is pruned.
+        energies: as `Updater.all_energies` gives them.
+        gains: as `Updater.update` takes them.
+        memory: what the result is in.
+    """
+    layout, score = updater.recipe.kernels[number].layout, updater.score
+    factors = None
+    if is_separable(score) and layout.groups == 1:
+        factors = score.channel_factors(*(np.asarray(side[number]) for side in energies))
+    if factors is None:
+        scores = updater.scores(number, tf.constant(weights), energies, gains)
+        return np.where(live, _array(scores).view(np.int32), 0)
+    by_input, by_output = factors
+    rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
+    seen = _Seen(weights, updater.scale.unit(number), gains.get(number))
+    row_factors = np.tile(rows, layout.size // (seen.columns * len(rows)))[:, np.newaxis]
+    stays = live.reshape(-1, seen.columns).view(np.int8)
+    bits = memory("bits", layout.size, np.int32).reshape(stays.shape)
+    products = bits.view(np.float32)
+    for place, piece in seen.pieces():
+        product = np.multiply(row_factors[place], columns, out=products[place])
+        product *= np.abs(piece, out=memory("piece", piece.size, np.float32).reshape(piece.shape))
+        bits[place] &= -stays[place]  # all bits of a number, or none
+    return bits.reshape(layout.shape)
+
+
+def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: Memory) -> np.ndarray:
+    """Weights, in their own dtype, with zeros where a mask is False."""
+    integers = _INTEGERS[weights.itemsize]
+    # Under the name of the scores, which are not needed any more.
+    result = memory("bits", weights.size, integers)
+    bits, flags = weights.reshape(-1).view(integers), mask.reshape(-1).view(np.int8)
+    for first in range(0, bits.size, _PIECE):
+        piece = slice(first, first + _PIECE)
+        np.bitwise_and(bits[piece], -flags[piece], out=result[piece])
+    return result.view(weights.dtype).reshape(weights.shape)
+
+
+def _array(tensor: tf.Tensor) -> np.ndarray:
+    """A tensor's values, without a copy where they lie in the host's memory."""
+    return np.asarray(tensor)
+
+
+def _side_by_side(
+    function: Callable[[int, Memory], Result], numbers: Sequence[int], sizes: Sequence[int]
+) -> Iterator[Result]:
+    """What a function gives for each kernel, in their order, a few at a time in threads that have memory of their own.
+
+    Args:
+        function: takes a kernel's number, and memory.
+        numbers: of the kernels.
+        sizes: how many weights each has: for few, threads take longer than the work.
+    """
+    own = threading.local()
+
+    def call(number: int) -> Result:
+        if not hasattr(own, "memory"):
+            own.memory = Memory()
+        with quiet():
+            return function(number, own.memory)
+
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    if threads == 1 or sum(sizes) < _FEW:
+        yield from map(call, numbers)
+        return
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(call, numbers)

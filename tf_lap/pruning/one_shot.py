@@ -1,0 +1,78 @@
+"""Pruning once, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_lap.allocation import Allocation, Sparsity
+from tf_lap.report.coverage import left_whole_warning
+from tf_lap.graph.layer_filters import Filters
+from tf_lap.patterns import Pattern
+from tf_lap.pruning.pruner import Pruner
+from tf_lap.report import PruningReport
+from tf_lap.samples import Representative
+from tf_lap.scores import Score
+from tf_lap.warn import warn
+
+
+def prune(
+    model: Any,
+    sparsity: Sparsity,
+    *,
+    score: str | Score = "lookahead",
+    allocation: str | Allocation = "uniform",
+    pattern: str | Pattern = "unstructured",
+    order: str = "simultaneous",
+    filters: Filters = None,
+    neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    data: Representative = None,
+    steps: int = 1,
+    verbose: int = 0,
+) -> PruningReport:
+    """Prunes a model once, in place, without training.
+
+    Example:
+
+    >>> report = tf_lap.prune(model, 0.9)
+    >>> round(report.sparsity, 2)
+    0.9
+
+    Args:
+        model: a built Keras model; its kernels are changed in place.
+        sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions.
+        score: as in `Pruner`.
+        allocation: as in `Pruner`.
+        pattern: as in `Pruner`.
+        order: as in `Pruner`.
+        filters: as in `Pruner`.
+        neighbors: as in `Pruner`.
+        data: as in `Pruner`.
+        steps: in how many equal parts, with new scores for each.
+        verbose: 1 prints the report.
+
+    Returns:
+        A `PruningReport`. To keep the zeros while fine-tuning, pass `tf_lap.PreserveSparsity()` to `fit`.
+
+    Raises:
+        TypeError, ValueError: as `Pruner` and `Pruner.update`; the model is unchanged then.
+    """
+    pruner = Pruner(
+        model,
+        score=score,
+        allocation=allocation,
+        pattern=pattern,
+        order=order,
+        filters=filters,
+        neighbors=neighbors,
+        data=data,
+    )
+    pruner.check_final(sparsity)
+    pruner.update(sparsity, steps=steps)
+    report = pruner.report()
+    warning = left_whole_warning(model, report)
+    if warning:
+        warn(warning)
+    if verbose:
+        print("", report, sep="\n")  # a progress bar leaves its line open
+    return report

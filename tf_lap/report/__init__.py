@@ -1,0 +1,251 @@
+"""What pruning did, layer by layer, and to the model as a whole."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tf_lap import compat
+from tf_lap.report.census import ModelCensus, count_model
+from tf_lap.graph.resolver import Recipe
+from tf_lap.graph.neighbors import Neighbors
+from tf_lap.report.notebook import as_html
+from tf_lap.report.rendering import as_text
+
+VECTORS = "biases, normalization and other vectors"
+"""What `PruningReport.left_whole` calls the weights that lie in no matrix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """One kernel, or another weight matrix.
+
+    Attributes:
+        path: the layer's path, with the variable's name behind it for further matrices of the layer.
+        layer_class: the name of its class.
+        shape: the kernel's shape.
+        weights: how many weights the kernel has.
+        kept: how many of them its mask keeps; all, where it is skipped.
+        previous: paths of the kernels that feed it.
+        following: paths of the kernels that read what it puts out.
+        boundaries: where the way to a kernel ends, with the reason.
+        skipped: why it was not pruned, or None where it was.
+        revived: how many pruned weights are not zero, because something wrote them after pruning.
+        zero: how many of the kept weights are zero all the same, as in a model that was sparser before.
+        note: why the mask keeps more than was asked for, or None.
+    """
+
+    path: str
+    layer_class: str
+    shape: tuple[int, ...]
+    weights: int
+    kept: int
+    previous: tuple[str, ...] = ()
+    following: tuple[str, ...] = ()
+    boundaries: tuple[str, ...] = ()
+    skipped: str | None = None
+    revived: int = 0
+    zero: int = 0
+    note: str | None = None
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are zero now."""
+        return self.weights - self.kept - self.revived + self.zero
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of weights that are zero now, whatever the mask says."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PruningReport:
+    """All layers with a kernel, in the order of the graph, then those with other weights.
+
+    `print(report)` shows what `render()` returns, and a notebook shows a table.
+
+    Attributes:
+        layers: a `LayerReport` for each kernel and for each other matrix.
+        model_weights: how many weights the whole model has: floating-point weights of every kind, each variable once.
+        model_zeros: how many of them are zero now.
+        left_whole: how many weights of the model are not pruned, by the reason why; those in no matrix under
+            "biases, normalization and other vectors". Each variable counts once.
+    """
+
+    layers: tuple[LayerReport, ...]
+    model_weights: int
+    model_zeros: int
+    left_whole: Mapping[str, int]
+
+    @property
+    def pruned(self) -> tuple[LayerReport, ...]:
+        """The layers that were pruned."""
+        return tuple(layer for layer in self.layers if layer.skipped is None)
+
+    @property
+    def skipped(self) -> tuple[LayerReport, ...]:
+        """The layers that were not pruned; `skipped` of each is the reason."""
+        return tuple(layer for layer in self.layers if layer.skipped is not None)
+
+    def skipped_by_reason(self) -> dict[str, list[str]]:
+        """The paths of the layers that were not pruned, by the reason why."""
+        paths: dict[str, list[str]] = {}
+        for layer in self.skipped:
+            paths.setdefault(str(layer.skipped), []).append(layer.path)
+        return paths
+
+    @property
+    def weights(self) -> int:
+        """How many weights the pruned kernels have."""
+        return sum(layer.weights for layer in self.pruned)
+
+    @property
+    def kept(self) -> int:
+        """How many of them the masks keep."""
+        return sum(layer.kept for layer in self.pruned)
+
+    @property
+    def zeros(self) -> int:
+        """How many of them are zero now."""
+        return sum(layer.zeros for layer in self.pruned)
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of the pruned kernels' weights that are zero now, whatever the masks say."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+    @property
+    def model_sparsity(self) -> float:
+        """The fraction of all weights of the model that are zero now."""
+        return self.model_zeros / self.model_weights if self.model_weights else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for `json.dumps`."""
+        return {
+            "weights": self.weights,
+            "kept": self.kept,
+            "zeros": self.zeros,
+            "sparsity": self.sparsity,
+            "model_weights": self.model_weights,
+            "model_zeros": self.model_zeros,
+            "model_sparsity": self.model_sparsity,
+            "left_whole": dict(self.left_whole),
+            "layers": [
+                {
+                    **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
+                    "zeros": layer.zeros,
+                    "sparsity": layer.sparsity,
+                }
+                for layer in self.layers
+            ],
+        }
+
+    def render(self, width: int | None = None, *, all: bool = False) -> str:
+        """The report as text: a table of the pruned kernels, why others were skipped, what the whole model has.
+
+        A long table is folded to its first and last kernels, the largest, and the most and the least sparse ones.
+
+        Example:
+
+        >>> report = tf_lap.prune(model, 0.9)
+        >>> print(report.render(width=100, all=True))
+        layer ...
+        whole model: ...
+
+        Args:
+            width: how many columns a line has at most, 40 or more; that of the terminal by default, 80 where there is
+                none.
+            all: every kernel, and every path behind a reason.
+
+        Raises:
+            TypeError, ValueError: a width that is no whole number, or less than 40.
+        """
+        return as_text(self, width, all)
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def __repr__(self) -> str:
+        return (
+            f"<PruningReport: {len(self.pruned)} pruned, {len(self.skipped)} skipped, sparsity {self.sparsity:.4f}, "
+            f"model sparsity {self.model_sparsity:.4f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+
+def report_of(
+    model: Any,
+    recipe: Recipe,
+    neighbors: Mapping[str, Neighbors],
+    kept: Mapping[str, int],
+    skipped: Mapping[str, str],
+    census: Mapping[str, tuple[int, int]],
+    notes: Mapping[str, str],
+) -> PruningReport:
+    """The report of what was done to a resolved model; all mappings are by layer path.
+
+    Args:
+        model: the model.
+        recipe: the same, resolved.
+        neighbors: who feeds and who reads each kernel.
+        kept: how many weights a pruned kernel keeps.
+        skipped: why others were not pruned.
+        census: how many pruned weights of a kernel are not zero, and how many kept ones are.
+        notes: why a pruned kernel keeps more than was asked for.
+    """
+    others = [matrix for other in recipe.others.values() for matrix in other.matrices]
+    counted = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *others])
+    listed = []
+    for kernel in recipe.kernels:
+        size, around, reason = kernel.layout.size, neighbors[kernel.path], skipped.get(kernel.path)
+        revived, zero = census.get(kernel.path, (0, counted.zeros_in[id(kernel.variable)]))
+        layer = LayerReport(
+            path=kernel.path,
+            layer_class=type(kernel.layer).__name__,
+            shape=kernel.layout.shape,
+            weights=size,
+            kept=kept.get(kernel.path, size),
+            previous=around.previous,
+            following=around.following,
+            boundaries=around.boundaries,
+            skipped=reason,
+            revived=revived,
+            zero=zero,
+            note=notes.get(kernel.path) if reason is None else None,
+        )
+        listed.append((layer, kernel.variable))
+    for path, layer_class, reason, matrix in _others(model, recipe, counted):
+        shape, size, zero = tuple(matrix.shape), math.prod(matrix.shape), counted.zeros_in[id(matrix)]
+        listed.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
+    layers = tuple(layer for layer, _ in listed)
+    return PruningReport(layers, counted.weights, counted.zeros, _left_whole(listed, counted.weights))
+
+
+def _others(model: Any, recipe: Recipe, counted: ModelCensus) -> Iterator[tuple[str, str, str, Any]]:
+    """The path, class and reason of each matrix that is no kernel, and the matrix."""
+    seen = {id(kernel.variable) for kernel in recipe.kernels}
+    for name, other, matrix in recipe.other_matrices():
+        seen.add(id(matrix))
+        yield name, other.layer_class, other.reason, matrix
+    for matrix in counted.matrices:  # what the model holds itself, and no layer in it
+        name = compat.variable_name(matrix)
+        if id(matrix) not in seen and "bias" not in name:
+            yield name, type(model).__name__, f"{type(model).__name__} has no kernel rule", matrix
+
+
+def _left_whole(listed: Sequence[tuple[LayerReport, Any]], weights: int) -> dict[str, int]:
+    """How many of a model's weights are not pruned, by reason. A matrix that two layers share counts once."""
+    sizes: dict[int, int] = {}
+    left: collections.Counter[str] = collections.Counter()
+    for layer, matrix in sorted(listed, key=lambda pair: pair[0].skipped is not None):  # pruned ones first
+        if id(matrix) not in sizes:
+            sizes[id(matrix)] = layer.weights
+            if layer.skipped is not None:
+                left[layer.skipped] += layer.weights
+    return {**dict(left.most_common()), VECTORS: weights - sum(sizes.values())}

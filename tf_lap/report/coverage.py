@@ -1,0 +1,91 @@
+"""How much of a model can be pruned, and what to do where it is little."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+
+from tf_lap import compat
+from tf_lap.report.remarks import percent
+from tf_lap.report import VECTORS, PruningReport
+
+# What the user's own arguments leave out, in the words of `arguments` and `pruner`.
+_CHOSEN = ("left out by filters", "the mapping of sparsities does not name it")
+
+
+class LeftWhole(NamedTuple):
+    """Which weights in matrices can be pruned.
+
+    Matrices are weights with two or more axes, without biases. What the user's own `filters` or mapping of sparsities
+    leave out can be pruned.
+
+    Attributes:
+        matrices: how many weights lie in matrices.
+        prunable: how many of them can be pruned.
+        reasons: how many cannot, by the reason why.
+    """
+
+    matrices: int
+    prunable: int
+    reasons: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """The fraction of the weights in matrices that can be pruned; 1 where there is no matrix."""
+        return self.prunable / self.matrices if self.matrices else 1.0
+
+
+def left_whole(report: PruningReport) -> LeftWhole:
+    """Which of the weights in matrices can be pruned, and why others cannot.
+
+    Example:
+
+    >>> left_whole(tf_lap.Pruner(model).report())
+    LeftWhole(matrices=2720, prunable=2720, reasons={})
+    """
+    reasons = {why: size for why, size in report.left_whole.items() if why not in (VECTORS, *_CHOSEN)}
+    matrices = report.model_weights - report.left_whole.get(VECTORS, 0)
+    return LeftWhole(matrices, matrices - sum(reasons.values()), reasons)
+
+
+def left_whole_warning(model: Any, report: PruningReport) -> str | None:
+    """A warning that says what cannot be pruned, why, and what to do; None where at least half can be pruned.
+
+    Args:
+        model: the model.
+        report: what `Pruner(model).report()` returns.
+    """
+    left = left_whole(report)
+    if left.share >= 0.5:
+        return None
+    share = percent(left.prunable, left.matrices)
+    sizes = f"of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned ({share})"
+    why = "; ".join(f"{size:,}: {reason}" for reason, size in left.reasons.items())
+    sentences = [
+        f"model {model.name!r}: {sizes}, so the whole model ends far less sparse than the kernels that are pruned.",
+        f"Left whole: {why}.",
+        *_remedies(model, report),
+    ]
+    return " ".join(sentences)
+
+
+def _remedies(model: Any, report: PruningReport) -> list[str]:
+    """What the user can do, a sentence each."""
+    ruleless = dict.fromkeys(
+        x.layer_class for x in report.skipped if x.skipped == f"{x.layer_class} has no kernel rule"
+    )
+    of_keras = [name for name in ruleless if hasattr(keras.layers, name)]
+    custom = [name for name in ruleless if name not in of_keras]
+    sentences = []
+    if any(str(layer.skipped).startswith("frozen") for layer in report.skipped):
+        sentences.append("To prune frozen layers, set trainable = True on them and on the models around them.")
+    if custom:
+        sentences.append(
+            f"To prune {', '.join(custom)}, hold a Dense or Conv layer in it in place of a matrix of its own."
+        )
+    if of_keras and compat.is_tf_keras(model):
+        sentences.append(f"tf_lap.prune_lookahead prunes {', '.join(of_keras)} too, by magnitude.")
+    elif of_keras:
+        sentences.append(f"In Keras 3 tf_lap prunes no {', '.join(of_keras)}: judge by report.model_sparsity.")
+    return sentences
