@@ -37,7 +37,7 @@ setup(
         "litert": LITERT,
         "demo": DEMO,
         "benchmarks": [*DEMO, "torch>=2.4"],
-        "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.18"],
+        "test": [*DEMO, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "tensorboard>=2.17"],
     },
     entry_points={"console_scripts": ["tf-lap=tf_lap.cli.main:main"]},
     classifiers=[
