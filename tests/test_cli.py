@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import tf_lap
-from tf_lap.cli.main import main as cli
 from tf_lap.cli.main import demo
+from tf_lap.cli.main import main as cli
 
 ROOT = Path(__file__).parent.parent
 IMAGES, LABELS = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)

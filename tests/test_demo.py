@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lap.cli.main import charts
-from tf_lap.cli.main import demo
+from tf_lap.cli.main import charts, demo
 from tf_lap.cli.main import datasets as tasks
 
 MNIST = Path(os.environ.get("TF_LAP_MNIST") or "mnist.npz")

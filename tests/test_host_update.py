@@ -9,10 +9,10 @@ import tensorflow as tf
 from perceptrons import network
 
 import tf_lap
-from tf_lap.pruning import host_update
-from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.host_update import HostUpdater, engine
 from tf_lap.graph.kernels import Layout
+from tf_lap.graph.resolver import resolve
+from tf_lap.pruning import host_update
+from tf_lap.pruning.host_update import HostUpdater, engine
 
 layers = keras.layers
 LOOKS = [tf_lap.scores.Lookahead(look=look) for look in ("both", "back", "ahead")]

@@ -7,8 +7,8 @@ import tensorflow as tf
 from chains import chain, kernels, lookahead_mask
 
 import tf_lap
-from tf_lap.scores import measurements as probe
 from tf_lap.graph.resolver import resolve
+from tf_lap.scores import measurements as probe
 
 layers = keras.layers
 

@@ -2,8 +2,8 @@ import keras
 import pytest
 
 import tf_lap
-from tf_lap.report.remarks import Remark, percent, remarks, whole_model
 from tf_lap.report import LayerReport, PruningReport
+from tf_lap.report.remarks import Remark, percent, remarks, whole_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 

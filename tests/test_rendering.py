@@ -3,8 +3,8 @@ import pytest
 from reported import report_of_small_model
 
 import tf_lap
-from tf_lap.report.rendering import common_prefix
 from tf_lap.report import VECTORS, LayerReport, PruningReport
+from tf_lap.report.rendering import common_prefix
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
+from tf_lap.cli.datasets import CommandError
 from tf_lap.cli.main import main as cli
 from tf_lap.reproduce import experiments, networks, runner
 from tf_lap.reproduce.training import BATCH_SIZE, batches
-from tf_lap.cli.datasets import CommandError
 
 
 def images(count, side=28, channels=()):

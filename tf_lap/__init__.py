@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from tf_lap import scores as scores
     from tf_lap.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
     from tf_lap.callbacks.lap_callback import LAPCallback as LAPCallback
-    from tf_lap.graph.energy import ChannelEnergies as ChannelEnergies
-    from tf_lap.graph.energy import channel_energies as channel_energies
+    from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
     from tf_lap.export import ExportError as ExportError
     from tf_lap.export import export_tflite as export_tflite
     from tf_lap.export.report import ExportReport as ExportReport
+    from tf_lap.graph.energy import ChannelEnergies as ChannelEnergies
+    from tf_lap.graph.energy import channel_energies as channel_energies
     from tf_lap.graph.neighbors import Neighbors as Neighbors
     from tf_lap.graph.neighbors import neighbors as neighbors
-    from tf_lap.pruning.one_shot import prune as prune
-    from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
-    from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.graph.registry import register_rule as register_rule
+    from tf_lap.pruning.one_shot import prune as prune
+    from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
     from tf_lap.tfmot import PrunableLayer as PrunableLayer

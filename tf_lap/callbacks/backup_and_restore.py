@@ -10,11 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.callbacks.lap_callback import snapshot
 from tf_lap.callbacks.claims import check_one_backup, hand_over, handed_over, mask_setter
+from tf_lap.callbacks.lap_callback import snapshot
+from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 from tf_lap.compat import fits
 from tf_lap.files import AnyPath, as_path, remove_unfinished
-from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 from tf_lap.warn import warn
 
 _LATEST, _PREVIOUS = "tf_lap_snapshot.zip", "tf_lap_snapshot_previous.zip"

@@ -12,25 +12,25 @@ import tensorflow as tf
 from absl import logging
 
 from tf_lap import compat
-from tf_lap.callbacks.lap_callback import mask_backup as backup
 from tf_lap.allocation import Allocation, Sparsity
-from tf_lap.pruning.options import check_choices
-from tf_lap.report.census import model_census
 from tf_lap.callbacks.claims import check_alone, check_one_backup, claim, disclaim, handed_over, held, release_leftovers
-from tf_lap.compat import callback_lists
-from tf_lap.report.coverage import left_whole_warning
-from tf_lap.pruning.constraints import Watch, moved_past
-from tf_lap.files import AnyPath, as_path
 from tf_lap.callbacks.fit_schedule import FitSchedule, Schedule
-from tf_lap.graph.layer_filters import Filters
+from tf_lap.callbacks.lap_callback import mask_backup as backup
 from tf_lap.callbacks.once_sparse import REMEDY, EarlyCheckpoints, WaitingCallbacks
+from tf_lap.callbacks.step_counter import StepCounter
+from tf_lap.compat import callback_lists
+from tf_lap.files import AnyPath, as_path
+from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import Pattern
+from tf_lap.pruning.constraints import Watch, moved_past
+from tf_lap.pruning.options import check_choices
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report import PruningReport
+from tf_lap.report.census import model_census
+from tf_lap.report.coverage import left_whole_warning
 from tf_lap.samples import Representative
 from tf_lap.schedule import LookaheadPruningSchedule
 from tf_lap.scores import Score
-from tf_lap.callbacks.step_counter import StepCounter
 from tf_lap.warn import warn
 
 

@@ -158,8 +158,8 @@ def _demo(args: argparse.Namespace) -> int:
     # Whatever backend the user's own models run on, this command needs TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
-        from tf_lap.cli.main import demo
         from tf_lap.cli.main import datasets as tasks
+        from tf_lap.cli.main import demo
     try:
         demo.run(getattr(args, "data", None), args.output, args.seeds, args.steps)
     except tasks.CommandError as error:

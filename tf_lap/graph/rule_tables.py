@@ -11,6 +11,23 @@ import keras
 from tf_lap import compat
 from tf_lap.graph.channels import Call, ChannelRule, Flows
 from tf_lap.graph.kernels import KernelRule
+from tf_lap.graph.layer_rules import (
+    average,
+    batch_normalization,
+    data_normalization,
+    depthwise,
+    divide,
+    elementwise,
+    global_pooling,
+    merge,
+    multiply,
+    no_signal,
+    normalization_scale,
+    power,
+    reduction,
+    rescaling,
+    spatial,
+)
 from tf_lap.graph.layout_rules import (
     concatenate,
     cut,
@@ -30,23 +47,6 @@ from tf_lap.graph.layout_rules import (
     unstack,
 )
 from tf_lap.graph.registry import FUNCTIONS, RULES
-from tf_lap.graph.layer_rules import (
-    average,
-    batch_normalization,
-    data_normalization,
-    depthwise,
-    divide,
-    elementwise,
-    global_pooling,
-    merge,
-    multiply,
-    no_signal,
-    normalization_scale,
-    power,
-    reduction,
-    rescaling,
-    spatial,
-)
 
 Rule = Callable[[Call], Flows]
 

@@ -21,11 +21,11 @@ from tf_lap import compat
 from tf_lap.allocation import ERK, Uniform
 from tf_lap.graph.energy import Energies, Norms
 from tf_lap.graph.energy_maps import Reader
-from tf_lap.topk.select import select, sort_keys
 from tf_lap.graph.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
-from tf_lap.scores import Score
 from tf_lap.pruning.mask_update import Gains, TracedUpdater, Updated, Updater
+from tf_lap.scores import Score
+from tf_lap.topk.select import select, sort_keys
 
 _PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
 _FEW = 1 << 18  # weights, for which threads take longer than the work

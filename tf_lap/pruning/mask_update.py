@@ -19,12 +19,12 @@ from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
 from tf_lap.graph.energy import Energies, Norms, far_sweep, filled, on_host, sweep
 from tf_lap.graph.energy_maps import Array, Gather, Reader
-from tf_lap.graph.resolver import Recipe, Rule
 from tf_lap.graph.kernels import Layout
-from tf_lap.patterns import Pattern, Ranked
-from tf_lap.topk.sort_keys import ranks
+from tf_lap.graph.resolver import Recipe, Rule
 from tf_lap.graph.scale import Scale
+from tf_lap.patterns import Pattern, Ranked
 from tf_lap.scores import Score
+from tf_lap.topk.sort_keys import ranks
 from tf_lap.topk.traced_select import batches, keep_largest
 
 Override = dict[int, tuple[tuple[int, ...], tuple[int, ...]]]

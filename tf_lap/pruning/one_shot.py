@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Sparsity
-from tf_lap.report.coverage import left_whole_warning
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import Pattern
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report import PruningReport
+from tf_lap.report.coverage import left_whole_warning
 from tf_lap.samples import Representative
 from tf_lap.scores import Score
 from tf_lap.warn import warn

@@ -12,6 +12,14 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.graph.layer_filters import Filters
+from tf_lap.graph.neighbors import find_neighbors
+from tf_lap.graph.resolver import resolve
+from tf_lap.graph.scale import Scale
+from tf_lap.patterns import Pattern, limit
+from tf_lap.pruning.constraints import Enforcement
+from tf_lap.pruning.host_update import engine
+from tf_lap.pruning.mask_update import AROUND, BETWEEN, Gains, Updater
 from tf_lap.pruning.options import (
     MEASURED,
     check_choices,
@@ -22,17 +30,9 @@ from tf_lap.pruning.options import (
     not_finite,
     skipped_kernels,
 )
-from tf_lap.pruning.constraints import Enforcement
-from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.host_update import engine
-from tf_lap.graph.layer_filters import Filters
-from tf_lap.graph.neighbors import find_neighbors
-from tf_lap.patterns import Pattern, limit
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
-from tf_lap.graph.scale import Scale
 from tf_lap.scores import Score
-from tf_lap.pruning.mask_update import AROUND, BETWEEN, Gains, Updater
 from tf_lap.warn import warn
 
 # More zeros than asked are worth a warning from this fraction of a kernel on. A few may be there by chance, as in

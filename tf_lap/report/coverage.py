@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 
 from tf_lap import compat
-from tf_lap.report.remarks import percent
 from tf_lap.report import VECTORS, PruningReport
+from tf_lap.report.remarks import percent
 
 # What the user's own arguments leave out, in the words of `arguments` and `pruner`.
 _CHOSEN = ("left out by filters", "the mapping of sparsities does not name it")

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_lap.cli.datasets import CLASSES, CommandError, check_part, from_npz, opened, standardized
 from tf_lap.reproduce import networks
 from tf_lap.reproduce.training import Prepare
-from tf_lap.cli.datasets import CLASSES, CommandError, check_part, from_npz, opened, standardized
 
 HIDDEN = (500,) * 4
 _TYPICAL = 10_000

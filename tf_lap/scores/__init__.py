@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.scores import measurements as probe
 from tf_lap.choices import Configurable, choose
-from tf_lap.graph.resolver import Kernel, Recipe
 from tf_lap.graph.kernels import Layout
+from tf_lap.graph.resolver import Kernel, Recipe
+from tf_lap.scores import measurements as probe
 from tf_lap.scores.measurements import Batch
 
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.compat import exporting
-from tf_lap.graph.resolver import Kernel, Read, Recipe, Rule
 from tf_lap.graph.kernels import Layout
+from tf_lap.graph.resolver import Kernel, Read, Recipe, Rule
 from tf_lap.graph.rule_tables import activates, own_activation
 from tf_lap.warn import warn
 

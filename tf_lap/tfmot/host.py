@@ -15,11 +15,11 @@ from tf_lap import compat
 from tf_lap.allocation import keep_count
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.energy_maps import Reader
-from tf_lap.topk.select import select, sort_keys
-from tf_lap.pruning.host_update import HostUpdater, Memory, quiet, score_bits
 from tf_lap.patterns import Ranked
-from tf_lap.tfmot.weight import Weight, blocks, expanded, m_zeros_of_n
+from tf_lap.pruning.host_update import HostUpdater, Memory, quiet, score_bits
 from tf_lap.pruning.mask_update import AROUND, BETWEEN, Updater
+from tf_lap.tfmot.weight import Weight, blocks, expanded, m_zeros_of_n
+from tf_lap.topk.select import select, sort_keys
 
 KERNEL = (
     "the kernel of layer {} holds NaN, infinity, or weights whose squares do not add up in float32: restore sound "

@@ -21,16 +21,16 @@ from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.graph.energy_maps import Function
 from tf_lap.graph.resolver import Rule, resolve
-from tf_lap.patterns import Unstructured
-from tf_lap.topk.sort_keys import ranks
 from tf_lap.graph.scale import Scale
+from tf_lap.patterns import Unstructured
+from tf_lap.pruning.mask_update import AROUND, BETWEEN, Updater
 from tf_lap.scores import Lookahead
-from tf_lap.topk.traced_select import batches, keep_largest
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
 from tf_lap.tfmot.host import KERNEL, Request, new_masks
 from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
 from tf_lap.tfmot.weight import Weight
-from tf_lap.pruning.mask_update import AROUND, BETWEEN, Updater
+from tf_lap.topk.sort_keys import ranks
+from tf_lap.topk.traced_select import batches, keep_largest
 from tf_lap.warn import warn
 
 _NO_STEP = (

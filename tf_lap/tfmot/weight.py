@@ -10,8 +10,8 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import keep_count
 from tf_lap.compat.tfmot import pruning_utils
-from tf_lap.pruning.constraints import masked
 from tf_lap.patterns import Ranked
+from tf_lap.pruning.constraints import masked
 
 
 def blocks(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor, size: tuple[int, int], pooling: str) -> Ranked:
