@@ -185,7 +185,7 @@ class OBD(Configurable):
     """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
 
     LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. Measured
-    over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see `tf_lap.scores.measurements.curvature`.
+    over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see `tf_lap.scores.measurements`.
     Serves Dense and Conv2D layers.
     """
 

@@ -25,7 +25,8 @@ def select(
     Args:
         bits: for each kernel the bits of its scores, int32, in any shape; 0 where a weight is pruned already.
         keep: how many weights stay.
-        keys: gives for each kernel what `tf_lap.topk.sort_keys.keys` does. It is called where too few scores are above zero.
+        keys: gives for each kernel what `tf_lap.topk.sort_keys.keys` does. It is called where too few scores are above
+            zero.
         memory: gives an array of a size and a dtype, for use under a name. The masks are in such arrays: the next call
             with the same memory overwrites them.
 

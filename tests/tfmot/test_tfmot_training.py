@@ -110,6 +110,7 @@ def test_mixed_precision_ranks_the_full_precision(policy, jit):
         np.testing.assert_array_equal(masks(wrapped)[name], mask)
 
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 REPLICAS = """
 import sys
 import tensorflow as tf
@@ -129,7 +130,7 @@ print([int(mask.sum()) for mask in masks(model).values()], {int(layer.pruning_st
 def test_both_wrappers_train_on_two_replicas(wrapping):
     # In processes of their own: the collectives of tfmot's wrapper upset those of any strategy after it in the process.
     command = [sys.executable, "-c", REPLICAS, wrapping]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HELPERS)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == f"{exactly(0.9)} {{12}}"
 
