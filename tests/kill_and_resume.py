@@ -78,7 +78,7 @@ def light_fuse(fuse):
     if fuse is None:
         return
     from tf_lap import files
-    from tf_lap.callbacks.lap_callback import snapshot
+    from tf_lap.callbacks import snapshot
 
     write, moment, share = json.loads(fuse)
     original, begun = files.replaced, []

@@ -9,7 +9,7 @@ import pytest
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 import tf_lap
-from tf_lap.graph.resolver import registry
+from tf_lap.graph import registry
 
 COMPARED = [
     "ResNet50",

@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_lap.callbacks.lap_callback import mask_backup as backup
+from tf_lap.callbacks import mask_backup as backup
 
 
 def test_what_is_saved_is_loaded(tmp_path):

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tf_lap.callbacks.lap_callback import snapshot
+from tf_lap.callbacks import snapshot
 from tf_lap.callbacks.mask_backup import State
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap import compat
-from tf_lap.graph.resolver import registry
-from tf_lap.graph.resolver import rule_tables as tables
+from tf_lap.graph import registry
+from tf_lap.graph import rule_tables as tables
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
 tables.install_tf_keras()

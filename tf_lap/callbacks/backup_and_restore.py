@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.callbacks import snapshot
 from tf_lap.callbacks.claims import check_one_backup, hand_over, handed_over, mask_setter
-from tf_lap.callbacks.lap_callback import snapshot
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 from tf_lap.compat import fits
 from tf_lap.files import AnyPath, as_path, remove_unfinished

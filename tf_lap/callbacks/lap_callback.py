@@ -13,9 +13,9 @@ from absl import logging
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, Sparsity
+from tf_lap.callbacks import mask_backup as backup
 from tf_lap.callbacks.claims import check_alone, check_one_backup, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.callbacks.fit_schedule import FitSchedule, Schedule
-from tf_lap.callbacks.lap_callback import mask_backup as backup
 from tf_lap.callbacks.once_sparse import REMEDY, EarlyCheckpoints, WaitingCallbacks
 from tf_lap.callbacks.step_counter import StepCounter
 from tf_lap.compat import callback_lists

@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.cli.charts import Progress, error_chart, table
-from tf_lap.cli.datasets import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
+from tf_lap.reproduce.charts import Progress, error_chart, table
+from tf_lap.reproduce.datasets import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
 from tf_lap.reproduce.networks import perceptron, perceptron_rates, sparsities
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 

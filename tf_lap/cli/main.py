@@ -158,8 +158,8 @@ def _demo(args: argparse.Namespace) -> int:
     # Whatever backend the user's own models run on, this command needs TensorFlow.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
-        from tf_lap.cli.main import datasets as tasks
-        from tf_lap.cli.main import demo
+        from tf_lap.cli import demo
+        from tf_lap.reproduce import datasets as tasks
     try:
         demo.run(getattr(args, "data", None), args.output, args.seeds, args.steps)
     except tasks.CommandError as error:
@@ -171,7 +171,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _reproduce(args: argparse.Namespace) -> int:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
-        from tf_lap.cli.main import datasets as tasks
+        from tf_lap.reproduce import datasets as tasks
         from tf_lap.reproduce import reproduce
     given = vars(args)
     try:

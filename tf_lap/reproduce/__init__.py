@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tf_lap.cli.datasets import CommandError, check_writable, require
 from tf_lap.reproduce import experiments
+from tf_lap.reproduce.datasets import CommandError, check_writable, require
 from tf_lap.reproduce.runner import METHODS, Runner
 
 

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.cli.datasets import CLASSES, CommandError, check_part, from_npz, opened, standardized
 from tf_lap.reproduce import networks
+from tf_lap.reproduce.datasets import CLASSES, CommandError, check_part, from_npz, opened, standardized
 from tf_lap.reproduce.training import Prepare
 
 HIDDEN = (500,) * 4

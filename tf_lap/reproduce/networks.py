@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from tf_lap.cli.datasets import CLASSES
+from tf_lap.reproduce.datasets import CLASSES
 
 layers = keras.layers
 

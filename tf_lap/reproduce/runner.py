@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.cli.charts import Progress, error_chart, table
-from tf_lap.cli.datasets import CommandError
 from tf_lap.files import replaced
+from tf_lap.reproduce.charts import Progress, error_chart, table
+from tf_lap.reproduce.datasets import CommandError
 from tf_lap.reproduce.experiments import Experiment
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
 from tf_lap.scores import NAMED

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.cli.datasets import CommandError
-from tf_lap.cli.main import main as cli
+from tf_lap.cli import main as cli
 from tf_lap.reproduce import experiments, networks, runner
+from tf_lap.reproduce.datasets import CommandError
 from tf_lap.reproduce.training import BATCH_SIZE, batches
 
 

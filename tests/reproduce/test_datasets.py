@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tf_lap.cli.main import datasets as tasks
+from tf_lap.reproduce import datasets as tasks
 
 
 def test_inputs_are_scaled_by_the_training_images_alone(tmp_path):
