@@ -72,7 +72,7 @@ def test_the_command_itself_imports_no_tensorflow():
     code = (
         "import sys, types; package = types.ModuleType('tf_lap'); package.__version__ = '0'\n"
         f"package.__path__ = [{str(ROOT / 'tf_lap')!r}]; sys.modules['tf_lap'] = package\n"
-        "from tf_lap.cli import main\n"
+        "from tf_lap.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print('tensorflow' in sys.modules)"
     )
@@ -81,7 +81,7 @@ def test_the_command_itself_imports_no_tensorflow():
 
 def test_help_imports_no_tensorflow():
     code = (
-        "import sys\nfrom tf_lap.cli import main\n"
+        "import sys\nfrom tf_lap.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print('tensorflow' in sys.modules)"
     )
