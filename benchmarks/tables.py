@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/performance.md")
+DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md")
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 AIMS: Mapping[str, Mapping[str, str]] = {
