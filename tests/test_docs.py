@@ -57,47 +57,73 @@ def test_public_functions_and_classes_show_an_example(name):
         assert ">>>" in public.__doc__, name
 
 
-def code_blocks(path):
-    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+def example(document, name):
+    """The code below `<!-- example: NAME -->` in a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (code,) = re.findall(rf"<!-- example: {name} -->\n\n```python\n(.*?)```", text, flags=re.DOTALL)
+    return code
 
 
-def test_the_readmes_example_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    example, *_ = code_blocks(ROOT / "README.md")
+def run(code):
+    """Runs an example; its names, and what it prints."""
+    names = {}
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        exec(compile(example, "README.md", "exec"), {})
-    assert "whole model: " in output.getvalue()
+        exec(compile(code, "example", "exec"), names)
+    return names, output.getvalue()
+
+
+def test_every_python_block_of_the_documents_is_an_example_that_is_run():
+    source = Path(__file__).read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        names = re.findall(r"<!-- example: (\w+) -->", text)
+        assert len(names) == text.count("```python\n"), path
+        for name in names:
+            assert f'example("{path.relative_to(ROOT)}", "{name}")' in source
+
+
+def test_the_readmes_example_prunes_and_keeps_the_best_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, printed = run(example("README.md", "prune"))
+    assert "whole model: " in printed
     for name in ("sparse.keras", "best.keras"):
         model = keras.models.load_model(name)
         assert [np.count_nonzero(layer.kernel) for layer in model.layers] == [128, 26]
 
 
-def test_the_readmes_export_runs(tmp_path, monkeypatch):
+def test_the_export_example_writes_a_smaller_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, example, _ = code_blocks(ROOT / "README.md")
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        exec(compile(example, "README.md", "exec"), {})
-    assert " times smaller on disk, " in output.getvalue().splitlines()[-1]
+    _, printed = run(example("docs/export.md", "export"))
+    assert " times smaller on disk, " in printed.splitlines()[-1]
     assert (tmp_path / "model.tflite").exists()
 
 
-def test_the_readme_names_every_argument():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for function in (tf_lap.prune, tf_lap.LAPCallback, tf_lap.export_tflite):
-        for argument in inspect.signature(function).parameters:
-            assert f"`{argument}`" in readme or argument in ("model", "path"), argument
+def test_the_guide_and_the_page_on_export_name_every_argument():
+    for document, functions in (
+        ("docs/guide.md", (tf_lap.prune, tf_lap.LAPCallback)),
+        ("docs/export.md", (tf_lap.export_tflite,)),
+    ):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for function in functions:
+            for argument in inspect.signature(function).parameters:
+                assert f"`{argument}`" in text or argument in ("model", "path"), argument
+
+
+def test_every_link_between_the_documents_leads_somewhere():
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]:
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]*)?\)", text):
+            assert "://" in target or (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_the_changelog_speaks_of_this_version():
     assert f"## {tf_lap.__version__}" in (ROOT / "docs" / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_readmes_tfmot_example_runs():
+def test_the_tfmot_example_prunes():
     pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
     importlib.import_module("tf_lap.tfmot")  # it puts back the environment variable that tfmot sets
-    _, _, example = code_blocks(ROOT / "README.md")
-    names = {}
-    exec(example, names)
+    names, _ = run(example("docs/tfmot.md", "tfmot"))
     kernels = [layer.kernel.numpy() for layer in names["model"].layers if hasattr(layer, "kernel")]
     assert [np.count_nonzero(kernel) for kernel in kernels] == [128, 26]
 

@@ -24,7 +24,6 @@ from perceptrons import (
 from replicas import two_replicas
 
 import tf_lap
-from tf_lap.pruning import host_update
 
 SETTINGS = {
     "plain": {},
@@ -156,9 +155,7 @@ def test_two_replicas_prune_alike():
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("few", [0, 1 << 18])
-def test_masks_made_under_a_strategy_are_the_same_on_all_replicas(few, monkeypatch):
-    monkeypatch.setattr(host_update, "_FEW", few)  # with threads, and without
+def test_masks_made_under_a_strategy_are_the_same_on_all_replicas():
     strategy = two_replicas()
     with strategy.scope():
         pruner = tf_lap.Pruner(network())

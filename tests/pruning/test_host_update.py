@@ -61,9 +61,7 @@ def test_energies_of_a_kernel_are_those_of_its_layout(layout, piece, monkeypatch
         np.testing.assert_allclose(array, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("few", [0, 1 << 18])
-def test_what_was_read_before_an_update_does_not_change(few, monkeypatch):
-    monkeypatch.setattr(host_update, "_FEW", few)  # with threads, and without
+def test_what_was_read_before_an_update_does_not_change():
     model = network()
     pruner = tf_lap.Pruner(model)
     kernel = model.get_layer("first").kernel
@@ -74,16 +72,6 @@ def test_what_was_read_before_an_update_does_not_change(few, monkeypatch):
         read += [(tf.convert_to_tensor(kernel), np.asarray(kernel).copy()), (mask, mask.numpy().copy())]
         for tensor, array in read:
             np.testing.assert_array_equal(tensor, array)
-
-
-def test_threads_choose_the_same(monkeypatch):
-    models = network(), network()
-    models[1].set_weights(models[0].get_weights())
-    for few, model in zip((0, 1 << 18), models, strict=True):
-        monkeypatch.setattr(host_update, "_FEW", few)
-        tf_lap.prune(model, 0.7)
-    for threaded, plain in zip(*(model.get_weights() for model in models), strict=True):
-        np.testing.assert_array_equal(threaded, plain)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -151,16 +139,13 @@ def test_what_an_allocation_of_ones_own_makes_of_scores_counts():
     assert np.count_nonzero(plain.get_layer("first").kernel.numpy()[kept]) == 0
 
 
-def test_two_layers_that_hold_one_variable_are_pruned_one_after_the_other(monkeypatch):
+def test_two_layers_that_hold_one_variable_are_pruned_one_after_the_other():
     tf_keras = pytest.importorskip("tf_keras")
-    monkeypatch.setattr(host_update, "_FEW", 0)
     model = tf_keras.Sequential(
         [tf_keras.Input((64,)), tf_keras.layers.Dense(64, name="a"), tf_keras.layers.Dense(64, name="b")]
     )
     model.layers[1].kernel = model.layers[0].kernel
     pruner = tf_lap.Pruner(model)
-    updater = pruner._engine
-    assert not updater._side_by_side_is_safe([0, 1])
     pruner.update(0.5)
     for mask in pruner.masks.values():
         assert np.count_nonzero(mask) == 2048

@@ -1,18 +1,14 @@
 """One mask update on the host, with NumPy: no graph is traced, and every update costs what the first one does.
 
 Where variables live in the host's memory, NumPy reads that memory without a copy. A kernel is scored piece by piece, so
-that what one operation leaves for the next is still in the processor's cache. Kernels are worked on side by side: NumPy
-lets other threads run meanwhile.
+that what one operation leaves for the next is still in the processor's cache.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,11 +24,8 @@ from tf_lap.scores import Score
 from tf_lap.topk.select import select, sort_keys
 
 _PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
-_FEW = 1 << 18  # weights, for which threads take longer than the work
-_MOST_THREADS = 8  # each needs memory for the kernel that it works on
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
-
-Result = TypeVar("Result")
+_MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -41,7 +34,7 @@ def quiet() -> contextlib.AbstractContextManager[Any]:
 
 
 class Memory:
-    """Arrays that a thread uses again and again: new memory takes the system as long as the work that is done in it."""
+    """Arrays that are used again and again: new memory takes the system as long as the work that is done in it."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, type], np.ndarray] = {}
@@ -111,14 +104,11 @@ class HostUpdater:
     def _norms(self, numbers: Sequence[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The energies that kernels read and put out, on the scale that all kernels share."""
         kernels, scale = self._recipe.kernels, self._updater.scale
-
-        def measured(number: int, _: Memory) -> tuple[np.ndarray, np.ndarray]:
+        for number in numbers:
             seen = _Seen(self._read(kernels[number].variable), scale.unit(number), gains.get(number))
             read, put = _channel_energies(seen, kernels[number].layout)
             factor = np.float32(scale.factor(number))
-            return (read, put) if factor == 1 else (read * factor, put * factor)
-
-        return _side_by_side(measured, numbers, [kernels[number].layout.size for number in numbers])
+            yield (read, put) if factor == 1 else (read * factor, put * factor)
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = list(range(len(self._targets)))
@@ -128,31 +118,23 @@ class HostUpdater:
 
     def _choose_apart(self, targets: Sequence[int], energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked each by itself; how many weights each keeps."""
-        if not self._side_by_side_is_safe(targets):
+        # A subclass may shape masks, or rank weights, in another way than the class that it is made of.
+        plain = type(self._updater.pattern) is Unstructured and type(self._updater.allocation) in (Uniform, ERK)
+        if not plain:
             return [
                 kept for target in targets for kept in self._choose_together([target], energies, keep[target], gains)
             ]
+        memory = Memory()
+        with quiet():
+            return [self._choose_plainly(target, energies, keep[target], gains, memory) for target in targets]
 
-        def choose_one(target: int, memory: Memory) -> int:
-            number, (weights, live) = self._targets[target], self._state(target)
-            values = weights.astype(np.float32, copy=False)
-            bits = score_bits(self._updater, number, values, live, energies, gains, memory)
-            (mask,) = select([bits], keep[target], lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
-            return self._apply(target, mask, weights, memory)
-
-        sizes = [self._recipe.kernels[self._targets[target]].layout.size for target in targets]
-        return list(_side_by_side(choose_one, targets, sizes))
-
-    def _side_by_side_is_safe(self, targets: Sequence[int]) -> bool:
-        """Whether nothing but the package's own work on one kernel each is done in threads.
-
-        A subclass may shape masks or rank weights in another way, a score of a user's own may not be for several
-        threads, and two layers may hold one variable.
-        """
-        updater = self._updater
-        known = type(updater.pattern) is Unstructured and type(updater.allocation) in (Uniform, ERK)
-        variables = {id(self._recipe.kernels[self._targets[target]].variable) for target in targets}
-        return known and is_separable(updater.score) and len(variables) == len(targets)
+    def _choose_plainly(self, target: int, energies: Energies, keep: int, gains: Gains, memory: Memory) -> int:
+        """Chooses and applies the mask of a kernel, whose weights are ranked by their scores alone."""
+        number, (weights, live) = self._targets[target], self._state(target)
+        values = weights.astype(np.float32, copy=False)
+        bits = score_bits(self._updater, number, values, live, energies, gains, memory)
+        (mask,) = select([bits], keep, lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
+        return self._apply(target, mask, weights, memory)
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -283,13 +265,14 @@ def score_bits(
     rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
     seen = _Seen(weights, updater.scale.unit(number), gains.get(number))
     row_factors = np.tile(rows, layout.size // (seen.columns * len(rows)))[:, np.newaxis]
-    stays = live.reshape(-1, seen.columns).view(np.int8)
+    stays = live.reshape(-1, seen.columns)
     bits = memory("bits", layout.size, np.int32).reshape(stays.shape)
     products = bits.view(np.float32)
     for place, piece in seen.pieces():
         product = np.multiply(row_factors[place], columns, out=products[place])
-        product *= np.abs(piece, out=memory("piece", piece.size, np.float32).reshape(piece.shape))
-        bits[place] &= -stays[place]  # all bits of a number, or none
+        product *= piece
+        taken = memory("taken", piece.size, np.int32).reshape(piece.shape)
+        bits[place] &= np.multiply(stays[place], _MAGNITUDE, out=taken)  # the magnitude of a live weight, or nothing
     return bits.reshape(layout.shape)
 
 
@@ -308,29 +291,3 @@ def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: Memory) -> np.ndarray
 def _array(tensor: tf.Tensor) -> np.ndarray:
     """A tensor's values, without a copy where they lie in the host's memory."""
     return np.asarray(tensor)
-
-
-def _side_by_side(
-    function: Callable[[int, Memory], Result], numbers: Sequence[int], sizes: Sequence[int]
-) -> Iterator[Result]:
-    """What a function gives for each kernel, in their order, a few at a time in threads that have memory of their own.
-
-    Args:
-        function: takes a kernel's number, and memory.
-        numbers: of the kernels.
-        sizes: how many weights each has: for few, threads take longer than the work.
-    """
-    own = threading.local()
-
-    def call(number: int) -> Result:
-        if not hasattr(own, "memory"):
-            own.memory = Memory()
-        with quiet():
-            return function(number, own.memory)
-
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    if threads == 1 or sum(sizes) < _FEW:
-        yield from map(call, numbers)
-        return
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(call, numbers)
