@@ -1,4 +1,4 @@
-"""setup.py, tests/versions.sh and the messages name the same oldest releases."""
+"""pyproject.toml, tests/versions.sh and the messages name the same oldest releases."""
 
 import re
 import subprocess
@@ -14,11 +14,11 @@ PACKAGES = ("tensorflow", "keras", "tf_keras", "tensorflow-model-optimization")
 
 
 def lower_bounds():
-    return dict(re.findall(r'"([a-z_-]+)>=([\d.]+)"', (ROOT / "setup.py").read_text("utf-8")))
+    return dict(re.findall(r'"([a-z_-]+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text("utf-8")))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_oldest_environment_has_the_lower_bounds_of_setup(package):
+def test_the_oldest_environment_has_the_lower_bounds_of_the_project(package):
     oldest = SCRIPT.read_text("utf-8").partition("oldest)")[2].partition(";;")[0]
     (pinned,) = re.findall(rf'"{package}==([\d.]+)"', oldest)
     assert (pinned + ".").startswith(lower_bounds()[package] + ".")

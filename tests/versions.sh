@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests with the oldest, a middle and the newest releases that setup.py admits, each in an environment of its
+# Runs the tests with the oldest, a middle and the newest releases that pyproject.toml admits, each in an environment of its
 # own, made from the package registry by pip.
 #
 #   tests/versions.sh                         all three, the whole suite in each

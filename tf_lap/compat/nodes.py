@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 TESTED = "keras 3.7 to 3.15, or tf_keras 2.17 to 2.21"
-"""The releases that the tests were run with, from the oldest that setup.py admits; see tests/versions.sh."""
+"""The releases that the tests were run with, from the oldest that pyproject.toml admits; see tests/versions.sh."""
 
 
 @dataclasses.dataclass(frozen=True)
