@@ -316,7 +316,7 @@ def test_names_stand_for_objects_and_round_trip():
         ("block:1x1", ValueError, "use pattern='unstructured'"),
         ("block", ValueError, "'block:RxC' such as"),
         ("blocks:1x4", ValueError, "is not known"),
-        (object(), TypeError, "it has no sparsity, units"),
+        (object(), TypeError, "its class is object"),
         (4, TypeError, "pattern=4 cannot be used"),
         (NOfM, TypeError, "it is a class"),
     ],

@@ -23,8 +23,8 @@ NEIGHBORS = {"dense_1": (["dense_0"], ["dense_2"])}
 DIFFERENT = {"dense_0": 0.5, "dense_1": 0.6, "dense_2": 0.5}
 
 
-class Squares:
-    looks, norm_order = False, 2
+class Squares(tf_lap.scores.Score):
+    distance = 0
 
     def score(self, kernel, weights, incoming, outgoing):
         return tf.square(weights)
@@ -147,18 +147,18 @@ ARGUMENTS = [
     ({"sparsity": np.array([0.5, 0.6])}, r"expected one number in \[0, 1\)", [{"sparsity": 0.6}]),
     (
         {"score": "best"},
-        r"use one of \['lookahead', 'lookahead_activation', 'magnitude', 'obd', 'obd_lookahead', 'random'\], or an "
-        "object with score, looks, norm_order",
+        r"use one of \['lookahead', 'lookahead_activation', 'magnitude', .*'obd', 'obd_lookahead', .*'random'.*\], "
+        r"an object of a class of tf_lap\.scores or of your own subclass of tf_lap\.scores\.Score",
         [
             *({"score": score} for score in ("lookahead", "magnitude", "random", Squares())),
             *({"score": score, "data": X} for score in ("lookahead_activation", "obd", "obd_lookahead")),
         ],
     ),
-    ({"score": Magnitude}, r"is a class, not an object\): .* or an object with score", [{"score": Magnitude()}]),
+    ({"score": Magnitude}, r"is a class, not an object\): .* an object of a class", [{"score": Magnitude()}]),
     ({"score": Flat()}, "return one for each weight, in that shape", [{"score": Squares()}]),
     (
         {"allocation": "erdos"},
-        r"use one of \['erk', 'global', 'lamp', 'uniform'\], or an object with keep, comparable, pooled",
+        r"use one of \['erk', 'global', 'lamp', .*'uniform'\], an object of a class of tf_lap\.allocation",
         [{"allocation": allocation} for allocation in ("erk", "global", "lamp", "uniform", AtLeastTwo())],
     ),
     *[

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tf_lap import allocation as allocation
     from tf_lap import patterns as patterns
     from tf_lap import scores as scores
+    from tf_lap.allocation import register as register_allocation  # noqa: F401
     from tf_lap.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
     from tf_lap.callbacks.lap_callback import LAPCallback as LAPCallback
     from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from tf_lap.graph.neighbors import Neighbors as Neighbors
     from tf_lap.graph.neighbors import neighbors as neighbors
     from tf_lap.graph.registry import register_rule as register_rule
+    from tf_lap.patterns import register as register_pattern  # noqa: F401
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+    from tf_lap.scores import register as register_score  # noqa: F401
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
     from tf_lap.tfmot import prune_lookahead as prune_lookahead
 
@@ -52,13 +55,20 @@ _HOMES = {
     "prune_lookahead": "tfmot",
 }
 _MODULES = ("allocation", "patterns", "scores")
+_DECORATORS = {
+    "register_allocation": "allocation",
+    "register_pattern": "patterns",
+    "register_score": "scores",
+}
 
-__all__ = [*_HOMES, *_MODULES]
+__all__ = [*_HOMES, *_MODULES, *_DECORATORS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"tf_lap.{name}")
+    if name in _DECORATORS:
+        return importlib.import_module(f"tf_lap.{_DECORATORS[name]}").register
     if name not in _HOMES:
         raise AttributeError(f"module 'tf_lap' has no attribute {name!r}")
     return getattr(importlib.import_module(f"tf_lap.{_HOMES[name]}"), name)

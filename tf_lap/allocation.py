@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_lap.choices import Configurable, choose
+from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.layer_filters import lookup
 
 Sparsity = float | Mapping[str, float]
 
 
-class Allocation(Protocol):
-    """What an allocation object must offer.
+class Allocation(Configurable, abc.ABC):
+    """How many weights each kernel keeps. An allocation of one's own is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @tf_lap.register_allocation("spare_the_first")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class SpareTheFirst(tf_lap.allocation.Allocation):
+    ...     def keep(self, sizes, sparsities, shapes):
+    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
+    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
     """
 
-    pooled: bool
+    pooled: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
         """How many to keep: a count for each kernel, or one for all of them where they are pooled.
 
@@ -32,15 +44,20 @@ class Allocation(Protocol):
             sparsities: the fraction of them to drop.
             shapes: the kernels' shapes.
         """
-        ...
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
-        """Scores of one kernel in units that can be ranked together with other kernels'; `live` are not pruned yet."""
-        ...
+        """Scores of one kernel in units that can be ranked together with other kernels'; by default as they are.
+
+        Args:
+            scores: float32, of the kernel's shape.
+            live: bool, False where a weight is pruned already.
+            norm_order: that of the score.
+        """
+        return scores
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform(Configurable):
+class Uniform(Allocation):
     """Each kernel at its own sparsity: the same for all, or what a mapping gives it."""
 
     pooled: ClassVar[bool] = False
@@ -55,7 +72,7 @@ class Uniform(Configurable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Global(Configurable):
+class Global(Allocation):
     """All kernels ranked together, each kernel's scores over a norm of them; every kernel keeps at least one weight.
 
     The norm is the L2 norm for magnitude and the L4 norm for lookahead, which ranks as the authors' code does.
@@ -80,7 +97,7 @@ class Global(Configurable):
 
 
 @dataclasses.dataclass(frozen=True)
-class LAMP(Configurable):
+class LAMP(Allocation):
     """All kernels ranked together by layer-adaptive scores; every kernel keeps at least one weight.
 
     Lee, Park, Mo, Ahn, Shin: "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021: a squared score
@@ -110,7 +127,7 @@ class LAMP(Configurable):
 
 
 @dataclasses.dataclass(frozen=True)
-class ERK(Configurable):
+class ERK(Allocation):
     """Each kernel keeps a fraction in proportion to `sum(shape) / product(shape)`: Erdos-Renyi-Kernel.
 
     Mocanu et al., 2018; for convolutions Evci et al.: "Rigging the Lottery", ICML 2020. Kernels for which that is more
@@ -166,16 +183,10 @@ def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     return tf.where(best & live, float("inf"), scores)
 
 
-NAMED: dict[str, type] = {"uniform": Uniform, "global": Global, "erk": ERK, "lamp": LAMP}
-
-
-def get(allocation: Any) -> Allocation:
-    """The allocation object that a name or an object stands for.
-
-    Raises:
-        ValueError: an unknown name. TypeError: not a name, nor an object with `keep` and `comparable`.
-    """
-    return choose("allocation", allocation, NAMED, ("keep", "comparable", "pooled"))
+_REGISTRY = Registry("allocation", Allocation, "tf_lap.allocation")
+get, serialize, deserialize, register = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+for _name, _class in {"uniform": Uniform, "global": Global, "erk": ERK, "lamp": LAMP}.items():
+    register(_name)(_class)
 
 
 def keep_count(size: int, sparsity: float) -> int:

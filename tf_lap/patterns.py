@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import itertools
 import re
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.choices import Configurable, choose
+from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.kernels import Layout
 from tf_lap.topk.sort_keys import bits_of, keys
 
@@ -33,64 +34,64 @@ class Ranked(NamedTuple):
     live: tf.Tensor
 
 
-class Pattern(Protocol):
-    """What a pattern object must offer."""
+class Pattern(Configurable, abc.ABC):
+    """In what shape weights go. A pattern of one's own is a subclass, best a frozen dataclass.
+
+    What it leaves as it is are weights that go one by one: see `Unstructured`.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_pattern("whole_outputs")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class WholeOutputs(tf_lap.patterns.Pattern):
+    ...     def units(self, layout):
+    ...         return layout.shape[-1]
+    ...     def pool(self, weights, layout):
+    ...         over = list(range(len(layout.shape) - 1))
+    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, over)) for x in (weights.scores, weights.magnitudes)]
+    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, over))
+    ...     def expand(self, kept, live, layout):
+    ...         return kept & live
+    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
+
+    Attributes:
+        sparsity: the one fraction of zeros that the pattern ends at; None where it can end at any.
+    """
 
     @property
     def sparsity(self) -> float | None:
         """The one fraction of zeros that the pattern ends at; None where it can end at any."""
-        ...
+        return None
 
     def units(self, layout: Layout) -> int:
         """How many things a kernel has that are kept or dropped whole."""
-        ...
-
-    def least(self, layout: Layout) -> int:
-        """The fewest of them that stay."""
-        ...
-
-    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
-        """What is ranked in place of a kernel's weights."""
-        ...
-
-    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """The same with what must stay above all others; `more`, a bool, says that more than the least will stay."""
-        ...
-
-    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
-        """The kernel's mask, bool, when these things are kept and these weights are live."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Unstructured(Configurable):
-    """Weights go one by one."""
-
-    sparsity: ClassVar[None] = None
-
-    def units(self, layout: Layout) -> int:
-        """The number of weights."""
         return layout.size
 
     def least(self, layout: Layout) -> int:
-        """One."""
+        """The fewest of them that stay."""
         return 1
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
-        """The weights as they are."""
+        """What is ranked in place of a kernel's weights."""
         return weights
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """Nothing is protected."""
+        """The same with what must stay above all others; `more`, a bool, says that more than the least will stay."""
         return ranked
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
-        """The mask as it is."""
+        """The kernel's mask, bool, when these things are kept and these weights are live."""
         return kept
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks(Configurable):
+class Unstructured(Pattern):
+    """Weights go one by one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks(Pattern):
     """Blocks of some outputs by some consecutive inputs go whole; "block:1x4" is `Blocks(1, 4)`.
 
     A block's score is the L2 norm of its weights' scores. In a convolution the inputs are the input channels at one
@@ -114,8 +115,6 @@ class Blocks(Configurable):
     outputs: int
     inputs: int
 
-    sparsity: ClassVar[None] = None
-
     def __post_init__(self) -> None:
         _check_whole("outputs", self.outputs)
         _check_whole("inputs", self.inputs)
@@ -126,14 +125,6 @@ class Blocks(Configurable):
         """The number of blocks."""
         rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._sizes(layout).items())
         return rows * columns * (layout.size // (layout.shape[-1] * layout.shape[-2]))
-
-    def least(self, layout: Layout) -> int:
-        """One."""
-        return 1
-
-    def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """Nothing is protected."""
-        return ranked
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel."""
@@ -173,7 +164,7 @@ class Blocks(Configurable):
 
 
 @dataclasses.dataclass(frozen=True)
-class NOfM(Configurable):
+class NOfM(Pattern):
     """n of every m consecutive inputs of one output stay; "2:4" is `NOfM(2, 4)`.
 
     In a convolution the inputs of an output are the input channels at one tap. Where m does not divide them, the last
@@ -211,19 +202,11 @@ class NOfM(Configurable):
         """The fraction of zeros that the pattern ends at."""
         return 1 - self.n / self.m
 
-    def units(self, layout: Layout) -> int:
-        """The number of weights."""
-        return layout.size
-
     def least(self, layout: Layout) -> int:
         """How many weights stay when no group has more than n."""
         inputs = layout.shape[layout.input_axis]
         whole, rest = divmod(inputs, self.m)
         return (whole * self.n + min(rest, self.n)) * (layout.size // inputs)
-
-    def pool(self, weights: Ranked, layout: Layout) -> Ranked:
-        """The weights as they are."""
-        return weights
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
         """The weights, the n highest of each group above all others, which stay only where there are more."""
@@ -240,29 +223,34 @@ class NOfM(Configurable):
         scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
         return Ranked(tf.where(live, scores, 0.0), ranked.magnitudes, live)
 
-    def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
-        """The mask as it is."""
-        return kept
 
-
-NAMED: dict[str, type] = {"unstructured": Unstructured}
 _FORMS = (
     (re.compile(r"(\d+):(\d+)"), NOfM),
     (re.compile(r"block:(\d+)x(\d+)"), Blocks),
 )
+_REGISTRY = Registry(
+    "pattern",
+    Pattern,
+    "tf_lap.patterns",
+    ", 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs "
+    "go whole)",
+)
+serialize, deserialize, register = _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+for _name, _class in {"unstructured": Unstructured, "n_of_m": NOfM, "blocks": Blocks}.items():
+    register(_name)(_class)
 
 
 def get(pattern: Any) -> Pattern:
-    """The pattern object that a name or an object stands for.
+    """The pattern object that a name, an object or a configuration stands for.
 
     Raises:
-        ValueError: an unknown name, or one that makes no sense. TypeError: not a name, nor a pattern object.
+        ValueError: an unknown name, or one that makes no sense. TypeError: none of the three.
     """
-    if isinstance(pattern, str) and pattern not in NAMED:
-        for form, made in _FORMS:
+    if isinstance(pattern, str):
+        for form, cls in _FORMS:
             if match := form.fullmatch(pattern):
-                return made(*map(int, match.groups()))
-    return choose("pattern", pattern, NAMED, ("sparsity", "units", "least", "pool", "protect", "expand"), _KNOWN)
+                return cls(*map(int, match.groups()))
+    return _REGISTRY.get(pattern)
 
 
 def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
@@ -287,12 +275,6 @@ def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
     most = "nothing" if least == units else f"{1 - least / units:.0%} at most"
     taps = " at each tap" if len(layout.shape) > 2 else ""
     return f"{pattern} drops {most} where an output has {inputs} input{'s' * (inputs > 1)}{taps}"
-
-
-_KNOWN = (
-    "use 'unstructured', 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 "
-    "output by 4 inputs go whole), or an object of tf_lap.patterns"
-)
 
 
 def _check_whole(what: str, value: Any) -> None:

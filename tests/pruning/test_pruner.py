@@ -85,8 +85,8 @@ def test_random_scores_are_the_same_for_the_same_seed():
 
 
 def test_a_score_of_ones_own_is_used():
-    class FromTheEnd:
-        looks, norm_order = False, 2
+    class FromTheEnd(tf_lap.scores.Score):
+        distance = 0
 
         def score(self, kernel, weights, incoming, outgoing):
             return tf.reshape(tf.range(float(kernel.layout.size)), kernel.layout.shape)
@@ -280,8 +280,8 @@ def test_pruned_weights_that_something_wrote_are_reported():
 
 
 def test_scores_of_another_shape_are_an_error():
-    class Flat:
-        looks, norm_order = False, 2
+    class Flat(tf_lap.scores.Score):
+        distance = 0
 
         def score(self, kernel, weights, incoming, outgoing):
             return tf.reshape(weights, [-1])

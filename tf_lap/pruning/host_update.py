@@ -20,7 +20,7 @@ from tf_lap.graph.energy_maps import Reader
 from tf_lap.graph.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
 from tf_lap.pruning.mask_update import Gains, TracedUpdater, Updated, Updater
-from tf_lap.scores import Score
+from tf_lap.scores import channel_factors
 from tf_lap.topk.select import select, sort_keys
 
 _PIECE = 1 << 17  # weights that are worked on at once: their scores stay in a processor's cache
@@ -226,14 +226,6 @@ def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarr
     return (column_energies, over_taps) if layout.swapped else (over_taps, column_energies)
 
 
-def is_separable(score: Score) -> bool:
-    """Whether scores are magnitudes times numbers of inputs and of outputs.
-
-    A subclass may score in another way than the class whose method it inherits.
-    """
-    return "channel_factors" in vars(type(score))
-
-
 def score_bits(
     updater: Updater,
     number: int,
@@ -254,10 +246,10 @@ def score_bits(
         gains: as `Updater.update` takes them.
         memory: what the result is in.
     """
-    layout, score = updater.recipe.kernels[number].layout, updater.score
+    layout = updater.recipe.kernels[number].layout
     factors = None
-    if is_separable(score) and layout.groups == 1:
-        factors = score.channel_factors(*(np.asarray(side[number]) for side in energies))
+    if layout.groups == 1:
+        factors = channel_factors(updater.score, *(np.asarray(side[number]) for side in energies))
     if factors is None:
         scores = updater.scores(number, tf.constant(weights), energies, gains)
         return np.where(live, _array(scores).view(np.int32), 0)

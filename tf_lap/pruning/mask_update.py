@@ -162,7 +162,7 @@ class Updater:
         return (incoming, outgoing), tf.stack(finite)
 
     def _around(self, norms: Norms, gains: Gains, read: Reader | None) -> Energies:
-        distance = getattr(self.score, "distance", 1)
+        distance = self.score.distance
         if distance == 1:
             return sweep(self.recipe, norms, self.scale, read)
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]

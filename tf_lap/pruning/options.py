@@ -67,7 +67,7 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
     Raises:
         TypeError, ValueError: data that is missing, not needed, or does not fit the model.
     """
-    needed = getattr(score, "needs_data", False)
+    needed = score.needs_data
     if needed and data is None:
         raise ValueError(f"score={score!r} is measured over data: pass data=, typical inputs such as x_train[:1000]")
     if not needed:
@@ -147,7 +147,7 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
     """
     if not isinstance(neighbors, Mapping):
         raise TypeError(f"neighbors={neighbors!r}: expected a mapping from layer paths to (paths before, paths after)")
-    if neighbors and getattr(score, "distance", 1) not in (0, 1):
+    if neighbors and score.distance not in (0, 1):
         raise ValueError(
             f"neighbors are given, and score={score!r} looks beyond them: use distance=1, or leave them out"
         )

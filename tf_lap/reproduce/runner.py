@@ -18,15 +18,15 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
+from tf_lap import scores
 from tf_lap.files import replaced
 from tf_lap.reproduce.charts import Progress, error_chart, table
 from tf_lap.reproduce.datasets import CommandError
 from tf_lap.reproduce.experiments import Experiment
 from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
-from tf_lap.scores import NAMED
 
 ORDERS = ("forward", "backward")
-METHODS = (*NAMED, *ORDERS)
+METHODS = (*scores.names(), *ORDERS)
 """Scores by name, and lookahead in an order."""
 
 
@@ -168,7 +168,7 @@ class Runner:
         """The arguments of a callback that a method's name stands for."""
         if method in ORDERS:
             return {"score": "lookahead", "order": method}
-        if getattr(NAMED[method], "needs_data", False):
+        if scores.get(method).needs_data:
             return {"score": method, "data": self.experiment.typical()}
         return {"score": tf_lap.scores.Random(seed) if method == "random" else method}
 

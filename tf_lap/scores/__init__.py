@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.choices import Configurable, choose
+from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.kernels import Layout
 from tf_lap.graph.resolver import Kernel, Recipe
 from tf_lap.scores import measurements as probe
 from tf_lap.scores.measurements import Batch
 
 
-class Score(Protocol):
-    """What a score object must offer.
+class Score(Configurable, abc.ABC):
+    """How much a weight matters. A score of one's own is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_score("rounded")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Rounded(tf_lap.scores.Score):
+    ...     distance = 0
+    ...     def score(self, kernel, weights, incoming, outgoing):
+    ...         return tf.round(tf.abs(weights))
+    >>> report = tf_lap.prune(model, 0.5, score="rounded")
 
     Attributes:
-        looks: whether it uses the energies around a kernel; where it does not, they are not computed.
-        distance: how many kernels on a side they come from, if not 1: as in `Lookahead`.
-        needs_data: True where it has a method `gains(model, recipe, targets, data)`, which gives for kernels, by their
-            numbers, what their weights are multiplied by before anything else.
+        distance: how many kernels on a side the energies around a kernel come from: 0 none, so that they are not
+            computed; 1 the neighbours; None the whole path.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
-        channel_factors: a method of the class itself, where a score is a magnitude times a number of its input and a
-            number of its output, which is quicker: `channel_factors(incoming, outgoing)` takes the energies as arrays,
-            and gives float32 arrays `(inputs,)` and `(outputs,)`; None where it is no such product. Subclasses do not
-            inherit it, since they may score in another way.
+        needs_data: whether `gains` measures the model over data.
     """
 
-    looks: bool
-    norm_order: int
+    distance: int | None = 1
+    norm_order: ClassVar[int] = 2
+    needs_data: ClassVar[bool] = False
 
+    @property
+    def looks(self) -> bool:
+        """Whether it uses the energies around a kernel."""
+        return self.distance != 0
+
+    @abc.abstractmethod
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
-        """Scores of shape `kernel.layout.shape`.
+        """Scores of shape `kernel.layout.shape`, non-negative float32.
 
         Args:
             kernel: which kernel it is.
@@ -44,11 +58,45 @@ class Score(Protocol):
             incoming: `(uses, inputs)` energies, ones where the score does not look.
             outgoing: `(uses, outputs)` energies, likewise.
         """
-        ...
+
+    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where a score is a magnitude times a number of its input and a number of its output: these numbers.
+
+        That is quicker than `score`, and must rank as it does. A subclass that has a `score` of its own needs
+        `channel_factors` of its own too, or it is scored by `score`.
+
+        Args:
+            incoming: `(uses, inputs)` energies.
+            outgoing: `(uses, outputs)` energies.
+
+        Returns:
+            Float32 arrays `(inputs,)` and `(outputs,)`, or None where the score is no such product.
+        """
+        return None
+
+    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
+        """What kernels are multiplied by before anything else, by their numbers; nothing where no data is needed.
+
+        Args:
+            model: the model.
+            recipe: its graph.
+            targets: the numbers of the kernels that are pruned.
+            data: batches of inputs.
+
+        Returns:
+            For some kernels a tensor that broadcasts against the kernel.
+        """
+        return {}
+
+
+def channel_factors(score: Score, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """`score.channel_factors`, but None where a subclass scores in a way that its base class's factors do not know."""
+    owner = next(cls for cls in type(score).__mro__ if {"score", "channel_factors"} & vars(cls).keys())
+    return score.channel_factors(incoming, outgoing) if "channel_factors" in vars(owner) else None
 
 
 @dataclasses.dataclass(frozen=True)
-class Lookahead(Configurable):
+class Lookahead(Score):
     """`|w| * ||what feeds its input|| * ||what reads its output||`: Park et al., ICLR 2020, equation (5).
 
     For a shared layer the squares add up over its uses. A side whose norms are all zero (a zero-initialised layer, or
@@ -81,11 +129,6 @@ class Lookahead(Configurable):
             raise ValueError(f"distance={self.distance!r}: expected a whole number of at least 0, or None")
         if self.look not in ("back", "ahead", "both"):
             raise ValueError(f"look={self.look!r}: use 'back', 'ahead' or 'both'")
-
-    @property
-    def looks(self) -> bool:
-        """Whether it uses the energies around a kernel."""
-        return self.distance != 0
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
@@ -121,11 +164,10 @@ def _telling(norms: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Magnitude(Configurable):
+class Magnitude(Score):
     """`|w|`: what lookahead is measured against. Global pruning compares `|w| / L2 norm`, as the authors do."""
 
-    looks: ClassVar[bool] = False
-    norm_order: ClassVar[int] = 2
+    distance: ClassVar[int] = 0
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
@@ -137,7 +179,7 @@ class Magnitude(Configurable):
 
 
 @dataclasses.dataclass(frozen=True)
-class Random(Configurable):
+class Random(Score):
     """Uniform random scores, the same at every update for the same seed and layer path.
 
     Args:
@@ -150,8 +192,7 @@ class Random(Configurable):
         if isinstance(self.seed, bool) or not hasattr(self.seed, "__index__"):
             raise TypeError(f"seed={self.seed!r}: expected an integer")
 
-    looks: ClassVar[bool] = False
-    norm_order: ClassVar[int] = 2
+    distance: ClassVar[int] = 0
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
@@ -168,7 +209,6 @@ class LookaheadActivation(Lookahead):
     """
 
     needs_data: ClassVar[bool] = True
-    channel_factors = Lookahead.channel_factors
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
         """What each kernel is multiplied by, by its number, in a shape that broadcasts against it."""
@@ -181,7 +221,7 @@ def _beside(layout: Layout, outputs: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class OBD(Configurable):
+class OBD(Score):
     """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
 
     LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. Measured
@@ -211,7 +251,6 @@ class OBDLookahead(Lookahead):
     """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
 
     needs_data: ClassVar[bool] = True
-    channel_factors = Lookahead.channel_factors
 
     def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
         """What each kernel is multiplied by, by its number, in its shape; neighbours too, where it is known."""
@@ -219,20 +258,15 @@ class OBDLookahead(Lookahead):
         return {i: tf.sqrt(h) for i, h in probe.curvature(model, recipe, known, data).items()}
 
 
-NAMED: dict[str, type] = {
+_REGISTRY = Registry("score", Score, "tf_lap.scores")
+get, serialize, deserialize, register = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+names = _REGISTRY.names
+for _name, _class in {
     "lookahead": Lookahead,
     "magnitude": Magnitude,
     "random": Random,
     "lookahead_activation": LookaheadActivation,
     "obd": OBD,
     "obd_lookahead": OBDLookahead,
-}
-
-
-def get(score: Any) -> Score:
-    """The score object that a name or an object stands for.
-
-    Raises:
-        ValueError: an unknown name. TypeError: not a name, nor an object with a `score` method.
-    """
-    return choose("score", score, NAMED, ("score", "looks", "norm_order"))
+}.items():
+    register(_name)(_class)
