@@ -45,7 +45,7 @@ def test_pruning_takes_configurations():
 def test_a_configuration_of_another_form_is_told_the_right_one(module, name, named, other):
     with pytest.raises(ValueError, match=r"a configuration is a mapping of 'class_name' and 'config', as tf_lap\.\w+"):
         module.get({"name": "x"})
-    with pytest.raises(ValueError, match="this class is not known. Register it first, with"):
+    with pytest.raises(ValueError, match=r"this class is not known\. Register it first, with"):
         module.get({"class_name": "elsewhere", "config": {}})
 
 
