@@ -6,6 +6,7 @@ from replicas import two_replicas
 
 import tf_lap
 from tf_lap import compat
+from tf_lap.compat import variables
 from tf_lap.compat.nodes import private
 
 
@@ -114,7 +115,7 @@ def test_trains_sees_through_mixed_precision_and_mirrored_variables(package):
     assert [trained(layer.kernel) for layer in model.layers] == [False, True]
     # What stands behind them is the same variable.
     kernel = model.layers[1].kernel
-    assert all(map(trained, compat._of_variable(kernel).bare(kernel)))
+    assert all(map(trained, variables._of_variable(kernel).bare(kernel)))
 
 
 def test_in_its_fit_tf_keras_trains_what_was_not_frozen_when_the_model_was_compiled():

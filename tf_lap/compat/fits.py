@@ -9,13 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from tf_lap.compat import is_tf_keras, keras3, tf_keras_module
+from tf_lap.compat.flavours import flavour_of
 from tf_lap.compat.nodes import private
 from tf_lap.compat.passing import PassOver
-
-
-def _of(model: Any) -> Any:
-    return tf_keras_module() if is_tf_keras(model) else keras3
 
 
 def variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
@@ -24,7 +20,7 @@ def variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
     Optimizers are built first. Each variable comes with its name, and as one variable a replica. The order is that of
     the model's construction.
     """
-    return _of(model).moved_variables(model)
+    return flavour_of(model).moved_variables(model)
 
 
 def random_state() -> dict[str, Any]:
@@ -59,7 +55,7 @@ def _eager_generator() -> random.Random | None:
 
 def executions_of(model: Any) -> int:
     """How many batches one call of the training function takes."""
-    return _of(model).steps_per_execution(model)
+    return flavour_of(model).steps_per_execution(model)
 
 
 def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
@@ -76,7 +72,7 @@ def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
     Raises:
         RuntimeError: the fit is not Keras's own loop.
     """
-    library = _of(model)
+    library = flavour_of(model)
     data = library.fit_data(model)
     behind = library.begin_with(model, data, first_epoch, epoch)
     if behind or executions:
@@ -85,4 +81,4 @@ def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
 
 def began(model: Any) -> None:
     """Forgets with which epoch the fit went on, so that the next fit of the model does not begin there too."""
-    _of(model).began(model)
+    flavour_of(model).began(model)

@@ -1,0 +1,164 @@
+"""Variables of either Keras: their values, on the device and the host, their constraints, and who trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util  # there is no public way to ask
+
+from tf_lap.compat import keras3
+from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
+
+
+def own_weights(layer: Any) -> list[Any]:
+    """The variables that a layer owns itself, without those of the layers inside it."""
+    return flavour_of(layer).own_weights(layer)
+
+
+def variable_name(variable: Any) -> str:
+    """A variable's own name, without those of the layers around it: `depthwise_kernel`."""
+    return variable.name.rpartition("/")[2].partition(":")[0]
+
+
+def variable_path(variable: Any) -> str:
+    """A variable's name with those of the layers around it, as far as its Keras keeps them."""
+    return getattr(variable, "path", variable.name).partition(":")[0]
+
+
+def overlaid_matrices(model: Any) -> dict[str, Any]:
+    """The weight matrices that a LoRA adapter adds to, by the names of their layers: they are frozen themselves."""
+    layers = [] if is_tf_keras(model) else model._flatten_layers()
+    return {
+        layer.name: variable
+        for layer in layers
+        if getattr(layer, "lora_enabled", False)
+        for variable in own_weights(layer)
+        if not variable.trainable and len(variable.shape) > 1
+    }
+
+
+def is_kernel_variable(kernel: Any) -> bool:
+    """Whether a layer's kernel is a floating-point variable (not a tensor of LoRA, nor a quantized table)."""
+    return _of_variable(kernel).is_kernel_variable(kernel)
+
+
+def value(variable: Any) -> tf.Tensor:
+    """A variable, tensor or number as a float32 tensor, read where it lives."""
+    return tf.cast(tf.convert_to_tensor(variable), tf.float32)
+
+
+def computes_on_host() -> bool:
+    """Whether what is traced or run now is computed by the host's processor, operation by operation."""
+    return not under_xla() and all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+
+
+def is_on_host(variable: Any) -> bool:
+    """Whether a variable's values are in the host's memory, and not on an accelerator."""
+    return tf.DeviceSpec.from_string(tf.convert_to_tensor(variable).device).device_type == "CPU"
+
+
+def host_value(variable: Any) -> np.ndarray:
+    """A variable, tensor or number as a float32 array, without a copy where it is one in the host's memory already."""
+    return host_array(variable).astype(np.float32, copy=False)
+
+
+def host_array(variable: Any) -> np.ndarray:
+    """The same in its own dtype; not to be written to."""
+    resource = _resource(variable)
+    if resource is None:
+        return np.asarray(tf.convert_to_tensor(variable))
+    return np.asarray(tf.raw_ops.ReadVariableOp(resource=resource.handle, dtype=resource.dtype))
+
+
+def host_assign(variable: Any, array: np.ndarray) -> None:
+    """Copies an array of a variable's shape and dtype into it, past its constraint."""
+    copied = tf.constant(array)  # an array itself may go on being the variable's memory
+    resource = _resource(variable)
+    if resource is None:
+        variable.assign(copied)
+    else:
+        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=copied)
+
+
+def _resource(variable: Any) -> tf.Variable | None:
+    """The one TensorFlow variable that holds a variable's values: its own operations take a fifth of the time.
+
+    None where there are several, or none.
+    """
+    inner = variable.value if isinstance(variable, keras.Variable) else variable
+    plain = isinstance(inner, tf.Variable) and not isinstance(inner, tf.distribute.DistributedValues)
+    return inner if plain else None
+
+
+def under_xla() -> bool:
+    """Whether what is traced now will be compiled by XLA as a whole."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def assign(variable: Any, new: tf.Tensor) -> None:
+    """Writes `new` into a variable, in the variable's own dtype, past its constraint."""
+    variable.assign(tf.cast(new, variable.dtype))
+
+
+def get_constraint(variable: Any) -> Callable[[Any], Any] | None:
+    """The function that the optimizer applies to this variable after each step."""
+    return _of_variable(variable).get_constraint(variable)
+
+
+def set_constraint(variable: Any, constraint: Callable[[Any], Any] | None) -> None:
+    """Sets the function that the optimizer applies to this variable after each step."""
+    _of_variable(variable).set_constraint(variable, constraint)
+
+
+def refuses_constraint(model: Any) -> Callable[[Any], bool]:
+    """For which variables the model's optimizer raises where they have a constraint.
+
+    Legacy optimizers of tf_keras do for embeddings, whose gradients are sparse.
+
+    Args:
+        model: the model that is trained.
+
+    Returns:
+        A predicate on variables.
+    """
+    refused = {id(variable) for variable in flavour_of(model).without_constraint(model)}
+    return lambda variable: id(variable) in refused
+
+
+def _of_variable(variable: Any) -> ModuleType:
+    return tf_keras_module() if isinstance(variable, tf.Variable) else keras3
+
+
+def trains(model: Any) -> Callable[[Any], bool]:
+    """Which variables a training step of a model moves, as its layers and the models in it are frozen now.
+
+    This is what `trainable_variables` of the model says. A variable's own `trainable` does not say it: in tf_keras it
+    stays True where a layer is frozen, and in Keras 3 where a layer was thawed in a model that is frozen itself.
+    While it fits, tf_keras sets each layer back to what it was when the model was compiled. The answer there is what
+    that step trains.
+
+    Example:
+
+    >>> model.layers[0].trainable = False
+    >>> trained = trains(model)
+    >>> [trained(layer.kernel) for layer in model.layers]
+    [False, True, True]
+
+    Args:
+        model: the outermost model that is trained, or a layer.
+
+    Returns:
+        A predicate on variables. It compares them by identity, also behind mixed precision and mirrored over replicas.
+        Variables that are not of the model are False.
+
+    Raises:
+        ValueError: a tf_keras model that is not built.
+    """
+    parts = [part for variable in model.trainable_variables for part in _of_variable(variable).bare(variable)]
+    trained = {id(part): part for part in parts}  # the values keep them alive, so that no identity is used again
+    return lambda variable: any(id(part) in trained for part in _of_variable(variable).bare(variable))
