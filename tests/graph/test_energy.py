@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_lap
 from tf_lap.graph.energy import kernel_norms, sweep
 from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.mask_update import TracedUpdater
+from tf_lap.pruning.traced_update import TracedUpdater
 
 layers = keras.layers
 

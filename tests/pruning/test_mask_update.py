@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 import tf_lap
-from tf_lap.pruning import mask_update as update
+from tf_lap.pruning.traced_update import TracedUpdater
 
 layers = keras.layers
 
@@ -61,7 +61,7 @@ def traced(model, **choices):
     """The concrete function of an update, and the pruner."""
     pruner = tf_lap.Pruner(model, **choices)
     keep = pruner._keep(pruner._fractions(0.5))
-    updater = update.TracedUpdater(pruner._updater)
+    updater = TracedUpdater(pruner._updater)
     return updater.updated.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
 
 
@@ -133,7 +133,7 @@ def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
 def test_traced_it_chooses_the_same_and_is_traced_once(choices):
     plain, model = network(), network()
     one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
-    other._engine = update.TracedUpdater(other._updater)
+    other._engine = TracedUpdater(other._updater)
     for sparsity in (0.1, 0.3, 0.5):
         one.update(sparsity)
         other.update(sparsity)
@@ -163,7 +163,7 @@ class Borrowed(tf_lap.scores.Magnitude):
 def test_a_score_of_ones_own_may_run_on_the_host_where_updates_are_traced():
     ours, theirs = network(), network()
     one, other = tf_lap.Pruner(ours, score=Borrowed()), tf_lap.Pruner(theirs, score="magnitude")
-    one._engine = update.TracedUpdater(one._updater)
+    one._engine = TracedUpdater(one._updater)
     one.update(0.5)
     other.update(0.5)
     for path, mask in other.masks.items():
@@ -173,7 +173,7 @@ def test_a_score_of_ones_own_may_run_on_the_host_where_updates_are_traced():
 def test_where_something_is_not_finite_the_traced_update_changes_nothing():
     model = network()
     pruner = tf_lap.Pruner(model)
-    pruner._engine = update.TracedUpdater(pruner._updater)
+    pruner._engine = TracedUpdater(pruner._updater)
     pruner.update(0.2)
     kernel = model.get_layer("wide").kernel
     kernel.assign(spoiled(kernel))

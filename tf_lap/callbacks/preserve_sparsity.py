@@ -12,7 +12,8 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.callbacks.claims import check_alone, claim, disclaim, handed_over, held, release_leftovers
 from tf_lap.callbacks.mask_backup import State, masks_for
-from tf_lap.graph.resolver import resolve, weight_matrices
+from tf_lap.graph.kernels import weight_matrices
+from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.constraints import Enforcement, Watch, moved_past
 from tf_lap.warn import warn
 

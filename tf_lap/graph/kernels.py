@@ -134,3 +134,8 @@ class KernelRule:
         if not compat.is_kernel_variable(self.kernel(layer)):
             return "its kernel is not a floating-point variable (LoRA or quantization is on): prune before it"
         return None
+
+
+def weight_matrices(variables: list[Any]) -> tuple[Any, ...]:
+    """Those of some variables that are weight matrices: of two axes or more, and no biases."""
+    return tuple(v for v in variables if len(v.shape) > 1 and "bias" not in compat.variable_name(v))

@@ -22,7 +22,7 @@ from tf_lap.graph.channels import (
     on_axis,
 )
 from tf_lap.graph.energy_maps import Identity
-from tf_lap.graph.kernels import KernelRule
+from tf_lap.graph.kernels import KernelRule, weight_matrices
 from tf_lap.graph.model_graph import Kernel as Kernel
 from tf_lap.graph.model_graph import Other as Other
 from tf_lap.graph.model_graph import Read as Read
@@ -345,11 +345,6 @@ def _widened(call: Call, rule: KernelRule) -> Shape:
     shape = list(call.inputs[0].shape)
     shape[format_axis(call.layer, len(shape))] = rule.layout(call.layer).inputs
     return tuple(shape)
-
-
-def weight_matrices(variables: list[Any]) -> tuple[Any, ...]:
-    """Those of some variables that are weight matrices: of two axes or more, and no biases."""
-    return tuple(v for v in variables if len(v.shape) > 1 and "bias" not in compat.variable_name(v))
 
 
 def _describe(layer: Any, prefix: str) -> str:

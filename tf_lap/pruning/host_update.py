@@ -19,7 +19,8 @@ from tf_lap.graph.energy import Energies, Norms
 from tf_lap.graph.energy_maps import Reader
 from tf_lap.graph.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
-from tf_lap.pruning.mask_update import Gains, TracedUpdater, Updated, Updater
+from tf_lap.pruning.mask_update import Gains, Updated, Updater
+from tf_lap.pruning.traced_update import TracedUpdater
 from tf_lap.scores import channel_factors
 from tf_lap.topk.select import select, sort_keys
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from tf_lap.compat.flavours import flavour_of
+from tf_lap.compat.fits import keras3
+from tf_lap.compat.flavours import is_tf_keras
 from tf_lap.compat.nodes import private
 from tf_lap.compat.passing import PassOver
+
+
+def _flavour_of(model: Any) -> ModuleType:
+    """The module for the kind of Keras that a model is of; importing tf_lap does not import tf_keras."""
+    if not is_tf_keras(model):
+        return keras3
+    from tf_lap.compat.fits import tf_keras
+
+    return tf_keras
 
 
 def variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
@@ -20,7 +31,7 @@ def variables(model: Any) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
     Optimizers are built first. Each variable comes with its name, and as one variable a replica. The order is that of
     the model's construction.
     """
-    return flavour_of(model).moved_variables(model)
+    return _flavour_of(model).moved_variables(model)
 
 
 def random_state() -> dict[str, Any]:
@@ -55,7 +66,7 @@ def _eager_generator() -> random.Random | None:
 
 def executions_of(model: Any) -> int:
     """How many batches one call of the training function takes."""
-    return flavour_of(model).steps_per_execution(model)
+    return _flavour_of(model).steps_per_execution(model)
 
 
 def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
@@ -72,7 +83,7 @@ def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
     Raises:
         RuntimeError: the fit is not Keras's own loop.
     """
-    library = flavour_of(model)
+    library = _flavour_of(model)
     data = library.fit_data(model)
     behind = library.begin_with(model, data, first_epoch, epoch)
     if behind or executions:
@@ -81,4 +92,4 @@ def go_on(model: Any, first_epoch: int, epoch: int, executions: int) -> None:
 
 def began(model: Any) -> None:
     """Forgets with which epoch the fit went on, so that the next fit of the model does not begin there too."""
-    flavour_of(model).began(model)
+    _flavour_of(model).began(model)
