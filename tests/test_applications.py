@@ -86,6 +86,7 @@ def test_energies_agree_with_the_definition_in_numpy(model):
     assert_same_energies(tf_lap.channel_energies(model), numpy_sweep.sweep(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ORDINARY + SLOW, indirect=True)
 def test_only_the_network_itself_bounds_what_a_kernel_sees(model):
     kernels = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.SeparableConv2D)

@@ -37,6 +37,7 @@ def command(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_wrapped_steps_are_measured_and_written(command):
     assert len(command("wrapped_steps", WIDTHS=(8, 6, 4), STEPS=8, ROUNDS=2, WARM_UP=2)) == 4
 
@@ -83,6 +84,7 @@ def test_memory_is_that_of_masks_and_of_the_process(command):
     assert taken["weights"] == 4 * taken["masks"] == 4000
 
 
+@pytest.mark.slow
 def test_training_steps_are_measured(command):
     sizes = {"WIDTHS": (8, 6, 4), "STEPS": 8, "ROUNDS": 2, "WARM_UP": 2, "UPDATES_BEFORE": 1}
     assert len(command("training_steps", **sizes)) == 4

@@ -58,6 +58,7 @@ def test_counts_are_exact_in_every_training_setting(setting, score):
     assert history.history["sparsity"][-1] == callback.report.sparsity == pytest.approx(0.9, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["lookahead", "magnitude"])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float16", "float64"])
 def test_counts_are_exact_in_every_dtype(policy, score):

@@ -164,6 +164,7 @@ def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
     assert counts == [round(n * 0.5**9) for n in sizes] + [round(5000 * 0.75**9)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MNIST.exists(), reason="the environment variable TF_LAP_MNIST names no file")
 def test_mnist_itself():
     task = tasks.from_npz(MNIST)

@@ -20,6 +20,7 @@ layers = tf_keras.layers
 SIZES = {"first": 16 * 24, "second": 24 * 24, "head": 24 * 10}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2", "DenseNet121"])
 def test_masks_are_those_of_keras_3_bit_for_bit(name):
     ours = getattr(keras.applications, name)(weights=None, classes=10)
@@ -38,6 +39,7 @@ def test_masks_are_those_of_keras_3_bit_for_bit(name):
 FAMILIES = ["ConvNeXtTiny", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2", "MobileNetV3Small", "RegNetX002"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_applications_have_no_boundary_but_their_ends(name):
     found = tf_lap.neighbors(getattr(tf_keras.applications, name)(weights=None))
@@ -128,6 +130,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["lookahead", "magnitude"])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_counts_are_exact_in_every_training_setting(setting, score):

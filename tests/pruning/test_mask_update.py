@@ -93,6 +93,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "dtype"), [*((each, "float32") for each in CHOICES), ({}, "bfloat16"), ({}, "float16")], ids=str
 )
@@ -129,6 +130,7 @@ def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
     assert "HloModule" in compiled.experimental_get_compiler_ir(keep, {})(stage="hlo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [*CHOICES, {"score": "random"}], ids=str)
 def test_traced_it_chooses_the_same_and_is_traced_once(choices):
     plain, model = network(), network()

@@ -111,6 +111,7 @@ def run(mnist, output, *options):
     return cli.main(["reproduce", "mnist", f"--data={mnist}", f"--output={output}", *options])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_what_is_on_disk_is_not_trained_again(mnist, tmp_path, monkeypatch, capsys):
     trained, train = [], runner.train
@@ -143,6 +144,7 @@ def test_what_is_on_disk_is_not_trained_again(mnist, tmp_path, monkeypatch, caps
     assert len(trained) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, monkeypatch):
     options = ("--seeds", 0, "--rounds", 3, "--methods", "random", "lookahead_activation", "lookahead")

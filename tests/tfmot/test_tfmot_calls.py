@@ -46,11 +46,13 @@ RECURRENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", RECURRENT)
 def test_masks_and_states_reach_a_recurrent_layer_however_they_are_passed(call):
     assert_alike(layers.LSTM(2), RECURRENT[call], mask_zero=call == "the mask of the input")
 
 
+@pytest.mark.slow
 def test_masks_reach_a_bidirectional_layer():
     assert_alike(layers.Bidirectional(layers.GRU(2)), RECURRENT["mask by name"])
 
@@ -112,6 +114,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", AROUND)
 @pytest.mark.parametrize("mask_zero", [False, True])
 def test_layers_inside_time_distributed_and_bidirectional_are_pruned(kind, mask_zero, tmp_path):

@@ -70,6 +70,7 @@ def assert_goes_on(again, model):
     assert [int(mask.sum()) for mask, _, _ in state(again).values()] == [38, 58, 24]
 
 
+@pytest.mark.slow
 @schedules
 @pytest.mark.parametrize("file", FILES)
 def test_whole_models(tmp_path, schedule, file):
@@ -86,6 +87,7 @@ def test_whole_models(tmp_path, schedule, file):
     assert_goes_on(again, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["weights.h5", "model.weights.h5", "weights"])
 def test_weights_alone(tmp_path, file):
     # Weights alone have no state of the optimizer: plain gradient descent has none.
@@ -98,6 +100,7 @@ def test_weights_alone(tmp_path, file):
     assert_goes_on(again, model)
 
 
+@pytest.mark.slow
 def test_checkpoints(tmp_path):
     model, again = wrapped(decay()), wrapped(decay())
     train(model)
@@ -129,6 +132,7 @@ def test_tfmots_own_wrapper_takes_and_keeps_our_schedule(tmp_path, file):
     assert {int(each.pruning_step) for each in wrappers(again)} == {12}
 
 
+@pytest.mark.slow
 def test_the_stripped_model_loads_with_plain_tf_keras(tmp_path):
     model = wrapped(decay())
     train(model)

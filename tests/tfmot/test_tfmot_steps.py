@@ -99,6 +99,7 @@ def test_wrappers_that_are_not_called_or_called_twice_in_a_custom_layer():
     assert head.pruning_step == custom.twice.pruning_step == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequency", [1, 5])
 @pytest.mark.parametrize("decay_name", ["one_shot", "constant"])
 def test_an_update_that_is_due_at_step_0_takes_place_in_the_first_step(decay_name, frequency):

@@ -51,6 +51,7 @@ def test_counts_are_exact_and_zeros_stay_zero(setting):
 TFMOT_TOO = ["plain", "jit", "eager", "steps per execution", "momentum", "legacy optimizer"]
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("setting", TFMOT_TOO)
 def test_both_wrappers_keep_as_many_and_count_the_same_steps(wrap, setting):
@@ -92,6 +93,7 @@ def test_jit_changes_no_mask_where_a_kernel_is_not_finite():
     assert all(mask.all() for mask in masks(model).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("jit", [False, True])
 def test_mixed_precision_ranks_the_full_precision(policy, jit):
@@ -135,6 +137,7 @@ def test_both_wrappers_train_on_two_replicas(wrapping):
     assert run.stdout.splitlines()[-1] == f"{exactly(0.9)} {{12}}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_two_replicas_prune_alike(policy, steps):

@@ -187,6 +187,7 @@ def test_stripping_gives_the_model_back_with_its_zeros(wrap):
     assert kept(sparsity.strip_pruning(model)) == exactly(0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of")
 @pytest.mark.parametrize("optimizer", ["adam", "legacy"])
 def test_zeros_of_a_stripped_model_are_held_by_whoever_sets_constraints(optimizer):
