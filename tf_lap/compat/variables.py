@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,8 @@ from tensorflow.python.ops import control_flow_util  # there is no public way to
 
 from tf_lap.compat import keras3
 from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
+
+_ALIGNMENT = 64  # bytes, of the memory that TensorFlow's kernels work on
 
 
 def own_weights(layer: Any) -> list[Any]:
@@ -83,6 +86,28 @@ def host_assign(variable: Any, array: np.ndarray) -> None:
         variable.assign(copied)
     else:
         tf.raw_ops.AssignVariableOp(resource=resource.handle, value=copied)
+
+
+def host_memory(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """New memory for an array that `host_give` gives away, so aligned that TensorFlow takes it without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
+def host_give(variable: Any, array: np.ndarray) -> None:
+    """Makes an array a variable's values, past its constraint. Nobody else may use the array from now on.
+
+    Args:
+        variable: the variable, in the host's memory.
+        array: of its shape and dtype, from `host_memory`.
+    """
+    resource = _resource(variable)
+    if resource is None:  # each replica needs memory of its own
+        variable.assign(tf.constant(array))
+    else:
+        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=array)
 
 
 def _resource(variable: Any) -> tf.Variable | None:

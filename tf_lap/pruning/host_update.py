@@ -135,7 +135,7 @@ class HostUpdater:
         values = weights.astype(np.float32, copy=False)
         bits = score_bits(self._updater, number, values, live, energies, gains, memory)
         (mask,) = select([bits], keep, lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
-        return self._apply(target, mask, weights, memory)
+        return self._apply(target, mask, weights)
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
@@ -152,7 +152,7 @@ class HostUpdater:
         kept = []
         for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
             expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
-            kept.append(self._apply(target, expanded, weights, Memory()))
+            kept.append(self._apply(target, expanded, weights))
         return kept
 
     def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,11 +160,11 @@ class HostUpdater:
         variable = self._recipe.kernels[self._targets[target]].variable
         return compat.host_array(variable), compat.host_array(self._masks[target])
 
-    def _apply(self, target: int, mask: np.ndarray, weights: np.ndarray, memory: Memory) -> int:
+    def _apply(self, target: int, mask: np.ndarray, weights: np.ndarray) -> int:
         """Writes a mask, and zeros where it drops weights; how many it keeps."""
         variable = self._recipe.kernels[self._targets[target]].variable
         compat.host_assign(self._masks[target], mask)
-        compat.host_assign(variable, _zeroed(weights, mask, memory))
+        compat.host_give(variable, _zeroed(weights, mask))
         return int(np.count_nonzero(mask))
 
 
@@ -269,16 +269,16 @@ def score_bits(
     return bits.reshape(layout.shape)
 
 
-def _zeroed(weights: np.ndarray, mask: np.ndarray, memory: Memory) -> np.ndarray:
-    """Weights, in their own dtype, with zeros where a mask is False."""
+def _zeroed(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Weights, in their own dtype, with zeros where a mask is False, in memory of their own."""
     integers = _INTEGERS[weights.itemsize]
-    # Under the name of the scores, which are not needed any more.
-    result = memory("bits", weights.size, integers)
+    result = compat.host_memory(weights.shape, weights.dtype)
+    written = result.reshape(-1).view(integers)
     bits, flags = weights.reshape(-1).view(integers), mask.reshape(-1).view(np.int8)
     for first in range(0, bits.size, _PIECE):
         piece = slice(first, first + _PIECE)
-        np.bitwise_and(bits[piece], -flags[piece], out=result[piece])
-    return result.view(weights.dtype).reshape(weights.shape)
+        np.bitwise_and(bits[piece], -flags[piece], out=written[piece])
+    return result
 
 
 def _array(tensor: tf.Tensor) -> np.ndarray:
