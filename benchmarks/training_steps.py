@@ -17,7 +17,7 @@ import tensorflow_model_optimization as tfmot  # isort: skip
 
 WIDTHS = perceptron.WIDTHS
 STEPS, ROUNDS, WARM_UP = 200, 11, 20
-UPDATES_BEFORE = 12  # the first ten of a pruner are not traced
+UPDATES_BEFORE = 2  # the first ones of a process find nothing warm
 FINAL = 0.98
 
 
