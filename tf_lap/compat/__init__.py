@@ -36,7 +36,6 @@ from tf_lap.compat.variables import assign as assign
 from tf_lap.compat.variables import computes_on_host as computes_on_host
 from tf_lap.compat.variables import get_constraint as get_constraint
 from tf_lap.compat.variables import host_array as host_array
-from tf_lap.compat.variables import host_assign as host_assign
 from tf_lap.compat.variables import host_give as host_give
 from tf_lap.compat.variables import host_memory as host_memory
 from tf_lap.compat.variables import host_value as host_value

@@ -78,16 +78,6 @@ def host_array(variable: Any) -> np.ndarray:
     return np.asarray(tf.raw_ops.ReadVariableOp(resource=resource.handle, dtype=resource.dtype))
 
 
-def host_assign(variable: Any, array: np.ndarray) -> None:
-    """Copies an array of a variable's shape and dtype into it, past its constraint."""
-    copied = tf.constant(array)  # an array itself may go on being the variable's memory
-    resource = _resource(variable)
-    if resource is None:
-        variable.assign(copied)
-    else:
-        tf.raw_ops.AssignVariableOp(resource=resource.handle, value=copied)
-
-
 def host_memory(shape: Sequence[int], dtype: Any) -> np.ndarray:
     """New memory for an array that `host_give` gives away, so aligned that TensorFlow takes it without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -101,7 +91,7 @@ def host_give(variable: Any, array: np.ndarray) -> None:
 
     Args:
         variable: the variable, in the host's memory.
-        array: of its shape and dtype, from `host_memory`.
+        array: of its shape and dtype; TensorFlow copies it unless it is from `host_memory`.
     """
     resource = _resource(variable)
     if resource is None:  # each replica needs memory of its own

@@ -134,7 +134,9 @@ class HostUpdater:
         number, (weights, live) = self._targets[target], self._state(target)
         values = weights.astype(np.float32, copy=False)
         bits = score_bits(self._updater, number, values, live, energies, gains, memory)
-        (mask,) = select([bits], keep, lambda: [sort_keys(bits.view(np.float32), values, live)], memory)
+        (mask,) = select(
+            [bits], keep, lambda: [sort_keys(bits.view(np.float32), values, live)], memory, compat.host_memory
+        )
         return self._apply(target, mask, weights)
 
     def _choose_together(self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains) -> list[int]:
@@ -163,9 +165,10 @@ class HostUpdater:
     def _apply(self, target: int, mask: np.ndarray, weights: np.ndarray) -> int:
         """Writes a mask, and zeros where it drops weights; how many it keeps."""
         variable = self._recipe.kernels[self._targets[target]].variable
-        compat.host_assign(self._masks[target], mask)
+        kept = int(np.count_nonzero(mask))
         compat.host_give(variable, _zeroed(weights, mask))
-        return int(np.count_nonzero(mask))
+        compat.host_give(self._masks[target], mask)
+        return kept
 
 
 def _once(read: Reader) -> Reader:

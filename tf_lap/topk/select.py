@@ -19,6 +19,7 @@ def select(
     keep: int,
     keys: Callable[[], Sequence[np.ndarray]],
     memory: Callable[[str, int, type], np.ndarray] = lambda name, size, dtype: np.empty(size, dtype),
+    new_memory: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
 ) -> list[np.ndarray]:
     """Masks of the `keep` highest scores of some kernels together; of all live weights, where there are fewer.
 
@@ -27,8 +28,8 @@ def select(
         keep: how many weights stay.
         keys: gives for each kernel what `tf_lap.topk.sort_keys.keys` does. It is called where too few scores are above
             zero.
-        memory: gives an array of a size and a dtype, for use under a name. The masks are in such arrays: the next call
-            with the same memory overwrites them.
+        memory: gives an array of a size and a dtype, for use under a name: another call may give the same array again.
+        new_memory: gives an array of a shape and a dtype that nobody else has, for a mask.
 
     Returns:
         For each kernel a bool array of its shape, True where the weight stays.
@@ -39,9 +40,8 @@ def select(
         keep = min(keep, sum(map(np.count_nonzero, bits)))
         threshold = _kth_largest(bits, keep, memory)
     masks = []
-    for number, kernel in enumerate(bits):
-        mask = memory(f"mask {number}", kernel.size, np.bool_).reshape(kernel.shape)
-        masks.append(np.greater_equal(kernel, threshold, out=mask))
+    for kernel in bits:
+        masks.append(np.greater_equal(kernel, threshold, out=new_memory(kernel.shape, np.bool_)))
     surplus = sum(map(np.count_nonzero, masks)) - keep
     for kernel, mask in zip(reversed(bits), reversed(masks), strict=True):
         if surplus <= 0:
