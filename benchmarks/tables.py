@@ -40,7 +40,6 @@ AIMS: Mapping[str, Mapping[str, str]] = {
         "energies, reads": "at most 4",
         "tfmot magnitude, updates": "at least 100",
         "np.partition magnitude, updates": "at least 0.83",
-        "torch lookahead, updates": "at least 10",
     },
     "growth": {
         "1e+07 weights, time over that of 9.99e+05, in proportion": "at most 1.3",
