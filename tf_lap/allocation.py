@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -17,17 +17,7 @@ Sparsity = float | Mapping[str, float]
 
 
 class Allocation(Configurable, abc.ABC):
-    """How many weights each kernel keeps. An allocation of one's own is a subclass, best a frozen dataclass.
-
-    Example:
-
-    >>> import dataclasses
-    >>> @tf_lap.register_allocation("spare_the_first")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class SpareTheFirst(tf_lap.allocation.Allocation):
-    ...     def keep(self, sizes, sparsities, shapes):
-    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
-    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
+    """How many weights each kernel keeps. One's own is a subclass, best a frozen dataclass: see `register`.
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
@@ -184,7 +174,31 @@ def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
 
 
 _REGISTRY = Registry("allocation", Allocation, "tf_lap.allocation")
-get, serialize, deserialize, register = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
+
+
+def register(name: str) -> Callable[[type[Allocation]], type[Allocation]]:
+    """A decorator that lets an allocation of one's own be chosen by a name, which it has in configurations too.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @tf_lap.register_allocation("spare_the_first")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class SpareTheFirst(tf_lap.allocation.Allocation):
+    ...     def keep(self, sizes, sparsities, shapes):
+    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
+    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
+
+    Args:
+        name: what it shall be called.
+
+    Raises:
+        TypeError: what is decorated is no subclass of `Allocation`. ValueError: another class has the name.
+    """
+    return _REGISTRY.register(name)
+
+
 for _name, _class in {"uniform": Uniform, "global": Global, "erk": ERK, "lamp": LAMP}.items():
     register(_name)(_class)
 

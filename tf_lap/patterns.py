@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,25 +36,9 @@ class Ranked(NamedTuple):
 
 
 class Pattern(Configurable, abc.ABC):
-    """In what shape weights go. A pattern of one's own is a subclass, best a frozen dataclass.
+    """In what shape weights go. A pattern of one's own is a subclass, best a frozen dataclass: see `register`.
 
     What it leaves as it is are weights that go one by one: see `Unstructured`.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_pattern("whole_outputs")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class WholeOutputs(tf_lap.patterns.Pattern):
-    ...     def units(self, layout):
-    ...         return layout.shape[-1]
-    ...     def pool(self, weights, layout):
-    ...         over = list(range(len(layout.shape) - 1))
-    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, over)) for x in (weights.scores, weights.magnitudes)]
-    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, over))
-    ...     def expand(self, kept, live, layout):
-    ...         return kept & live
-    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
 
     Attributes:
         sparsity: the one fraction of zeros that the pattern ends at; None where it can end at any.
@@ -235,7 +220,37 @@ _REGISTRY = Registry(
     ", 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs "
     "go whole)",
 )
-serialize, deserialize, register = _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+serialize, deserialize = _REGISTRY.serialize, _REGISTRY.deserialize
+
+
+def register(name: str) -> Callable[[type[Pattern]], type[Pattern]]:
+    """A decorator that lets a pattern of one's own be chosen by a name, which it has in configurations too.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_pattern("whole_outputs")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class WholeOutputs(tf_lap.patterns.Pattern):
+    ...     def units(self, layout):
+    ...         return layout.shape[-1]
+    ...     def pool(self, weights, layout):
+    ...         over = list(range(len(layout.shape) - 1))
+    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, over)) for x in (weights.scores, weights.magnitudes)]
+    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, over))
+    ...     def expand(self, kept, live, layout):
+    ...         return kept & live
+    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
+
+    Args:
+        name: what it shall be called.
+
+    Raises:
+        TypeError: what is decorated is no subclass of `Pattern`. ValueError: another class has the name.
+    """
+    return _REGISTRY.register(name)
+
+
 for _name, _class in {"unstructured": Unstructured, "n_of_m": NOfM, "blocks": Blocks}.items():
     register(_name)(_class)
 

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from tf_lap.reproduce import charts, demo
+from tf_lap.cli import demo
+from tf_lap.reproduce import charts
 from tf_lap.reproduce import datasets as tasks
 
 MNIST = Path(os.environ.get("TF_LAP_MNIST") or "mnist.npz")

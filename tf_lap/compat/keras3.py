@@ -88,11 +88,15 @@ def tensor_name(tensor: Any) -> str:
     return private(tensor, "_keras_history").operation.name
 
 
+# Layers of keras.applications are not among them: they are followed through their `call`, as those of users.
+_OWN = tuple(f"keras.src.{room}." for room in ("layers", "ops", "activations", "quantizers"))
+
+
 def is_keras_own(layer: Any) -> bool:
     """Whether Keras ships this exact class as a layer or operation, so that its `call` is no user's code."""
     if isinstance(layer, keras.layers.Lambda):
         return False
-    return type(layer).__module__.startswith("keras.src.")
+    return type(layer).__module__.startswith(_OWN)
 
 
 def trace(node: Node) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,18 +19,7 @@ from tf_lap.scores.measurements import Batch
 
 
 class Score(Configurable, abc.ABC):
-    """How much a weight matters. A score of one's own is a subclass, best a frozen dataclass.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_score("rounded")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class Rounded(tf_lap.scores.Score):
-    ...     distance = 0
-    ...     def score(self, kernel, weights, incoming, outgoing):
-    ...         return tf.round(tf.abs(weights))
-    >>> report = tf_lap.prune(model, 0.5, score="rounded")
+    """How much a weight matters. A score of one's own is a subclass, best a frozen dataclass: see `register`.
 
     Attributes:
         distance: how many kernels on a side the energies around a kernel come from: 0 none, so that they are not
@@ -259,8 +248,33 @@ class OBDLookahead(Lookahead):
 
 
 _REGISTRY = Registry("score", Score, "tf_lap.scores")
-get, serialize, deserialize, register = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.register
+get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
 names = _REGISTRY.names
+
+
+def register(name: str) -> Callable[[type[Score]], type[Score]]:
+    """A decorator that lets a score of one's own be chosen by a name, which it has in configurations too.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_score("rounded")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Rounded(tf_lap.scores.Score):
+    ...     distance = 0
+    ...     def score(self, kernel, weights, incoming, outgoing):
+    ...         return tf.round(tf.abs(weights))
+    >>> report = tf_lap.prune(model, 0.5, score="rounded")
+
+    Args:
+        name: what it shall be called.
+
+    Raises:
+        TypeError: what is decorated is no subclass of `Score`. ValueError: another class has the name.
+    """
+    return _REGISTRY.register(name)
+
+
 for _name, _class in {
     "lookahead": Lookahead,
     "magnitude": Magnitude,
