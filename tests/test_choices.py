@@ -1,6 +1,7 @@
 """Scores, allocations and patterns: chosen by name, as an object or by a configuration, and classes of one's own."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -120,3 +121,42 @@ def test_a_class_without_a_configuration_says_what_to_do():
         scores.serialize(Plain())
     dataclass = tf_lap.register_score("plain")(dataclasses.dataclass(frozen=True)(Plain))
     assert scores.get(scores.serialize(dataclass())) == dataclass()
+
+
+def test_whole_numbers_of_numpy_are_plain_in_a_configuration():
+    choices = [
+        (scores, scores.Lookahead(distance=np.int64(2))),
+        (scores, scores.Random(np.int32(3))),
+        (patterns, patterns.NOfM(np.int64(2), np.int64(4))),
+        (patterns, patterns.Blocks(np.int64(1), 4)),
+    ]
+    for module, choice in choices:
+        assert module.get(json.loads(json.dumps(module.serialize(choice)))) == choice
+
+
+def test_a_decorator_without_parentheses_is_told():
+    with pytest.raises(TypeError, match=r"tf_lap.register_score takes a name, got <class .*in parentheses"):
+        tf_lap.register_score(Noisy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Misshapen(patterns.Pattern):
+    """A pattern with a sparsity of its own, whose masks have another shape than the kernel."""
+
+    sparsity: float = 0.5
+    flat: bool = True
+
+    def expand(self, kept, live, layout):
+        return tf.reshape(kept, [-1]) if self.flat else tf.cast(kept, tf.float32)
+
+
+@pytest.mark.parametrize(
+    ("flat", "given"), [(True, r"shape \(20,\) and dtype bool"), (False, r"shape \(4, 5\) and dtype float32")]
+)
+def test_a_mask_of_another_shape_or_dtype_is_an_error_before_anything_changes(flat, given):
+    model = chain(4, 5, 2)
+    before = [np.array(weight) for weight in model.get_weights()]
+    with pytest.raises(ValueError, match=f"gives a mask of {given} for the kernel of layer 'dense_0': return bool"):
+        tf_lap.prune(model, 0.5, pattern=Misshapen(0.5, flat))
+    for weight, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, was)

@@ -24,7 +24,7 @@ class Configurable:
             raise NotImplementedError(
                 f"{type(self).__name__} has no configuration: make it a dataclass, or give it get_config"
             )
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -67,6 +67,10 @@ class Registry(Generic[Choice]):
         Raises:
             TypeError: what is decorated is no such class. ValueError: another class has the name.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"tf_lap.register_{self._what} takes a name, got {name!r}: write it with one, in parentheses"
+            )
 
         def decorate(cls: type[Choice]) -> type[Choice]:
             if not (isinstance(cls, type) and issubclass(cls, self._base)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,10 +45,7 @@ class Pattern(Configurable, abc.ABC):
         sparsity: the one fraction of zeros that the pattern ends at; None where it can end at any.
     """
 
-    @property
-    def sparsity(self) -> float | None:
-        """The one fraction of zeros that the pattern ends at; None where it can end at any."""
-        return None
+    sparsity: float | None = None
 
     def units(self, layout: Layout) -> int:
         """How many things a kernel has that are kept or dropped whole."""
@@ -101,8 +99,8 @@ class Blocks(Pattern):
     inputs: int
 
     def __post_init__(self) -> None:
-        _check_whole("outputs", self.outputs)
-        _check_whole("inputs", self.inputs)
+        for name in ("outputs", "inputs"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.outputs == self.inputs == 1:
             raise ValueError("a block of 1 output by 1 input is a weight: use pattern='unstructured'")
 
@@ -174,8 +172,8 @@ class NOfM(Pattern):
     m: int
 
     def __post_init__(self) -> None:
-        _check_whole("n", self.n)
-        _check_whole("m", self.m)
+        for name in ("n", "m"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.n >= self.m:
             raise ValueError(f"the pattern {self} drops nothing: n must be less than m, as in '2:4'")
 
@@ -292,11 +290,12 @@ def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
     return f"{pattern} drops {most} where an output has {inputs} input{'s' * (inputs > 1)}{taps}"
 
 
-def _check_whole(what: str, value: Any) -> None:
+def _whole(what: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what}={value!r}: expected a whole number of at least 1")
     if value < 1:
         raise ValueError(f"{what}={value!r}: expected a whole number of at least 1")
+    return operator.index(value)
 
 
 def _padded(tensor: tf.Tensor, axis: int, multiple: int, value: int = 0) -> tf.Tensor:

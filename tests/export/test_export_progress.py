@@ -51,7 +51,7 @@ def test_an_export_that_is_done_sooner_tells_nothing(tmp_path, capfd):
 @pytest.mark.usefixtures("impatient")
 def test_the_calibration_counts_its_samples(tmp_path, monkeypatch):
     stages = []
-    monkeypatch.setattr(Progress, "stage", lambda self, name: stages.append(name))
+    monkeypatch.setattr(Progress, "stage", lambda self, name, silent=False: stages.append(name))
     export(perceptron(), tmp_path / "model.tflite", quantization="int8")
     calibrating = [f"calibrating, sample {number} of 32" for number in range(1, 33)]
     assert stages[:2] == ["tracing the model", "converting"]
@@ -70,4 +70,18 @@ def test_nothing_is_told_after_an_error(capfd):
         fail()
     capfd.readouterr()
     time.sleep(0.2)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stage_that_lets_no_thread_run_is_told_as_it_begins_where_the_export_is_a_long_one(monkeypatch, capfd):
+    with Progress("model.tflite", verbose=True) as telling:
+        telling.stage("converting", silent=True)
+        assert capfd.readouterr().err == ""
+        monkeypatch.setattr(progress, "EARLY", 0.0)
+        telling.stage("tracing the model")
+        assert capfd.readouterr().err == ""
+        telling.stage("converting", silent=True)
+        assert capfd.readouterr().err == "tf_lap.export_tflite, 0 s: converting (model.tflite)\n"
+    with Progress("model.tflite", verbose=False) as telling:
+        telling.stage("converting", silent=True)
     assert capfd.readouterr().err == ""

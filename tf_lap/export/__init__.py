@@ -69,7 +69,8 @@ def export_tflite(
         sparse: whether to store tensors without their zeros: True, False, or "auto": where the file gets smaller, the
             runtime computes it right, and it does not run slower.
         batch_size: the batch of the file, where the model's own is open; None leaves it open.
-        verbose: 1 tells on standard error what is being done, every five seconds from the fifth on; 0 nothing.
+        verbose: 1 tells on standard error what is being done, where the export takes longer than a few seconds: every
+            five seconds, and before TensorFlow's converter begins, which lets nothing else run; 0 nothing.
 
     Returns:
         An `ExportReport`.
@@ -96,7 +97,7 @@ def export_tflite(
         progress.stage("tracing the model")
         with explained(model):
             program = stack.enter_context(converting.saved(model, inputs))
-        progress.stage("converting")
+        progress.stage("converting", silent=True)
         dense = convert(model, program, inputs, given, quantization, progress)
         origins = Origins(program.readers, dict(converting.matrices(model)))
         contents = tflite.read(dense, origins)
@@ -112,7 +113,7 @@ def export_tflite(
         check = Check(model, inputs, given, dense, quantization)
         files, difference, reason, latency = (dense,), None, None, None
         if sparse:
-            progress.stage("leaving the zeros out")
+            progress.stage("leaving the zeros out", silent=True)
             try:
                 file, contents, difference, latency = sparse_file(
                     dense, contents, origins, check, quantization, auto=sparse == "auto"

@@ -55,7 +55,7 @@ def _calibration(inputs: Sequence[Input], given: Samples, progress: Progress) ->
     for number, sample in enumerate(given, 1):
         progress.stage(f"calibrating, sample {number} of {len(given)}")
         yield dict(zip(names, sample, strict=True)) if len(names) > 1 else sample
-    progress.stage("quantizing")
+    progress.stage("quantizing", silent=True)
 
 
 @contextlib.contextmanager

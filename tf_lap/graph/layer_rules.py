@@ -1,7 +1,7 @@
 """One channel rule per layer class: how a layer between kernels passes energy from its input channels to its output's.
 
-A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. `tables` says which class has which rule;
-those that only move channels about are in `moves`.
+A rule turns a `Call` into a `Flow`, or raises `Boundary` with the reason. `rule_tables` says which class has which
+rule; those that only move channels about are in `layout_rules`.
 """
 
 from __future__ import annotations

@@ -151,11 +151,14 @@ class HostUpdater:
         ]
         bits = [each.scores.view(np.int32) * (np.asarray(each.live) != 0) for each in ranked]
         masks = select(bits, keep, lambda: [sort_keys(*each) for each in ranked])
-        kept = []
-        for target, mask, (weights, live), layout in zip(targets, masks, states, layouts, strict=True):
-            expanded = _array(pattern.expand(tf.constant(mask), tf.constant(live), layout))
-            kept.append(self._apply(target, expanded, weights))
-        return kept
+        expanded = [
+            _array(updater.expanded(target, tf.constant(mask), tf.constant(live)))
+            for target, mask, (_, live) in zip(targets, masks, states, strict=True)
+        ]
+        return [
+            self._apply(target, mask, weights)
+            for target, mask, (weights, _) in zip(targets, expanded, states, strict=True)
+        ]
 
     def _state(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """A kernel's weights, in their own dtype, and its mask."""

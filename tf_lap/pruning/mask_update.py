@@ -267,7 +267,22 @@ class Updater:
             self.ranked(target, weights[i], live[i], more[i], energies, gains) for i, target in enumerate(targets)
         ]
         chosen = keep_largest(ranks(ranked), keep, groups).masks
-        return [self.pattern.expand(*parts) for parts in zip(chosen, live, layouts, strict=True)]
+        return [self.expanded(*parts) for parts in zip(targets, chosen, live, strict=True)]
+
+    def expanded(self, target: int, kept: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+        """A kernel's mask where its pattern's things are kept as given and its weights live as given.
+
+        Raises:
+            ValueError: a pattern of the user's gives a mask of another shape or dtype.
+        """
+        kernel = self.recipe.kernels[self.targets[target]]
+        mask = self.pattern.expand(kept, live, kernel.layout)
+        if tuple(mask.shape) != kernel.layout.shape or mask.dtype != tf.bool:
+            raise ValueError(
+                f"pattern={self.pattern!r} gives a mask of shape {tuple(mask.shape)} and dtype {mask.dtype.name} for "
+                f"the kernel of layer {kernel.path!r}: return bool of shape {kernel.layout.shape}"
+            )
+        return mask
 
     def ranked(
         self, target: int, weights: tf.Tensor, live: tf.Tensor, more: tf.Tensor, energies: Energies, gains: Gains

@@ -10,7 +10,7 @@ from tf_lap import compat
 from tf_lap.report import VECTORS, PruningReport
 from tf_lap.report.remarks import percent
 
-# What the user's own arguments leave out, in the words of `arguments` and `pruner`.
+# What the user's own arguments leave out, in the words of `pruning.options` and `pruning.pruner`.
 _CHOSEN = ("left out by filters", "the mapping of sparsities does not name it")
 
 

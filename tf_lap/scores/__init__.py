@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import operator
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
@@ -116,6 +117,8 @@ class Lookahead(Score):
             raise TypeError(f"distance={self.distance!r}: expected a whole number of at least 0, or None")
         if self.distance is not None and self.distance < 0:
             raise ValueError(f"distance={self.distance!r}: expected a whole number of at least 0, or None")
+        if self.distance is not None:
+            object.__setattr__(self, "distance", operator.index(self.distance))
         if self.look not in ("back", "ahead", "both"):
             raise ValueError(f"look={self.look!r}: use 'back', 'ahead' or 'both'")
 
@@ -180,6 +183,7 @@ class Random(Score):
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not hasattr(self.seed, "__index__"):
             raise TypeError(f"seed={self.seed!r}: expected an integer")
+        object.__setattr__(self, "seed", operator.index(self.seed))
 
     distance: ClassVar[int] = 0
 
