@@ -28,9 +28,18 @@ def network():
     return keras.Model(inputs, keras.layers.Dense(5, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
 
 
+def write(device, folder, model):
+    try:
+        device.write(folder, model)
+    except ValueError as error:
+        if "Invalid stage selected: 'stablehlo'" not in str(error):
+            raise
+        pytest.skip("this TensorFlow writes no StableHLO")
+
+
 def test_it_writes_the_masks_that_a_pruner_chooses(device, tmp_path):
     model = network()
-    device.write(tmp_path, model)
+    write(device, tmp_path, model)
     about = json.loads((tmp_path / "about.json").read_text(encoding="utf-8"))
     kernels = [model.get_layer(name).kernel for name in ("conv", "head")]
     for kernel, weights in zip(kernels, device.weights_of(about["shapes"]), strict=True):
@@ -47,7 +56,7 @@ def test_it_writes_the_masks_that_a_pruner_chooses(device, tmp_path):
 
 def test_jax_gives_the_same_masks(device, tmp_path):
     pytest.importorskip("jax", reason="JAX is installed by hand where accelerators are measured")
-    device.write(tmp_path, network())
+    write(device, tmp_path, network())
     result = device.run(tmp_path)
     assert result["differing_mask_bits"] == 0
     assert result["kept_exactly"]
