@@ -332,6 +332,9 @@ def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
 @both
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(wrap, policy):
+    low_masks = tfmot.__version__ == "0.8.0"  # masks in the precision in which the layer computes
+    if low_masks and wrap is not tf_lap.prune_lookahead:
+        pytest.skip("tfmot 0.8.0 multiplies float32 weights by such masks, which TensorFlow refuses")
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
         # tfmot's wrapper of a float32 layer in a model of mixed precision fails.
@@ -346,7 +349,9 @@ def test_mixed_precision(wrap, policy):
         if wrap is tf_lap.prune_lookahead
         else np.all(np.abs(np.subtract(counts, exactly(0.9))) < 9)
     )
-    assert all(mask.dtype == np.float32 for mask in masks(model).values())
+    mask_dtypes = {name: mask.dtype.name for name, mask in masks(model).items()}
+    low = policy.removeprefix("mixed_") if low_masks else "float32"
+    assert mask_dtypes == {"first": low, "second": low, "head": "float32"}
 
 
 def test_a_layer_keeps_its_own_precision():
