@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tf_lap
-from tf_lap.graph.energy import kernel_norms, sweep
+from tf_lap.graph.energy import measure_kernels, sweep
 from tf_lap.graph.resolver import resolve
 
 KERNELS = (keras.layers.Dense, keras.layers.Conv1D)
@@ -126,7 +126,7 @@ def change_by_zeroing(network, layer, index):
 
 def scores_of(model):
     recipe = resolve(model)
-    incoming, outgoing = sweep(recipe, kernel_norms(recipe))
+    incoming, outgoing = sweep(recipe, measure_kernels(recipe))
     lookahead = tf_lap.scores.Lookahead()
     return {
         kernel.path: lookahead.score(kernel, kernel.variable.value, back, ahead).numpy()

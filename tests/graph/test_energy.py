@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.graph.energy import kernel_norms, sweep
+from tf_lap.graph.energy import measure_kernels, sweep
 from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.traced_update import TracedUpdater
 
@@ -86,7 +86,7 @@ def test_the_sweep_compiles_with_xla():
     recipe = resolve(small_convolutional())
 
     def energies():
-        return sweep(recipe, kernel_norms(recipe))
+        return sweep(recipe, measure_kernels(recipe))
 
     compiled = tf.function(energies, jit_compile=True, autograph=False)
     assert "HloModule" in compiled.experimental_get_compiler_ir()(stage="hlo")
@@ -197,7 +197,7 @@ def test_norms_and_scores_are_of_the_channels_that_the_layer_itself_connects(lay
         x = np.zeros((1, *shape), np.float32)
         x[(0, *middle, j)] = 1.0
         energy[j] = np.sum(np.square(layer(x)), axis=tuple(range(len(shape))))
-    read, put = kernel.layout.norms(kernel.variable.value)
+    read, put = kernel.layout.energies(kernel.variable.value)
     np.testing.assert_allclose(read, energy.sum(axis=1), rtol=1e-4)
     np.testing.assert_allclose(put, energy.sum(axis=0), rtol=1e-4)
     incoming, outgoing = np.arange(1.0, 5.0, dtype=np.float32), np.arange(1.0, 7.0, dtype=np.float32)

@@ -57,7 +57,7 @@ def test_energies_of_a_kernel_are_those_of_its_layout(layout, piece, monkeypatch
     weights = np.random.default_rng(0).standard_normal(layout.shape).astype(np.float32)
     gain = np.random.default_rng(1).random(layout.shape).astype(np.float32)
     ours = host_update._channel_energies(host_update._Seen(weights, 2.0, gain), layout)
-    for array, expected in zip(ours, layout.norms(tf.constant(2 * weights * gain)), strict=True):
+    for array, expected in zip(ours, layout.energies(tf.constant(2 * weights * gain)), strict=True):
         np.testing.assert_allclose(array, expected, rtol=1e-5)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from chains import chain, kernels
 
 import tf_lap
-from tf_lap.graph.energy import far_sweep, kernel_norms, sweep
+from tf_lap.graph.energy import far_sweep, measure_kernels, sweep
 from tf_lap.graph.resolver import resolve
 
 layers = keras.layers
@@ -64,7 +64,7 @@ def test_distance_0_is_magnitude_and_distance_1_is_lookahead(make):
             np.testing.assert_allclose(lookahead[path], score * gain, rtol=1e-5)
     recipe = resolve(model)
     weights = [tf.convert_to_tensor(kernel.variable) for kernel in recipe.kernels]
-    for ours, expected in zip(far_sweep(recipe, weights, 1), sweep(recipe, kernel_norms(recipe)), strict=True):
+    for ours, expected in zip(far_sweep(recipe, weights, 1), sweep(recipe, measure_kernels(recipe)), strict=True):
         for side, other in zip(ours, expected, strict=True):
             np.testing.assert_allclose(side, other, rtol=1e-5)
 

@@ -4,8 +4,8 @@ The incoming energy of a tensor is what producers put into its channels; the out
 consumers read from them. Between kernels every step is a linear map of energies: forward it is applied, and backward
 its transpose is.
 
-Norms may be NumPy arrays or tensors; energies are of the same kind. On the host NumPy is far quicker: a sweep is many
-operations on short vectors.
+Kernel energies are NumPy arrays or tensors, and what comes of them is of the same kind. On the host NumPy is far
+quicker: a sweep is many operations on short vectors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tf_lap.graph.energy_maps import Array, EnergyMap, Reader, shrunk
 from tf_lap.graph.resolver import Read, Recipe, Rule, Wall, resolve
 from tf_lap.graph.scale import Scale
 
-Norms = list[tuple[Array, Array]]
+KernelEnergies = list[tuple[Array, Array]]
+"""For each kernel the sums of squares by input channel, `(inputs,)`, and by output channel, `(outputs,)`."""
 Energies = tuple[list[Array], list[Array]]
 Uses = Sequence[Sequence[Array]]
 """For each kernel a vector for each of its uses."""
@@ -40,28 +41,30 @@ class ChannelEnergies(NamedTuple):
     outgoing: np.ndarray
 
 
-def kernel_norms(recipe: Recipe) -> Norms:
+def measure_kernels(recipe: Recipe) -> KernelEnergies:
     """For each kernel the energies that it reads, `(inputs,)`, and puts out, `(outputs,)`, in one pass over it."""
-    return [kernel.layout.norms(compat.value(kernel.variable)) for kernel in recipe.kernels]
+    return [kernel.layout.energies(compat.value(kernel.variable)) for kernel in recipe.kernels]
 
 
-def sweep(recipe: Recipe, norms: Norms, scale: Scale | None = None, read: Reader | None = None) -> Energies:
+def sweep(
+    recipe: Recipe, kernel_energies: KernelEnergies, scale: Scale | None = None, read: Reader | None = None
+) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
-        norms: what each kernel reads and puts out, as `kernel_norms` gives it.
-        scale: what the norms are measured with; None where weights are measured as they are.
-        read: reads the variables between the kernels into arrays like the norms; by default as they are now.
+        kernel_energies: what each kernel reads and puts out, as `measure_kernels` gives it.
+        scale: what the kernels were multiplied by when they were measured; None where weights are measured as they are.
+        read: reads the variables between the kernels into arrays like the kernel energies; by default as they are now.
 
     Returns:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
         energies `(uses, outputs)`, float32.
     """
-    readings = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    put = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    maps = _present_maps(recipe, norms, read)
-    return _around(recipe, maps, norms, readings, put, 1.0 if scale is None else scale.end())
+    readings = [[energies[0]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
+    put = [[energies[1]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
+    maps = _present_maps(recipe, kernel_energies, read)
+    return _around(recipe, maps, kernel_energies, readings, put, 1.0 if scale is None else scale.end())
 
 
 def far_sweep(
@@ -87,29 +90,33 @@ def far_sweep(
     if distance is None:
         return _all_the_way(recipe, squares, scale)
     squares = [matrix * scale.factor(i) for i, matrix in enumerate(squares)]
-    norms = [kernel.layout.sums(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
-    around = sweep(recipe, norms, scale)
+    kernel_energies = [kernel.layout.sums(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
+    around = sweep(recipe, kernel_energies, scale)
     for kernels_passed in range(2, distance + 1):
         sides = list(zip(kernels, squares, *around, strict=True))
         put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
         read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
-        around = _around(recipe, _present_maps(recipe, norms), norms, read, put, scale.end(kernels_passed))
+        around = _around(
+            recipe, _present_maps(recipe, kernel_energies), kernel_energies, read, put, scale.end(kernels_passed)
+        )
     return around
 
 
-def _around(recipe: Recipe, maps: Mapping[int, EnergyMap], norms: Norms, read: Uses, put: Uses, end: float) -> Energies:
+def _around(
+    recipe: Recipe, maps: Mapping[int, EnergyMap], kernel_energies: KernelEnergies, read: Uses, put: Uses, end: float
+) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
         maps: as `_present_maps` gives them.
-        norms: what stands in for a kernel that no use is known of.
+        kernel_energies: what stands in for a kernel that no use is known of.
         read: what each use of a kernel reads, `(inputs,)`.
         put: what it puts out, `(outputs,)`.
         end: what the ends of the network put in and read, in each channel.
     """
-    incoming = [[norm[0]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
-    outgoing = [[norm[1]] * kernel.uses for kernel, norm in zip(recipe.kernels, norms, strict=True)]
+    incoming = [[energies[0]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
+    outgoing = [[energies[1]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
     energies = _forward(recipe, maps, incoming, put, end)
     readings: list[Array | None] = [None] * recipe.tensors
 
@@ -134,12 +141,12 @@ def _around(recipe: Recipe, maps: Mapping[int, EnergyMap], norms: Norms, read: U
             case Wall(sources=sources):
                 for source in sources:
                     add(source, filled(energies[source], end))
-    return _stacked(incoming, outgoing, norms, end)
+    return _stacked(incoming, outgoing, kernel_energies, end)
 
 
-def _present_maps(recipe: Recipe, norms: Norms, read: Reader | None = None) -> dict[int, EnergyMap]:
+def _present_maps(recipe: Recipe, kernel_energies: KernelEnergies, read: Reader | None = None) -> dict[int, EnergyMap]:
     """The map that gives each tensor's energies, with its numbers as they are now."""
-    read = read or (compat.host_value if on_host(norms) else compat.value)
+    read = read or (compat.host_value if on_host(kernel_energies) else compat.value)
     return {step.target: step.energy_map.read(read) for step in recipe.steps if isinstance(step, Rule)}
 
 
@@ -161,9 +168,9 @@ def _forward(
     return energies
 
 
-def on_host(norms: Norms) -> bool:
-    """Whether norms are NumPy arrays."""
-    return all(isinstance(side, np.ndarray) for norm in norms for side in norm)
+def on_host(kernel_energies: KernelEnergies) -> bool:
+    """Whether kernel energies are NumPy arrays."""
+    return all(isinstance(side, np.ndarray) for energies in kernel_energies for side in energies)
 
 
 def filled(energy: Array, value: float) -> Array:
@@ -232,9 +239,9 @@ def _common(energies: Sequence[Scaled]) -> tuple[list[tf.Tensor], tf.Tensor]:
     return [energy * tf.exp(each - scale) for energy, each in energies], scale
 
 
-def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], norms: Norms, end: float) -> Energies:
-    backs = [_stack(e, n[0], end) for e, n in zip(incoming, norms, strict=True)]
-    return backs, [_stack(e, n[1], end) for e, n in zip(outgoing, norms, strict=True)]
+def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], kernel_energies: KernelEnergies, end: float) -> Energies:
+    backs = [_stack(e, n[0], end) for e, n in zip(incoming, kernel_energies, strict=True)]
+    return backs, [_stack(e, n[1], end) for e, n in zip(outgoing, kernel_energies, strict=True)]
 
 
 def _stack(uses: Sequence[Array], like: Array, end: float) -> Array:
@@ -262,7 +269,7 @@ def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     recipe = resolve(model)
-    incoming, outgoing = sweep(recipe, kernel_norms(recipe))
+    incoming, outgoing = sweep(recipe, measure_kernels(recipe))
     return {
         kernel.path: ChannelEnergies(_used(back), _used(ahead))
         for kernel, back, ahead in zip(recipe.kernels, incoming, outgoing, strict=True)

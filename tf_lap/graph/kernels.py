@@ -49,7 +49,7 @@ class Layout:
         """The number of output channels."""
         return self.shape[self.output_axis]
 
-    def norms(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def energies(self, kernel: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The energies of a kernel of this shape: `(inputs,)` that it reads, `(outputs,)` that it puts out.
 
         The energy of an input channel is the sum of squares of all weights that read it; of an output channel, of
@@ -58,7 +58,7 @@ class Layout:
         return self.sums(self.squares(kernel))
 
     def sums(self, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `norms` gives, from what `squares` gives."""
+        """What `energies` gives, from what `squares` gives."""
         return self._read(squares), tf.reduce_sum(squares, axis=0)
 
     def squares(self, kernel: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import ERK, Uniform
-from tf_lap.graph.energy import Energies, Norms
+from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.energy_maps import Reader
 from tf_lap.graph.kernels import Layout
 from tf_lap.patterns import Ranked, Unstructured
@@ -66,17 +66,19 @@ class HostUpdater:
         self._updater, self._read = updater, read
         self._recipe, self._targets, self._masks = updater.recipe, updater.targets, updater.masks
 
-    def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
+    def measure(self, gains: Gains) -> tuple[KernelEnergies, np.ndarray]:
         """As `Updater.measure`, in arrays."""
         scale = self._updater.scale
         with quiet():
-            norms = list(self._norms(range(len(self._recipe.kernels)), gains))
-            return norms, np.asarray([read.sum() / scale.factor(number) for number, (read, _) in enumerate(norms)])
+            kernel_energies = list(self._kernel_energies(range(len(self._recipe.kernels)), gains))
+            return kernel_energies, np.asarray(
+                [read.sum() / scale.factor(number) for number, (read, _) in enumerate(kernel_energies)]
+            )
 
-    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
+    def all_energies(self, kernel_energies: KernelEnergies, gains: Gains) -> tuple[Energies, np.ndarray]:
         """As `Updater.all_energies`, in arrays."""
         with quiet():
-            energies, finite = self._updater.all_energies(norms, gains, self._read)
+            energies, finite = self._updater.all_energies(kernel_energies, gains, self._read)
         return energies, np.asarray(finite)
 
     def between_sound(self) -> bool:
@@ -86,9 +88,9 @@ class HostUpdater:
 
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
-        norms, totals = self.measure(gains)
+        kernel_energies, totals = self.measure(gains)
         still = HostUpdater(self._updater, _once(self._read))  # nothing is written before masks are chosen
-        energies, around = still.all_energies(norms, gains)
+        energies, around = still.all_energies(kernel_energies, gains)
         between = still.between_sound()
         sound = bool(np.isfinite(totals).all() and around.all() and between)
         kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._targets)
@@ -99,10 +101,10 @@ class HostUpdater:
     ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
         """As `Updater.choose_one`."""
         (kept,) = self._choose_apart([target], energies, keep, gains)
-        (norms,) = self._norms([self._targets[target]], gains)
-        return norms, kept
+        (kernel_energies,) = self._kernel_energies([self._targets[target]], gains)
+        return kernel_energies, kept
 
-    def _norms(self, numbers: Sequence[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _kernel_energies(self, numbers: Sequence[int], gains: Gains) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The energies that kernels read and put out, on the scale that all kernels share."""
         kernels, scale = self._recipe.kernels, self._updater.scale
         for number in numbers:
@@ -218,7 +220,7 @@ class _Seen(NamedTuple):
 
 
 def _channel_energies(seen: _Seen, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """What `Layout.norms` gives."""
+    """What `Layout.energies` gives."""
     if layout.groups > 1:
         weights = np.concatenate([piece for _, piece in seen.pieces()])
         squares = np.square(weights).reshape(-1, *layout.shape[-2:]).sum(axis=0)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.graph.energy import Energies, Norms, far_sweep, filled, on_host, sweep
+from tf_lap.graph.energy import Energies, KernelEnergies, far_sweep, filled, on_host, sweep
 from tf_lap.graph.energy_maps import Array, Gather, Reader
 from tf_lap.graph.kernels import Layout
 from tf_lap.graph.resolver import Recipe, Rule
@@ -85,11 +85,11 @@ class Updater:
     override: Override
     scale: Scale
 
-    def measure(self, gains: Gains) -> tuple[Norms, tf.Tensor]:
-        """The norms of all kernels, and for each the sum of its squares before it is put on the common scale."""
-        norms = self._norms(range(len(self.recipe.kernels)), gains)
-        totals = [tf.reduce_sum(read) / self.scale.factor(number) for number, (read, _) in enumerate(norms)]
-        return norms, tf.stack(totals)
+    def measure(self, gains: Gains) -> tuple[KernelEnergies, tf.Tensor]:
+        """The energies of all kernels, and for each the sum of its squares before it is put on the common scale."""
+        kernel_energies = self._kernel_energies(range(len(self.recipe.kernels)), gains)
+        totals = [tf.reduce_sum(read) / self.scale.factor(number) for number, (read, _) in enumerate(kernel_energies)]
+        return kernel_energies, tf.stack(totals)
 
     @functools.cached_property
     def between(self) -> dict[str, list[Any]]:
@@ -118,53 +118,59 @@ class Updater:
             values *= unit
         return values * gains[number] if number in gains else values
 
-    def _norms(self, numbers: Sequence[int], gains: Gains) -> Norms:
+    def _kernel_energies(self, numbers: Sequence[int], gains: Gains) -> KernelEnergies:
         kernels = [self.recipe.kernels[number] for number in numbers]
-        norms = [
-            kernel.layout.norms(self._seen(number, gains, kernel.variable))
+        kernel_energies = [
+            kernel.layout.energies(self._seen(number, gains, kernel.variable))
             for number, kernel in zip(numbers, kernels, strict=True)
         ]
         factors = [self.scale.factor(number) for number in numbers]
         return [
-            norm if factor == 1 else (norm[0] * factor, norm[1] * factor)
-            for norm, factor in zip(norms, factors, strict=True)
+            energies if factor == 1 else (energies[0] * factor, energies[1] * factor)
+            for energies, factor in zip(kernel_energies, factors, strict=True)
         ]
 
-    def all_energies(self, norms: Norms, gains: Gains, read: Reader | None = None) -> tuple[Energies, tf.Tensor]:
+    def all_energies(
+        self, kernel_energies: KernelEnergies, gains: Gains, read: Reader | None = None
+    ) -> tuple[Energies, tf.Tensor]:
         """The energies around all kernels, and a flag for each: whether they are finite.
 
         Args:
-            norms: as `measure` gives them, or as arrays.
+            kernel_energies: as `measure` gives them, or as arrays.
             gains: as `update` takes them.
-            read: reads variables into arrays like the norms; by default as they are now.
+            read: reads variables into arrays like the kernel energies; by default as they are now.
         """
         if self.score.looks:
-            incoming, outgoing = self._around(norms, gains, read)
+            incoming, outgoing = self._around(kernel_energies, gains, read)
             for kernel, (previous, following) in self.override.items():
-                incoming[kernel] = _fed([norms[p][1] for p in previous], norms[kernel][0], self.scale)
-                outgoing[kernel] = _fed([norms[f][0] for f in following], norms[kernel][1], self.scale)
+                incoming[kernel] = _fed(
+                    [kernel_energies[p][1] for p in previous], kernel_energies[kernel][0], self.scale
+                )
+                outgoing[kernel] = _fed(
+                    [kernel_energies[f][0] for f in following], kernel_energies[kernel][1], self.scale
+                )
         else:
-            incoming = [filled(read, 1.0)[np.newaxis] for read, _ in norms]
-            outgoing = [filled(put, 1.0)[np.newaxis] for _, put in norms]
+            incoming = [filled(read, 1.0)[np.newaxis] for read, _ in kernel_energies]
+            outgoing = [filled(put, 1.0)[np.newaxis] for _, put in kernel_energies]
         # A bound on the kernel's scores. Sums, because a maximum may pass a NaN over.
-        if on_host(norms):
+        if on_host(kernel_energies):
             bounds = [
                 np.sqrt(back).sum() * np.sqrt(ahead).sum() * np.sqrt(read.sum())
-                for back, ahead, (read, _) in zip(incoming, outgoing, norms, strict=True)
+                for back, ahead, (read, _) in zip(incoming, outgoing, kernel_energies, strict=True)
             ]
             return (incoming, outgoing), np.isfinite(bounds)
         finite = [
             tf.math.is_finite(
                 tf.reduce_sum(tf.sqrt(back)) * tf.reduce_sum(tf.sqrt(ahead)) * tf.sqrt(tf.reduce_sum(read))
             )
-            for back, ahead, (read, _) in zip(incoming, outgoing, norms, strict=True)
+            for back, ahead, (read, _) in zip(incoming, outgoing, kernel_energies, strict=True)
         ]
         return (incoming, outgoing), tf.stack(finite)
 
-    def _around(self, norms: Norms, gains: Gains, read: Reader | None) -> Energies:
+    def _around(self, kernel_energies: KernelEnergies, gains: Gains, read: Reader | None) -> Energies:
         distance = self.score.distance
         if distance == 1:
-            return sweep(self.recipe, norms, self.scale, read)
+            return sweep(self.recipe, kernel_energies, self.scale, read)
         weights = [self._seen(number, gains, k.variable) for number, k in enumerate(self.recipe.kernels)]
         return far_sweep(self.recipe, weights, distance, self.scale)
 
@@ -175,8 +181,8 @@ class Updater:
             keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
         """
-        norms, totals = self.measure(gains)
-        energies, around = self.all_energies(norms, gains)
+        kernel_energies, totals = self.measure(gains)
+        energies, around = self.all_energies(kernel_energies, gains)
         between = self.between_sound()
         kept = tf.cond(
             tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(around) & between,
@@ -205,7 +211,7 @@ class Updater:
     def choose_one(
         self, target: int, energies: Energies, keep: tf.Tensor, gains: Gains
     ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
-        """Chooses and applies the mask of one target; returns the norms of its kernel afterwards and its kept count.
+        """Chooses and applies the mask of one target; returns the energies of its kernel afterwards and its kept count.
 
         Args:
             target: which one, a Python integer.
@@ -215,7 +221,7 @@ class Updater:
         """
         kept = self._choose([target], energies, keep, gains, [[0]])[0]
         with tf.control_dependencies([kept]):
-            return self._norms([self.targets[target]], gains)[0], kept
+            return self._kernel_energies([self.targets[target]], gains)[0], kept
 
     def _choose(
         self, targets: Sequence[int], energies: Energies, keep: tf.Tensor, gains: Gains, groups: list[list[int]]
@@ -328,17 +334,17 @@ class Updater:
         return tf.abs(scores)
 
 
-def _fed(norms: Sequence[Array], like: Array, scale: Scale) -> Array:
-    """The sum of neighbours' norms in the channels of `like`: `(1, channels)`, those of an end where there is none.
+def _fed(kernel_energies: Sequence[Array], like: Array, scale: Scale) -> Array:
+    """The sum of neighbours' energies in the channels of `like`: `(1, channels)`, those of an end where there is none.
 
     A neighbour with a multiple of the channels (behind a Flatten) adds up over it; one with a fraction of them repeats.
     """
-    if not norms:
+    if not kernel_energies:
         return filled(like, scale.end())[np.newaxis]
     width = like.shape[0]
     parts = []
-    for norm in norms:
-        channels = norm.shape[0]
+    for energies in kernel_energies:
+        channels = energies.shape[0]
         repeated = Gather(np.arange(width) % channels if channels < width else np.arange(channels).reshape(-1, width).T)
-        parts.append(repeated.apply(norm) * max(1, channels // width))
+        parts.append(repeated.apply(energies) * max(1, channels // width))
     return sum(parts[1:], start=parts[0])[np.newaxis]

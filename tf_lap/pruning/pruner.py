@@ -127,7 +127,7 @@ class Pruner:
         if self._recipe.untraced and self.score.looks:
             warn(
                 f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
-                "in and beside it are ranked without the norms on that side; report() has the reasons"
+                "in and beside it are ranked without the energies on that side; report() has the reasons"
             )
 
     @property
@@ -167,7 +167,7 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         self._keep(self._fractions(sparsity))
-        self._norms({})
+        self._measure({})
 
     def check_final(self, sparsity: Any) -> None:
         """Raises what `update` would raise for this sparsity, or if masks at it do not have the pattern yet.
@@ -311,11 +311,13 @@ class Pruner:
         return gains
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> None:
-        norms = self._norms(gains)
+        kernel_energies = self._measure(gains)
         targets = range(len(self._targets))
         for target in targets if self.order == "forward" else reversed(targets):
-            energies, _ = self._engine.all_energies(norms, gains)
-            norms[self._targets[target]], self._kept[target] = self._engine.choose_one(target, energies, keep, gains)
+            energies, _ = self._engine.all_energies(kernel_energies, gains)
+            kernel_energies[self._targets[target]], self._kept[target] = self._engine.choose_one(
+                target, energies, keep, gains
+            )
 
     def apply(self) -> None:
         """Zeroes all pruned weights: after an optimizer's step that knows nothing of the masks, or after a restore."""
@@ -428,14 +430,14 @@ class Pruner:
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
 
-    def _norms(self, gains: Gains) -> list[Any]:
-        norms, totals = self._engine.measure(gains)
-        _, around = self._engine.all_energies(norms, gains)
+    def _measure(self, gains: Gains) -> list[Any]:
+        kernel_energies, totals = self._engine.measure(gains)
+        _, around = self._engine.all_energies(kernel_energies, gains)
         if self._rescale(totals):
-            norms, totals = self._engine.measure(gains)
-            _, around = self._engine.all_energies(norms, gains)
+            kernel_energies, totals = self._engine.measure(gains)
+            _, around = self._engine.all_energies(kernel_energies, gains)
         self._check_finite(totals, around, self._engine.between_sound())
-        return list(norms)
+        return list(kernel_energies)
 
     def _check_finite(self, totals: np.ndarray, around: np.ndarray, between: bool) -> None:
         for kernel, fine in zip(self._recipe.kernels, np.isfinite(totals), strict=True):

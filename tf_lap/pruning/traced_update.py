@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.graph.energy import Energies, Norms
+from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.pruning.mask_update import Gains, Updated, Updater
 
 
@@ -31,14 +31,14 @@ class TracedUpdater:
         self.updated = trace(functools.partial(updater.update))
         self.chosen = [trace(functools.partial(updater.choose_one, target)) for target in range(len(updater.targets))]
 
-    def measure(self, gains: Gains) -> tuple[Norms, np.ndarray]:
+    def measure(self, gains: Gains) -> tuple[KernelEnergies, np.ndarray]:
         """As `Updater.measure`."""
-        norms, totals = self.measured(gains)
-        return norms, totals.numpy()
+        kernel_energies, totals = self.measured(gains)
+        return kernel_energies, totals.numpy()
 
-    def all_energies(self, norms: Norms, gains: Gains) -> tuple[Energies, np.ndarray]:
+    def all_energies(self, kernel_energies: KernelEnergies, gains: Gains) -> tuple[Energies, np.ndarray]:
         """As `Updater.all_energies`."""
-        energies, finite = self.surrounded(norms, gains)
+        energies, finite = self.surrounded(kernel_energies, gains)
         return energies, finite.numpy()
 
     def between_sound(self) -> bool:
@@ -54,5 +54,5 @@ class TracedUpdater:
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[tf.Tensor, ...], int]:
         """As `Updater.choose_one`."""
-        norms, kept = self.chosen[target](energies, tf.constant(keep, tf.int32), gains)
-        return norms, int(kept)
+        kernel_energies, kept = self.chosen[target](energies, tf.constant(keep, tf.int32), gains)
+        return kernel_energies, int(kept)

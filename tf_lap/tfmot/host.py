@@ -120,8 +120,8 @@ def _measured(updater: Updater | None, weights: Sequence[Weight], read: Reader) 
     if updater is None:
         return "", None
     host = HostUpdater(updater, read)
-    norms, totals = host.measure({})
-    energies, around = host.all_energies(norms, {})
+    kernel_energies, totals = host.measure({})
+    energies, around = host.all_energies(kernel_energies, {})
     # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
     for text, fine in ((KERNEL, np.isfinite(totals)), (AROUND, around)):
         for kernel, flag in zip(updater.recipe.kernels, fine, strict=True):

@@ -245,9 +245,9 @@ class Joint:
         updater = self._updater()
         if updater is None:
             return None, flags
-        norms, totals = updater.measure({})
+        kernel_energies, totals = updater.measure({})
         finite = tf.math.is_finite(totals)
-        energies, around = updater.all_energies(norms, {})
+        energies, around = updater.all_energies(kernel_energies, {})
         paths = [kernel.path for kernel in self._recipe.kernels]
         # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
         flags += [(KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
