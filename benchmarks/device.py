@@ -41,21 +41,23 @@ def write(folder: Path, model: Any = None) -> None:
     import tensorflow as tf
 
     import tf_lap
+    from tf_lap.pruning.mask_selection import Weights
 
     model = keras.applications.ResNet50(weights=None) if model is None else model
-    updater = tf_lap.Pruner(model)._updater
-    kernels = updater.recipe.kernels
+    updater = tf_lap.Pruner(model)._engine.updater
+    kernels = updater.measurer.recipe.kernels
     targets = list(range(len(kernels)))
     keep = [max(1, round(kernel.layout.size * (1 - SPARSITY))) for kernel in kernels]
 
     def update(*weights: tf.Tensor) -> list[tf.Tensor]:
         replaced = tuple(dataclasses.replace(k, variable=w) for k, w in zip(kernels, weights, strict=True))
-        recipe = dataclasses.replace(updater.recipe, kernels=replaced)
-        step = dataclasses.replace(updater, recipe=recipe)
-        norms, _ = step.measure({})
-        energies, _ = step.all_energies(norms, {})
-        live = [tf.ones_like(weight, tf.bool) for weight in weights]
-        masks = step.new_masks(targets, weights, live, energies, tf.constant(keep), {}, [[i] for i in targets])
+        recipe = dataclasses.replace(updater.measurer.recipe, kernels=replaced)
+        measurer = dataclasses.replace(updater.measurer, recipe=recipe)
+        selection = dataclasses.replace(updater.selection, measurer=measurer)
+        kernel_energies, _ = measurer.measure({})
+        energies, _ = measurer.energies_around(kernel_energies, {})
+        dense = [Weights(i, weight, tf.ones_like(weight, tf.bool)) for i, weight in enumerate(weights)]
+        masks = selection.select(dense, energies, tf.constant(keep), {}, [[i] for i in targets]).masks
         return [
             *masks,
             *(tf.where(mask, weight, 0.0) for mask, weight in zip(masks, weights, strict=True)),

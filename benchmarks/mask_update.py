@@ -33,8 +33,8 @@ class Subject:
         self.variables = list(self.pruner.enforcement.kernels.values())
         self.arrays = [np.array(v) for v in self.variables]
         self.dense = {path: np.ones(mask.shape, bool) for path, mask in self.pruner.masks.items()}
-        engine = self.pruner._engine
-        self.energies = lambda: engine.all_energies(engine.measure({})[0], {})[0][0][-1]
+        runner = self.pruner._engine.runner
+        self.energies = lambda: runner.energies_around(runner.measure({})[0], {})[0][0][-1]
         self.read = tf.function(
             lambda: tf.add_n([tf.reduce_sum(tf.convert_to_tensor(v)) for v in self.variables]), autograph=False
         )

@@ -34,10 +34,10 @@ def small_convolutional():
 
 def concrete_functions(model):
     """What a pruner runs from its second update on: variables to norms, and norms to all energies."""
-    traced = TracedUpdater(tf_lap.Pruner(model)._updater)
-    measure = traced.measured.get_concrete_function({})
+    traced = TracedUpdater(tf_lap.Pruner(model)._engine.updater)
+    measure = traced.traced_measure.get_concrete_function({})
     norms, _ = measure()
-    return measure, traced.surrounded.get_concrete_function(norms, {})
+    return measure, traced.traced_around.get_concrete_function(norms, {})
 
 
 def ops_of(function):
@@ -70,12 +70,12 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
 
 def test_the_traced_sweep_sees_new_weights():
     model = small_convolutional()
-    traced = TracedUpdater(tf_lap.Pruner(model)._updater)
+    traced = TracedUpdater(tf_lap.Pruner(model)._engine.updater)
     traced.all_energies(traced.measure({})[0], {})
     randomized(model, seed=1)
     (incoming, outgoing), _ = traced.all_energies(traced.measure({})[0], {})
-    assert traced.measured.experimental_get_tracing_count() == 1
-    assert traced.surrounded.experimental_get_tracing_count() == 1
+    assert traced.traced_measure.experimental_get_tracing_count() == 1
+    assert traced.traced_around.experimental_get_tracing_count() == 1
     fresh = tf_lap.channel_energies(model)
     for path, back, ahead in zip(fresh, incoming, outgoing, strict=True):
         np.testing.assert_allclose(back[0], fresh[path].incoming, rtol=1e-6)

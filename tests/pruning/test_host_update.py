@@ -9,10 +9,9 @@ import tensorflow as tf
 from perceptrons import network
 
 import tf_lap
-from tf_lap.graph.kernels import Layout
 from tf_lap.graph.resolver import resolve
-from tf_lap.pruning import host_update
-from tf_lap.pruning.host_update import HostUpdater, engine
+from tf_lap.pruning.engine import choose_updater
+from tf_lap.pruning.host_update import HostUpdater
 
 layers = keras.layers
 LOOKS = [tf_lap.scores.Lookahead(look=look) for look in ("both", "back", "ahead")]
@@ -21,7 +20,7 @@ SEPARABLE = [*LOOKS, tf_lap.scores.Magnitude(), tf_lap.scores.Lookahead(distance
 
 def test_on_the_host_no_function_is_traced(monkeypatch):
     pruner = tf_lap.Pruner(network())
-    assert isinstance(engine(pruner._updater), HostUpdater)
+    assert isinstance(choose_updater(pruner._engine.updater), HostUpdater)
     monkeypatch.setattr(tf, "function", None)
     for sparsity in np.linspace(0.05, 0.9, 15):
         pruner.update(sparsity)
@@ -46,19 +45,6 @@ def test_the_channel_factors_are_what_a_magnitude_is_multiplied_by(score, side):
 def test_a_layer_that_is_used_twice_has_no_channel_factors():
     twice = np.ones((2, 4), np.float32)
     assert tf_lap.scores.Lookahead().channel_factors(twice, twice) is None
-
-
-@pytest.mark.parametrize(
-    "layout", [Layout((3, 3, 8, 6)), Layout((5, 6, 8), True), Layout((3, 2, 12), groups=4), Layout((700, 300))], ids=str
-)
-@pytest.mark.parametrize("piece", [64, 1 << 17])
-def test_energies_of_a_kernel_are_those_of_its_layout(layout, piece, monkeypatch):
-    monkeypatch.setattr(host_update, "_PIECE", piece)
-    weights = np.random.default_rng(0).standard_normal(layout.shape).astype(np.float32)
-    gain = np.random.default_rng(1).random(layout.shape).astype(np.float32)
-    ours = host_update._channel_energies(host_update._Seen(weights, 2.0, gain), layout)
-    for array, expected in zip(ours, layout.energies(tf.constant(2 * weights * gain)), strict=True):
-        np.testing.assert_allclose(array, expected, rtol=1e-5)
 
 
 def test_what_was_read_before_an_update_does_not_change():

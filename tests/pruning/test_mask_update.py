@@ -60,9 +60,9 @@ def network(dtype=None):
 def traced(model, **choices):
     """The concrete function of an update, and the pruner."""
     pruner = tf_lap.Pruner(model, **choices)
-    keep = pruner._keep(pruner._fractions(0.5))
-    updater = TracedUpdater(pruner._updater)
-    return updater.updated.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
+    keep = pruner._targets.keep(pruner._targets.fractions(0.5))
+    updater = TracedUpdater(pruner._engine.updater)
+    return updater.traced_update.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
 
 
 def nodes(function):
@@ -117,10 +117,10 @@ def _described(node):
 def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
     plain, whole = network(), network()
     _, pruner = traced(whole, **choices)
-    compiled = tf.function(functools.partial(pruner._updater.update), jit_compile=True, autograph=False)
+    compiled = tf.function(functools.partial(pruner._engine.updater.update), jit_compile=True, autograph=False)
     expected = tf_lap.Pruner(plain, **choices)
     for sparsity in (0.3, 0.5):
-        keep = tf.constant(pruner._keep(pruner._fractions(sparsity)), tf.int32)
+        keep = tf.constant(pruner._targets.keep(pruner._targets.fractions(sparsity)), tf.int32)
         compiled(keep, {})
         expected.update(sparsity)
         for path, mask in expected.masks.items():
@@ -135,13 +135,13 @@ def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
 def test_traced_it_chooses_the_same_and_is_traced_once(choices):
     plain, model = network(), network()
     one, other = tf_lap.Pruner(plain, **choices), tf_lap.Pruner(model, **choices)
-    other._engine = TracedUpdater(other._updater)
+    other._engine.runner = TracedUpdater(other._engine.updater)
     for sparsity in (0.1, 0.3, 0.5):
         one.update(sparsity)
         other.update(sparsity)
         for path, mask in one.masks.items():
             np.testing.assert_array_equal(other.masks[path], mask)
-    assert other._engine.updated.experimental_get_tracing_count() == 1
+    assert other._engine.runner.traced_update.experimental_get_tracing_count() == 1
 
 
 class Thinned(tf_lap.patterns.Unstructured):
@@ -165,7 +165,7 @@ class Borrowed(tf_lap.scores.Magnitude):
 def test_a_score_of_ones_own_may_run_on_the_host_where_updates_are_traced():
     ours, theirs = network(), network()
     one, other = tf_lap.Pruner(ours, score=Borrowed()), tf_lap.Pruner(theirs, score="magnitude")
-    one._engine = TracedUpdater(one._updater)
+    one._engine.runner = TracedUpdater(one._engine.updater)
     one.update(0.5)
     other.update(0.5)
     for path, mask in other.masks.items():
@@ -175,7 +175,7 @@ def test_a_score_of_ones_own_may_run_on_the_host_where_updates_are_traced():
 def test_where_something_is_not_finite_the_traced_update_changes_nothing():
     model = network()
     pruner = tf_lap.Pruner(model)
-    pruner._engine = TracedUpdater(pruner._updater)
+    pruner._engine.runner = TracedUpdater(pruner._engine.updater)
     pruner.update(0.2)
     kernel = model.get_layer("wide").kernel
     kernel.assign(spoiled(kernel))

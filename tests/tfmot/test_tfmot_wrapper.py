@@ -332,7 +332,7 @@ def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
 @both
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(wrap, policy):
-    low_masks = tfmot.__version__ == "0.8.0"  # masks in the precision in which the layer computes
+    low_masks = tfmot.__version__ == "0.8.0"  # masks in the precision that the layer's weights report
     if low_masks and wrap is not tf_lap.prune_lookahead:
         pytest.skip("tfmot 0.8.0 multiplies float32 weights by such masks, which TensorFlow refuses")
     tf_keras.mixed_precision.set_global_policy(policy)
@@ -350,8 +350,9 @@ def test_mixed_precision(wrap, policy):
         else np.all(np.abs(np.subtract(counts, exactly(0.9))) < 9)
     )
     mask_dtypes = {name: mask.dtype.name for name, mask in masks(model).items()}
-    low = policy.removeprefix("mixed_") if low_masks else "float32"
-    assert mask_dtypes == {"first": low, "second": low, "head": "float32"}
+    low = policy.removeprefix("mixed_")
+    possible = [("float32",) * 3] + [(low, low, "float32")] * low_masks
+    assert tuple(mask_dtypes[name] for name in ("first", "second", "head")) in possible
 
 
 def test_a_layer_keeps_its_own_precision():

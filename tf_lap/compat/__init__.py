@@ -32,11 +32,11 @@ from tf_lap.compat.nodes import Node as Node
 from tf_lap.compat.passing import PassOver
 from tf_lap.compat.passing import passes_over as passes_over
 from tf_lap.compat.passing import trains_again as trains_again
+from tf_lap.compat.variables import HostVariables as HostVariables
 from tf_lap.compat.variables import assign as assign
 from tf_lap.compat.variables import computes_on_host as computes_on_host
 from tf_lap.compat.variables import get_constraint as get_constraint
 from tf_lap.compat.variables import host_array as host_array
-from tf_lap.compat.variables import host_give as host_give
 from tf_lap.compat.variables import host_memory as host_memory
 from tf_lap.compat.variables import host_value as host_value
 from tf_lap.compat.variables import is_kernel_variable as is_kernel_variable

@@ -55,11 +55,11 @@ class Scale:
         """The natural logarithm of what the squares of a kernel are to be multiplied by for their true size."""
         return 2 * self.exponents[kernel] * float(np.log(2))
 
-    def is_left_by(self, totals: Sequence[float], sizes: Sequence[int]) -> bool:
+    def is_left_by(self, totals: np.ndarray, sizes: Sequence[int]) -> bool:
         """Whether weights have moved away from the scale.
 
         Args:
-            totals: for each kernel the sum of its squares, as it was measured with the scale.
+            totals: for each kernel the sum of its squares, as it was measured with the scale: `(kernels,)`.
             sizes: how many weights each has.
         """
         means = np.asarray(totals, np.float64) / np.asarray(sizes, np.float64)

@@ -2,63 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import tensorflow as tf
+from typing import Any
 
 from tf_lap import allocation as allocations
-from tf_lap import compat, patterns
-from tf_lap import scores as score_choices
+from tf_lap import compat, patterns, scores
 from tf_lap.allocation import Allocation
 from tf_lap.compat import exporting
 from tf_lap.graph.layer_filters import Filters, filtered, lookup
-from tf_lap.graph.resolver import Kernel, Recipe
+from tf_lap.graph.measurer import Override
+from tf_lap.graph.resolver import Recipe
 from tf_lap.patterns import Pattern
-from tf_lap.pruning.mask_update import Override
 from tf_lap.samples import Representative, batched, given
 from tf_lap.scores import Score
 
 ORDERS = ("simultaneous", "forward", "backward")
 
 
-class Choices(NamedTuple):
-    """What the arguments of the same names stand for."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What `Pruner`, `prune` and `LAPCallback` are told, with objects in place of names.
+
+    Attributes:
+        score: how much a weight matters.
+        allocation: how many weights each kernel keeps.
+        pattern: in what shape weights go.
+        order: one of `ORDERS`.
+        filters: which layers to prune.
+        neighbors: kernels in place of those that the graph gives.
+        data: what scores that need it are measured over.
+    """
 
     score: Score
     allocation: Allocation
     pattern: Pattern
     order: str
+    filters: Filters
+    neighbors: Mapping[str, Sequence[Sequence[str]]] | None
+    data: Representative
 
+    @classmethod
+    def of(
+        cls,
+        score: str | Score | Mapping[str, Any],
+        allocation: str | Allocation | Mapping[str, Any],
+        pattern: str | Pattern | Mapping[str, Any],
+        order: str,
+        filters: Filters,
+        neighbors: Mapping[str, Sequence[Sequence[str]]] | None,
+        data: Representative,
+    ) -> Options:
+        """The options that the arguments of the same names stand for.
 
-def check_choices(score: Any, allocation: Any, pattern: Any, order: Any) -> Choices:
-    """The objects that the arguments stand for.
-
-    Raises:
-        TypeError, ValueError: a choice that is not known, or two that do not go together.
-    """
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
-    choices = Choices(score_choices.get(score), allocations.get(allocation), patterns.get(pattern), order)
-    if choices.pattern.sparsity is not None and isinstance(choices.allocation, allocations.ERK):
-        raise ValueError(
-            f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "
-            "shapes: use allocation='uniform'"
+        Raises:
+            TypeError, ValueError: a choice that is not known, or two that do not go together.
+        """
+        if order not in ORDERS:
+            raise ValueError(f"order={order!r} is not known: use one of {list(ORDERS)}")
+        options = cls(
+            scores.get(score), allocations.get(allocation), patterns.get(pattern), order, filters, neighbors, data
         )
-    if order != "simultaneous" and choices.allocation.pooled:
-        raise ValueError(
-            f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
-            "together chooses all at once: use order='simultaneous' or allocation='uniform'"
-        )
-    return choices
+        if options.pattern.sparsity is not None and isinstance(options.allocation, allocations.ERK):
+            raise ValueError(
+                f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "
+                "shapes: use allocation='uniform'"
+            )
+        if order != "simultaneous" and options.allocation.pooled:
+            raise ValueError(
+                f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
+                "together chooses all at once: use order='simultaneous' or allocation='uniform'"
+            )
+        return options
 
 
-MEASURED = (
-    "what score was measured over data around layer {} is NaN or infinite: restore sound weights and biases, or divide "
-    "the data by a large number"
-)
 _BATCH = 250
-_MEASURED = 100_000  # samples: so that an endless dataset ends
+_MOST_SAMPLES = 100_000  # so that an endless dataset ends
 
 
 def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
@@ -77,7 +96,7 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
                 "data, such as 'lookahead_activation'"
             )
         return []
-    samples = given(data, exporting.inputs(model), "data", _MEASURED)
+    samples = given(data, exporting.inputs(model), "data", _MOST_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
     return samples if exporting.has_fixed_batch(model) else batched(samples, _BATCH)
 
@@ -152,7 +171,7 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
             f"neighbors are given, and score={score!r} looks beyond them: use distance=1, or leave them out"
         )
     numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
-    override: Override = {}
+    override: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
     for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
         lists = isinstance(sides, (list, tuple)) and len(sides) >= 2
         if not lists or not all(isinstance(side, (list, tuple)) for side in sides[:2]):
@@ -175,10 +194,3 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
             found.append(tuple(numbers[name] for name in side))
         override[numbers[path]] = (found[0], found[1])
     return override
-
-
-def not_finite(kernel: Kernel) -> str:
-    """What to say of a kernel whose squares do not add up to something finite, and what to do about it."""
-    if bool(tf.reduce_all(tf.math.is_finite(compat.value(kernel.variable)))):
-        return MEASURED.format(repr(kernel.path))  # only what was measured over data can make them so large
-    return f"the kernel of layer {kernel.path!r} holds NaN or infinity: restore sound weights before pruning"

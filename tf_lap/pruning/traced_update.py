@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.graph.energy import Energies, KernelEnergies
-from tf_lap.pruning.mask_update import Gains, Updated, Updater
+from tf_lap.graph.measurer import Gains
+from tf_lap.pruning.mask_update import Updated, Updater
 
 
 class TracedUpdater:
@@ -23,36 +24,38 @@ class TracedUpdater:
     """
 
     def __init__(self, updater: Updater) -> None:
-        self._updater = updater
+        self._measurer = updater.measurer
         # Partials: TensorFlow counts the tracings of a method over all instances, and warns of the fifth pruner.
         trace = functools.partial(tf.function, autograph=False)
-        self.measured = trace(functools.partial(updater.measure))
-        self.surrounded = trace(functools.partial(updater.all_energies))
-        self.updated = trace(functools.partial(updater.update))
-        self.chosen = [trace(functools.partial(updater.choose_one, target)) for target in range(len(updater.targets))]
+        self.traced_measure = trace(functools.partial(self._measurer.measure))
+        self.traced_around = trace(functools.partial(self._measurer.energies_around))
+        self.traced_update = trace(functools.partial(updater.update))
+        self.traced_choose = [
+            trace(functools.partial(updater.choose_one, target)) for target in range(len(updater.targets))
+        ]
 
     def measure(self, gains: Gains) -> tuple[KernelEnergies, np.ndarray]:
-        """As `Updater.measure`."""
-        kernel_energies, totals = self.measured(gains)
+        """As `Measurer.measure`."""
+        kernel_energies, totals = self.traced_measure(gains)
         return kernel_energies, totals.numpy()
 
-    def all_energies(self, kernel_energies: KernelEnergies, gains: Gains) -> tuple[Energies, np.ndarray]:
-        """As `Updater.all_energies`."""
-        energies, finite = self.surrounded(kernel_energies, gains)
+    def energies_around(self, kernel_energies: KernelEnergies, gains: Gains) -> tuple[Energies, np.ndarray]:
+        """As `Measurer.energies_around`."""
+        energies, finite = self.traced_around(kernel_energies, gains)
         return energies, finite.numpy()
 
-    def between_sound(self) -> bool:
-        """As `Updater.between_sound`."""
-        return bool(self._updater.between_sound())
+    def is_finite_between(self) -> bool:
+        """As `Measurer.is_finite_between`."""
+        return bool(self._measurer.is_finite_between())
 
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
-        updated = self.updated(tf.constant(keep, tf.int32), gains)
+        updated = self.traced_update(tf.constant(keep, tf.int32), gains)
         return Updated(*(field.numpy() for field in updated))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[tf.Tensor, ...], int]:
         """As `Updater.choose_one`."""
-        kernel_energies, kept = self.chosen[target](energies, tf.constant(keep, tf.int32), gains)
+        kernel_energies, kept = self.traced_choose[target](energies, tf.constant(keep, tf.int32), gains)
         return kernel_energies, int(kept)

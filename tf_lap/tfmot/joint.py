@@ -7,30 +7,26 @@ step does it for all of them, so that each kernel is ranked by its neighbours as
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from tf_lap import compat
-from tf_lap.allocation import Uniform, per_kernel
+from tf_lap.allocation import per_kernel
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.graph.energy_maps import Function
-from tf_lap.graph.resolver import Rule, resolve
-from tf_lap.graph.scale import Scale
-from tf_lap.patterns import Unstructured
-from tf_lap.pruning.mask_update import AROUND, BETWEEN, Updater
-from tf_lap.scores import Lookahead
+from tf_lap.compat.types import Layer
+from tf_lap.graph.model_graph import Kernel, Recipe
+from tf_lap.graph.resolver import resolve
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
-from tf_lap.tfmot.host import KERNEL, Request, new_masks
+from tf_lap.tfmot.mask_update import Order, WrapperUpdate, run_if
+from tf_lap.tfmot.patterns import pattern_of
 from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
-from tf_lap.tfmot.weight import Weight
-from tf_lap.topk.sort_keys import ranks
-from tf_lap.topk.traced_select import batches, keep_largest
+from tf_lap.tfmot.weight import Weight, layout_of
 from tf_lap.warn import warn
 
 _NO_STEP = (
@@ -39,20 +35,6 @@ _NO_STEP = (
     "your own. It looks for wrappers in models and not in custom layers: where all are in such, assign 0 to their "
     "pruning_step"
 )
-
-
-class Order(NamedTuple):
-    """What is asked of wrappers that share a rhythm.
-
-    Attributes:
-        due: a bool scalar, whether their masks are chosen now.
-        weights: those of their weights that the schedule speaks of.
-        keep: for each the fraction to keep, float64.
-    """
-
-    due: tf.Tensor
-    weights: Sequence[Weight]
-    keep: Sequence[tf.Tensor]
 
 
 class Joint:
@@ -67,29 +49,40 @@ class Joint:
         self.wrappers = list(wrappers)
         self._seen = threading.local()  # replicas run in threads of their own
         self._trained: frozenset[Weight] = frozenset()
-        self._recipe = None
-        numbers, paths = {}, {}
+        self._recipe = Recipe((), (), {}, (), 0, {})
         if model is not None:
             with tf.init_scope():  # what the rules compute now must not belong to the graph that is traced now
                 self._recipe = resolve(model)
-            numbers = {id(kernel.variable): i for i, kernel in enumerate(self._recipe.kernels)}
-            paths = {id(kernel.layer): kernel.path for kernel in self._recipe.kernels}
-        self._weights = [
-            Weight(paths.get(id(wrapper.layer), wrapper.layer.name), wrapper, *each, numbers.get(id(each[0])))
-            for wrapper in self.wrappers
-            for each in wrapper.pruning_vars
-        ]
+        self._weights = self._find_weights()
         # One condition for all that are due together: each costs time of its own.
         groups: dict[Any, list[Any]] = collections.defaultdict(list)
         for wrapper in self.wrappers:
             groups[rhythm(wrapper)].append(wrapper)
         self._groups = list(groups.values())
 
+    def _find_weights(self) -> list[Weight]:
+        """The wrappers' weights; those that have no place in the graph are added to the recipe's kernels."""
+        numbers = {id(kernel.variable): i for i, kernel in enumerate(self._recipe.kernels)}
+        paths = {id(kernel.layer): kernel.path for kernel in self._recipe.kernels}
+        kernels = list(self._recipe.kernels)
+        weights = []
+        for wrapper in self.wrappers:
+            path = paths.get(id(wrapper.layer), wrapper.layer.name)
+            for variable, mask, threshold in wrapper.pruning_vars:
+                if id(variable) not in numbers:
+                    numbers[id(variable)] = len(kernels)
+                    kernels.append(Kernel(path, wrapper.layer, variable, layout_of(variable), uses=0))
+                number = numbers[id(variable)]
+                layout = kernels[number].layout
+                weights.append(Weight(path, wrapper, pattern_of(wrapper), variable, mask, threshold, number, layout))
+        self._recipe = dataclasses.replace(self._recipe, kernels=tuple(kernels))
+        return weights
+
     @property
-    def ranked_by_magnitude(self) -> list[Any]:
-        """The wrappers of weights that have no place in the model's graph."""
-        apart = [w for w in self._weights if w.kernel is None or not self._recipe.kernels[w.kernel].uses]
-        return list(dict.fromkeys(weight.wrapper for weight in apart))
+    def ranked_by_magnitude(self) -> list[Layer]:
+        """The wrappers of weights whose score looks around them, and that have no place in the model's graph."""
+        apart = [weight.wrapper for weight in self._weights if not self._recipe.kernels[weight.kernel].uses]
+        return list(dict.fromkeys(wrapper for wrapper in apart if wrapper.score.looks))
 
     @tf.autograph.experimental.do_not_convert
     def called(self, now: legacy.Pass, training: Any) -> None:
@@ -123,7 +116,7 @@ class Joint:
                     orders.append(self._order(group, step, training))
                     if missed:
                         orders.append(Order(tf.equal(step, done + 1) & training, list(missed), _fractions(missed)))
-            _run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
+            run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
 
     def _ask_who_trains(self, now: legacy.Pass) -> bool:
         """Notes which weights are trained now, warns of the others, and says whether they are those of before."""
@@ -193,95 +186,11 @@ class Joint:
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
-        # A rule of a user's own may call functions that wait for a thread of TensorFlow's, which the one operation that
-        # all of this is on the host would hold.
-        if compat.computes_on_host() and not self._has_rules_of_users():
-            self._update_on_host(orders)
-            return
-        energies, flags = self._energies()
-        # XLA raises nothing: there the masks stay as they are.
-        sound = tf.reduce_all([fine for _, fine in flags])
-        orders = [order._replace(keep=[tf.where(sound, keep, 1.0) for keep in order.keep]) for order in orders]
-        with tf.control_dependencies([tf.debugging.Assert(fine, [what]) for what, fine in flags]):
-            if len(orders) == 1:  # it is what is due
-                self._prune(orders[0], energies)
-                return
-            for order in orders:
-                _run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
-
-    def _update_on_host(self, orders: Sequence[Order]) -> None:
-        requests = [
-            Request(weight, number, keep)
-            for number, order in enumerate(orders)
-            for weight, keep in zip(order.weights, order.keep, strict=True)
-        ]
-        due = tf.stack([order.due for order in orders])
-        fault, masks = new_masks(self._updater(), self._weights, requests, due)
-        with tf.control_dependencies([tf.debugging.Assert(tf.equal(fault, ""), [fault])]):
-            for weight, mask, lowest in masks:
-                weight.take(mask, lowest)
+        WrapperUpdate(self._recipe, self._weights).run(orders)
 
     def _zero(self) -> None:
         for weight in self._weights:
             weight.zero()
-
-    def _has_rules_of_users(self) -> bool:
-        steps = () if self._recipe is None else self._recipe.steps
-        return any(isinstance(step, Rule) and isinstance(step.energy_map, Function) for step in steps)
-
-    def _updater(self) -> Updater | None:
-        """What measures the model as it is now; None where nothing is known of one."""
-        if self._recipe is None:
-            return None
-        return Updater(self._recipe, (), (), Lookahead(), Uniform(), Unstructured(), {}, Scale.of(self._recipe))
-
-    def _energies(self) -> tuple[Any, list[tf.Tensor]]:
-        """The energies around the kernels, and for each thing that must be finite whether it is, with what to say."""
-        flags = [
-            (KERNEL.format(weight.path), tf.math.is_finite(tf.reduce_sum(tf.abs(compat.value(weight.variable)))))
-            for weight in self._weights
-            if weight.kernel is None
-        ]
-        updater = self._updater()
-        if updater is None:
-            return None, flags
-        kernel_energies, totals = updater.measure({})
-        finite = tf.math.is_finite(totals)
-        energies, around = updater.all_energies(kernel_energies, {})
-        paths = [kernel.path for kernel in self._recipe.kernels]
-        # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
-        flags += [(KERNEL.format(path), fine) for path, fine in zip(paths, tf.unstack(finite), strict=True)]
-        flags += [
-            (AROUND.format(path), fine | ~tf.reduce_all(finite))
-            for path, fine in zip(paths, tf.unstack(around), strict=True)
-        ]
-        flags.append((BETWEEN, updater.between_sound()))
-        return energies, flags
-
-    def _prune(self, order: Order, energies: Any) -> None:
-        sizes = [weight.variable.shape.num_elements() for weight in order.weights]
-        for batch in batches(sizes):
-            weights = [order.weights[i] for i in batch]
-            scores = [self._scores(weight, energies) for weight in weights]
-            if weights[0].wrapper.sparsity_m_by_n:
-                for weight, each in zip(weights, scores, strict=True):
-                    weight.keep_m_of_n(each)
-                continue
-            ranked = [weight.ranked(each) for weight, each in zip(weights, scores, strict=True)]
-            # As allocation.keep_count: tf.round too goes half to even.
-            counts = tf.round(
-                [order.keep[i] * r.scores.shape.num_elements() for i, r in zip(batch, ranked, strict=True)]
-            )
-            masks, lowest = keep_largest(ranks(ranked), tf.maximum(tf.cast(counts, tf.int32), 1))
-            for weight, mask, score in zip(weights, masks, tf.unstack(lowest), strict=True):
-                weight.keep(mask, score)
-
-    def _scores(self, weight: Weight, energies: Any) -> tf.Tensor:
-        values = compat.value(weight.variable)
-        if weight.kernel is None:
-            return tf.abs(values)
-        kernel = self._recipe.kernels[weight.kernel]
-        return Lookahead().score(kernel, values, energies[0][weight.kernel], energies[1][weight.kernel])
 
 
 _GRAPHLESS: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -338,11 +247,3 @@ def in_all_replicas(function: Callable[[], None]) -> None:
 def _fractions(sparsities: dict[Weight, Any]) -> list[tf.Tensor]:
     """The fractions to keep."""
     return [1 - tf.cast(sparsity, tf.float64) for sparsity in sparsities.values()]
-
-
-def _run_if(condition: tf.Tensor, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-    def done(function: Callable[[], None]) -> tf.Tensor:
-        function()
-        return tf.constant(True)
-
-    tf.cond(condition, functools.partial(done, then), functools.partial(done, otherwise))

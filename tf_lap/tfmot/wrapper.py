@@ -10,10 +10,11 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_lap import compat
+from tf_lap import compat, scores
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.pruning.constraints import masked
+from tf_lap.scores import Score
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
 from tf_lap.tfmot.rhythm import check_steps
@@ -92,7 +93,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
 
     It is wrapped around a layer of a tf_keras model, most simply by `prune_lookahead`, trained with tfmot's
     `UpdatePruningStep`, and taken off with tfmot's `strip_pruning`. All wrappers of a model prune together, at the
-    beginning of a training step: each kernel is ranked by `tf_lap.scores.Lookahead` over the graph of the outermost
+    beginning of a training step: each kernel is ranked by its score over the graph of the outermost
     Sequential or functional model that is called, nested models included. Weights that have no place in such a graph
     (of recurrent, embedding and attention layers, of layers with `get_prunable_weights` of their own, of a wrapper in
     a subclassed model) are ranked by their magnitude, and a warning says so once.
@@ -123,13 +124,14 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         block_size: rows and columns of the blocks in which a matrix is pruned.
         block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
         sparsity_m_by_n: (m, n): at the first step m of every n consecutive inputs of an output are pruned, once.
+        score: how much a weight matters: "lookahead", "magnitude", "random", or an object of `tf_lap.scores`.
         **kwargs: arguments of the wrapper as a layer. Its dtype policy is that of the layer; its name is, as tfmot's,
             "prune_low_magnitude_" and the name of the layer.
 
     Raises:
-        ValueError: a layer that there is no way to prune, a schedule that cannot be called or counts in parts of
-            steps, or options that tfmot does not take; when it is built, blocks for weights that are no matrix, or a
-            layer that makes its weights in its first call.
+        ValueError: a layer that there is no way to prune; a schedule that cannot be called or counts in parts of
+            steps; a score that is not known or is measured over data; options that tfmot does not take. When it is
+            built: blocks for weights that are no matrix, or a layer that makes its weights in its first call.
     """
 
     def __init__(
@@ -139,6 +141,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         block_size: tuple[int, int] = (1, 1),
         block_pooling_type: str = "AVG",
         sparsity_m_by_n: tuple[int, int] | None = None,
+        *,
+        score: str | Score | Mapping[str, Any] = "lookahead",
         **kwargs: Any,
     ) -> None:
         if not isinstance(layer, tf_keras.layers.Layer):
@@ -151,6 +155,12 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         if not callable(pruning_schedule):
             raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")
         check_steps(pruning_schedule)
+        self.score = scores.get(score)
+        if self.score.needs_data:
+            raise ValueError(
+                f"score={score!r} is measured over data, which a wrapper is not given: use another score, such as "
+                "'lookahead', or prune with tf_lap.LAPCallback(..., data=...)"
+            )
         kwargs.setdefault("dtype", layer.dtype_policy)
         kwargs.setdefault("autocast", legacy.autocasts(layer))
         name = kwargs.pop("name", f"prune_low_magnitude_{layer.name}")
@@ -225,6 +235,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             **super().get_config(),
             "pruning_schedule": {"class_name": name, "config": schedule.get("config", schedule)},
             "sparsity_m_by_n": self.sparsity_m_by_n,
+            "score": scores.serialize(self.score),
         }
 
     @classmethod

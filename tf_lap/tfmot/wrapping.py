@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tf_keras
 
 from tf_lap.compat import tf_keras as legacy
+from tf_lap.scores import Score
 from tf_lap.tfmot.prunable import has_kernel, is_known
 from tf_lap.tfmot.wrapper import HALF, PrunableLayer
 from tf_lap.warn import warn
@@ -21,6 +23,8 @@ def prune_lookahead(
     block_pooling_type: str = "AVG",
     pruning_policy: Any | None = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
+    *,
+    score: str | Score | Mapping[str, Any] = "lookahead",
     **kwargs: Any,
 ) -> Any:
     """Wraps a tf_keras model, a list of layers or a layer, so that training prunes it by lookahead scores.
@@ -42,6 +46,7 @@ def prune_lookahead(
         block_pooling_type: "AVG" or "MAX": what makes one score of a block's.
         pruning_policy: a `tfmot.sparsity.keras.PruningPolicy`: which layers of a model or list are wrapped.
         sparsity_m_by_n: (m, n): m of every n consecutive inputs of an output are pruned, once.
+        score: how much a weight matters: "lookahead", "magnitude", "random", or an object of `tf_lap.scores`.
         **kwargs: arguments of the wrapper, where `to_prune` is a layer.
 
     Returns:
@@ -58,6 +63,7 @@ def prune_lookahead(
         block_size=block_size,
         block_pooling_type=block_pooling_type,
         sparsity_m_by_n=sparsity_m_by_n,
+        score=score,
     )
     unknown: list[Any] = []
     others: list[Any] = []

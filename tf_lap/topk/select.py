@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tf_lap.topk.sort_keys import FIRST_SCORE, INFINITY
+from tf_lap.topk.sort_keys import FIRST_SCORE, INFINITY, Kept
 
 
 def select(
@@ -20,7 +20,7 @@ def select(
     keys: Callable[[], Sequence[np.ndarray]],
     memory: Callable[[str, int, type], np.ndarray] = lambda name, size, dtype: np.empty(size, dtype),
     new_memory: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
-) -> list[np.ndarray]:
+) -> Kept:
     """Masks of the `keep` highest scores of some kernels together; of all live weights, where there are fewer.
 
     Args:
@@ -32,9 +32,10 @@ def select(
         new_memory: gives an array of a shape and a dtype that nobody else has, for a mask.
 
     Returns:
-        For each kernel a bool array of its shape, True where the weight stays.
+        For each kernel a bool array of its shape, True where the weight stays, and the lowest score that stays.
     """
     threshold = _kth_largest(bits, keep, memory)
+    lowest = np.int32(threshold).view(np.float32)
     if threshold == 0:
         bits = keys()
         keep = min(keep, sum(map(np.count_nonzero, bits)))
@@ -50,7 +51,7 @@ def select(
         ties = np.flatnonzero(kernel == threshold)[-surplus:]
         mask.reshape(-1)[ties] = False
         surplus -= len(ties)
-    return masks
+    return Kept(masks, lowest)
 
 
 def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:

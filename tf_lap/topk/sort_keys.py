@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,6 +12,18 @@ FIRST_SCORE = (INFINITY >> 9) + 3
 """Below it is room for the weights whose score is zero."""
 INFINITE = INFINITY + FIRST_SCORE
 """The rank of an infinite score, the largest."""
+
+
+class Kept(NamedTuple):
+    """What is kept of some kernels.
+
+    Attributes:
+        masks: bool, of the kernels' shapes, True where the weight stays.
+        lowest: float32, the lowest score that is kept; where kernels are ranked in groups, one for each group.
+    """
+
+    masks: list[Any]
+    lowest: Any
 
 
 def keys(scores: tf.Tensor, weights: tf.Tensor, live: tf.Tensor) -> tf.Tensor:

@@ -8,27 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_lap.topk.radix_select import BINS, Groups, kth_smallest, row_counts
-from tf_lap.topk.sort_keys import INFINITE, score_of
+from tf_lap.topk.sort_keys import INFINITE, Kept, score_of
 
 _MOST_KERNELS = 16  # that are searched at once
 _MOST_WEIGHTS = 1 << 22
-
-
-class Kept(NamedTuple):
-    """What `keep_largest` gives.
-
-    Attributes:
-        masks: bool tensors.
-        lowest: float32, for each group the score of the last that is kept.
-    """
-
-    masks: list[tf.Tensor]
-    lowest: tf.Tensor
 
 
 def keep_largest(ranks: Sequence[tf.Tensor], keep: tf.Tensor, groups: Sequence[Sequence[int]] | None = None) -> Kept:

@@ -1,0 +1,126 @@
+"""What chooses a pruner's masks: measured in the right scale, on the host or where the weights are, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.compat.types import Model
+from tf_lap.graph.energy import KernelEnergies
+from tf_lap.graph.measurer import Gains
+from tf_lap.graph.scale import Scale
+from tf_lap.pruning.host_update import HostUpdater
+from tf_lap.pruning.mask_update import Updater
+from tf_lap.pruning.soundness import MEASURED, find_fault
+from tf_lap.pruning.traced_update import TracedUpdater
+
+
+def choose_updater(updater: Updater) -> HostUpdater | TracedUpdater:
+    """What runs an updater: NumPy where the kernels are in the host's memory, else functions that are traced."""
+    on_host = all(compat.is_on_host(kernel.variable) for kernel in updater.measurer.recipe.kernels)
+    return HostUpdater(updater) if on_host else TracedUpdater(updater)
+
+
+class Engine:
+    """Chooses masks, once for each call of `update`.
+
+    Args:
+        model: the model.
+        updater: its kernels, their masks, and how these are chosen.
+        order: "simultaneous", "forward" or "backward".
+        data: batches that the score is measured over; none where it needs none.
+    """
+
+    def __init__(self, model: Model, updater: Updater, order: str, data: Sequence[Any]) -> None:
+        self._model, self._order, self._data = model, order, data
+        self.updater = updater
+        self.runner = choose_updater(updater)
+
+    def check(self) -> None:
+        """Raises what `update` would raise for weights that are not finite.
+
+        Raises:
+            ValueError: a kernel, or a layer beside one, that is not finite.
+        """
+        self._measure({})
+
+    def update(self, keep: Sequence[int]) -> list[int]:
+        """Chooses all masks once, and zeroes what they drop.
+
+        Args:
+            keep: how many of the pattern's things each target keeps, or all together where they are pooled.
+
+        Returns:
+            How many weights each target keeps.
+
+        Raises:
+            ValueError: as `check`, or what is measured over data is not finite; nothing is changed then.
+        """
+        gains = self._measure_gains()
+        if self._order != "simultaneous":
+            return self._update_in_turn(keep, gains)
+        updated = self.runner.update(keep, gains)
+        finite = bool(np.all(np.isfinite(updated.totals)) and np.all(updated.around))
+        if not finite and self._rescale(updated.totals):
+            updated = self.runner.update(keep, gains)
+        self._check_finite(updated.totals, updated.around, updated.between, gains)
+        self._rescale(updated.totals)
+        return [int(kept) for kept in updated.kept]
+
+    def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> list[int]:
+        kernel_energies = self._measure(gains)
+        targets = list(enumerate(self.updater.targets))
+        kept = [0] * len(targets)
+        for target, number in targets if self._order == "forward" else reversed(targets):
+            energies, _ = self.runner.energies_around(kernel_energies, gains)
+            kernel_energies[number], kept[target] = self.runner.choose_one(target, energies, keep, gains)
+        return kept
+
+    def _measure(self, gains: Gains) -> KernelEnergies:
+        kernel_energies, totals = self.runner.measure(gains)
+        if self._rescale(totals):
+            kernel_energies, totals = self.runner.measure(gains)
+        _, around = self.runner.energies_around(kernel_energies, gains)
+        self._check_finite(totals, around, self.runner.is_finite_between(), gains)
+        return list(kernel_energies)
+
+    def _measure_gains(self) -> Gains:
+        if not self._data:
+            return {}
+        recipe = self.updater.measurer.recipe
+        gains = self.updater.selection.score.gains(self._model, recipe, self.updater.targets, self._data)
+        for number, gain in gains.items():
+            if not bool(tf.reduce_all(tf.math.is_finite(gain))):
+                raise ValueError(MEASURED.format(repr(recipe.kernels[number].path)))
+        return gains
+
+    def _rescale(self, totals: np.ndarray) -> bool:
+        """Measures with another scale from now on, where the weights have moved away from the present one.
+
+        Args:
+            totals: as `Measurer.measure` gives them.
+
+        Returns:
+            Whether the scale is another one now.
+        """
+        measurer = self.updater.measurer
+        sizes = [kernel.layout.size for kernel in measurer.recipe.kernels]
+        if not measurer.scale.is_left_by(totals, sizes):
+            return False
+        scale = Scale.of(measurer.recipe)
+        if scale == measurer.scale:  # a kernel of zeros has none
+            return False
+        selection = dataclasses.replace(self.updater.selection, measurer=dataclasses.replace(measurer, scale=scale))
+        self.updater = dataclasses.replace(self.updater, selection=selection)
+        self.runner = choose_updater(self.updater)
+        return True
+
+    def _check_finite(self, totals: np.ndarray, around: np.ndarray, between: bool, gains: Gains) -> None:
+        fault = find_fault(self.updater.measurer, totals, around, bool(between), gains)
+        if fault:
+            raise ValueError(fault)

@@ -1,0 +1,249 @@
+"""From scores to masks: what the pruner and tfmot's wrappers have in common.
+
+`MaskSelection` works on tensors: it can be traced, and runs where the weights are. `HostSelection` does the same with
+NumPy, where the weights are in the host's memory: a kernel is scored piece by piece, and nothing is traced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.allocation import ERK, Allocation, Uniform, best_first
+from tf_lap.graph.energy import Energies
+from tf_lap.graph.measurer import Gains, Measurer
+from tf_lap.graph.scaled_weights import ScaledWeights
+from tf_lap.patterns import Pattern, Ranked, Unstructured
+from tf_lap.scores import Score, channel_factors
+from tf_lap.topk.select import select, sort_keys
+from tf_lap.topk.sort_keys import Kept, ranks
+from tf_lap.topk.traced_select import keep_largest
+
+_MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
+
+
+def ignore_overflow() -> contextlib.AbstractContextManager[Any]:
+    """NumPy does not warn in here of what is not finite: that is looked for afterwards, and named in an error."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+class Weights(NamedTuple):
+    """A kernel whose mask is chosen, as it is now.
+
+    Attributes:
+        number: the kernel's number in the recipe.
+        values: its weights, float32 or lower, of the kernel's shape.
+        live: bool of that shape, False where a weight is pruned already.
+    """
+
+    number: int
+    values: Any
+    live: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class MaskSelection:
+    """How masks are chosen.
+
+    Attributes:
+        measurer: the model.
+        score: how much a weight matters.
+        allocation: whether kernels are ranked apart or together.
+        pattern: in what shape weights go.
+    """
+
+    measurer: Measurer
+    score: Score
+    allocation: Allocation
+    pattern: Pattern
+
+    def select(
+        self,
+        kernels: Sequence[Weights],
+        energies: Energies,
+        keep: tf.Tensor,
+        gains: Gains,
+        groups: Sequence[Sequence[int]],
+    ) -> Kept:
+        """The masks of some kernels.
+
+        Args:
+            kernels: the kernels, in tensors.
+            energies: as `Measurer.energies_around` gives them.
+            keep: int32, how many of the pattern's things each group keeps.
+            gains: what weights are multiplied by before they are scored.
+            groups: which of the kernels are ranked together, by their places among `kernels`.
+
+        Returns:
+            Bool masks of the kernels' shapes, and for each group the lowest score that is kept.
+        """
+        least = [self.pattern.least(self._layout(kernel)) for kernel in kernels]
+        more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
+        ranked = [self.ranked(kernel, more[i], energies, gains) for i, kernel in enumerate(kernels)]
+        kept = keep_largest(ranks(ranked), keep, groups)
+        masks = [self.expanded(kernel, mask) for kernel, mask in zip(kernels, kept.masks, strict=True)]
+        return Kept(masks, kept.lowest)
+
+    def ranked(self, kernel: Weights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
+        """What is ranked in place of a kernel's weights: see `Pattern.pool` and `Pattern.protect`.
+
+        Args:
+            kernel: the kernel, in tensors.
+            more: a bool scalar, as `Pattern.protect` takes it.
+            energies: as `select` takes them.
+            gains: likewise.
+        """
+        scores = tf.where(kernel.live, self.scores(kernel.number, kernel.values, energies, gains), 0.0)
+        layout = self._layout(kernel)
+        pooled = self.pattern.pool(Ranked(scores, compat.value(kernel.values), kernel.live), layout)
+        comparable = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
+        pooled = self.pattern.protect(pooled._replace(scores=comparable), layout, more)
+        return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
+
+    def scores(self, number: int, weights: Any, energies: Energies, gains: Gains) -> tf.Tensor:
+        """The scores of a kernel's weights: float32 of the kernel's shape, not negative.
+
+        Args:
+            number: the kernel's number in the recipe.
+            weights: its values.
+            energies: as `select` takes them.
+            gains: likewise.
+
+        Raises:
+            ValueError: a score of the user's gives scores of another shape.
+        """
+        kernel = self.measurer.recipe.kernels[number]
+        incoming, outgoing = (tf.convert_to_tensor(side[number]) for side in energies)
+        scores = self.score.score(kernel, self.measurer.scaled(number, gains, weights), incoming, outgoing)
+        if tuple(scores.shape) != kernel.layout.shape:
+            raise ValueError(
+                f"score={self.score!r} gives scores of shape {tuple(scores.shape)} for the kernel of layer "
+                f"{kernel.path!r}, whose shape is {kernel.layout.shape}: return one for each weight, in that shape"
+            )
+        # Else a -0.0 would come before all numbers.
+        return tf.abs(scores)
+
+    def expanded(self, kernel: Weights, kept: tf.Tensor) -> tf.Tensor:
+        """A kernel's mask, bool, where its pattern's things are kept as `kept` says.
+
+        Raises:
+            ValueError: a pattern of the user's gives a mask of another shape or dtype.
+        """
+        layout = self._layout(kernel)
+        mask = self.pattern.expand(kept, kernel.live, layout)
+        if tuple(mask.shape) != layout.shape or mask.dtype != tf.bool:
+            raise ValueError(
+                f"pattern={self.pattern!r} gives a mask of shape {tuple(mask.shape)} and dtype {mask.dtype.name} for "
+                f"the kernel of layer {self.measurer.recipe.kernels[kernel.number].path!r}: return bool of shape "
+                f"{layout.shape}"
+            )
+        return mask
+
+    def _layout(self, kernel: Weights) -> Any:
+        return self.measurer.recipe.kernels[kernel.number].layout
+
+
+class Memory:
+    """Arrays that are used again and again: new memory takes the system as long as the work that is done in it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, type], np.ndarray] = {}
+
+    def __call__(self, name: str, size: int, dtype: type) -> np.ndarray:
+        """An array of a size, of which nothing is known but that whoever uses another name has another one."""
+        array = self._arrays.get((name, dtype))
+        if array is None or array.size < size:
+            array = self._arrays[name, dtype] = np.empty(size, dtype)
+        return array[:size]
+
+
+class HostSelection:
+    """The same with NumPy, a kernel or a group of kernels at a time.
+
+    Args:
+        selection: how masks are chosen.
+        memory: what scores are worked out in.
+    """
+
+    def __init__(self, selection: MaskSelection, memory: Memory) -> None:
+        self._selection, self._memory = selection, memory
+        # A subclass may shape masks, or rank weights, in another way than the class that it is made of.
+        self._is_plain = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
+
+    def select(self, kernels: Sequence[Weights], energies: Energies, keep: int, gains: Gains) -> Kept:
+        """The masks of kernels that are ranked together.
+
+        Args:
+            kernels: the kernels, in arrays.
+            energies: as `MaskSelection.select` takes them.
+            keep: how many of the pattern's things stay.
+            gains: as `MaskSelection.select` takes them.
+
+        Returns:
+            Bool arrays of the kernels' shapes, in memory that TensorFlow takes without a copy, and the lowest score
+            that is kept.
+        """
+        if self._is_plain and len(kernels) == 1:
+            return self._select_plainly(kernels[0], energies, keep, gains)
+        pattern, recipe = self._selection.pattern, self._selection.measurer.recipe
+        tensors = [Weights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
+        more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout) for kernel in kernels))
+        pooled = [self._selection.ranked(kernel, more, energies, gains) for kernel in tensors]
+        ranked = [Ranked(*map(np.asarray, tensors_of_kernel)) for tensors_of_kernel in pooled]
+        bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
+        kept = select(bits, keep, lambda: [sort_keys(*arrays) for arrays in ranked])
+        masks = [
+            np.asarray(self._selection.expanded(kernel, tf.constant(mask)))
+            for kernel, mask in zip(tensors, kept.masks, strict=True)
+        ]
+        return Kept(masks, kept.lowest)
+
+    def _select_plainly(self, kernel: Weights, energies: Energies, keep: int, gains: Gains) -> Kept:
+        """The mask of a kernel whose weights are ranked by their scores alone."""
+        values = kernel.values.astype(np.float32, copy=False)
+        bits = self.score_bits(kernel._replace(values=values), energies, gains)
+        return select(
+            [bits],
+            keep,
+            lambda: [sort_keys(bits.view(np.float32), values, kernel.live)],
+            self._memory,
+            compat.host_memory,
+        )
+
+    def score_bits(self, kernel: Weights, energies: Energies, gains: Gains) -> np.ndarray:
+        """The bits of a kernel's scores, int32 of its shape; 0 where a weight is pruned.
+
+        Args:
+            kernel: the kernel, in float32.
+            energies: as `MaskSelection.select` takes them.
+            gains: likewise.
+        """
+        number, weights, live = kernel
+        measurer = self._selection.measurer
+        layout = measurer.recipe.kernels[number].layout
+        factors = None
+        if layout.groups == 1:
+            factors = channel_factors(self._selection.score, *(np.asarray(side[number]) for side in energies))
+        if factors is None:
+            scores = self._selection.scores(number, tf.constant(weights), energies, gains)
+            return np.where(live, np.asarray(scores).view(np.int32), 0)
+        by_input, by_output = factors
+        rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
+        scaled = ScaledWeights(weights, measurer.scale.unit(number), gains.get(number))
+        row_factors = np.tile(rows, layout.size // (scaled.columns * len(rows)))[:, np.newaxis]
+        live_rows = live.reshape(-1, scaled.columns)
+        bits = self._memory("bits", layout.size, np.int32).reshape(live_rows.shape)
+        products = bits.view(np.float32)
+        for place, piece in scaled.pieces():
+            product = np.multiply(row_factors[place], columns, out=products[place])
+            product *= piece
+            magnitude_bits = self._memory("magnitude bits", piece.size, np.int32).reshape(piece.shape)
+            # The magnitude of a live weight, or nothing.
+            bits[place] &= np.multiply(live_rows[place], _MAGNITUDE, out=magnitude_bits)
+        return bits.reshape(layout.shape)

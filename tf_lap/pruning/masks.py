@@ -1,0 +1,86 @@
+"""The masks of the kernels that are pruned, as variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap.compat.types import Variable
+
+
+class Masks:
+    """A mask for each kernel that is pruned; at first they drop nothing.
+
+    Args:
+        kernels: the kernels, by layer path.
+
+    Attributes:
+        variables: a bool variable for each, of the kernel's shape, True where the weight stays.
+        kept: how many weights each keeps.
+    """
+
+    def __init__(self, kernels: Mapping[str, Variable]) -> None:
+        self._kernels = dict(kernels)
+        self.variables = [
+            tf.Variable(tf.ones(kernel.shape, tf.bool), trainable=False) for kernel in self._kernels.values()
+        ]
+        self.kept = self._sizes()
+
+    def by_path(self) -> dict[str, tf.Tensor]:
+        """The masks as bool tensors, by layer path."""
+        return {path: tf.convert_to_tensor(mask) for path, mask in zip(self._kernels, self.variables, strict=True)}
+
+    def drop_weights(self) -> bool:
+        """Whether any weight is dropped."""
+        return self.kept != self._sizes()
+
+    def forget(self) -> None:
+        """Drops nothing any more."""
+        for mask in self.variables:
+            mask.assign(tf.ones_like(mask))
+        self.kept = self._sizes()
+
+    def drop_zeros(self) -> None:
+        """Drops the weights that are zero now, but in a kernel that is zero altogether."""
+        for i, (mask, kernel) in enumerate(zip(self.variables, self._kernels.values(), strict=True)):
+            live = tf.convert_to_tensor(mask) & tf.not_equal(tf.convert_to_tensor(kernel), 0)
+            count = int(tf.math.count_nonzero(live))
+            if 0 < count < self.kept[i]:
+                mask.assign(live)
+                self.kept[i] = count
+
+    def replace(self, masks: Mapping[str, np.ndarray]) -> None:
+        """Takes over bool arrays by layer path.
+
+        Raises:
+            ValueError: their paths or shapes are not those of the kernels.
+        """
+        self._check(masks)
+        for path, variable in zip(self._kernels, self.variables, strict=True):
+            variable.assign(masks[path])
+        self.kept = [int(np.count_nonzero(masks[path])) for path in self._kernels]
+
+    def are_in_force(self, masks: Mapping[str, np.ndarray]) -> bool:
+        """Whether every weight that these masks drop is zero now.
+
+        Raises:
+            ValueError: their paths or shapes are not those of the kernels.
+        """
+        self._check(masks)
+        return all(
+            not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]]) for path, kernel in self._kernels.items()
+        )
+
+    def _sizes(self) -> list[int]:
+        return [mask.shape.num_elements() for mask in self.variables]
+
+    def _check(self, masks: Mapping[str, np.ndarray]) -> None:
+        expected: dict[str, Sequence[int]] = {path: tuple(kernel.shape) for path, kernel in self._kernels.items()}
+        shapes: dict[str, Sequence[int]] = {path: tuple(mask.shape) for path, mask in masks.items()}
+        if shapes != expected:
+            raise ValueError(
+                f"the masks are of another model, or of other filters: they have {shapes}, the kernels that are pruned "
+                f"here {expected}. Use the model and the filters that they were made with"
+            )

@@ -1,0 +1,123 @@
+"""Which kernels of a model are pruned, and how many weights each keeps at a sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.graph.kernels import Layout
+from tf_lap.graph.resolver import Recipe
+from tf_lap.patterns import Pattern
+from tf_lap.pruning.options import check_final, fitting
+
+# More zeros than asked are worth a warning from this fraction of a kernel on. A few may be there by chance, as in
+# bfloat16, and the last blocks of a kernel may be smaller than others.
+_CLEARLY = 0.05
+_NAMED = 3  # kernels that a warning names
+
+
+class Targets:
+    """The kernels of a model that are pruned.
+
+    Args:
+        recipe: the resolved model.
+        skipped: why other kernels are not pruned, by layer path.
+        allocation: how many weights each keeps.
+        pattern: in what shape weights go.
+
+    Attributes:
+        numbers: the kernels' numbers in the recipe.
+        paths: the paths of their layers.
+        layouts: how they lie in memory.
+        sizes: how many weights they have.
+    """
+
+    def __init__(self, recipe: Recipe, skipped: Mapping[str, str], allocation: Allocation, pattern: Pattern) -> None:
+        self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
+        self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in skipped]
+        self.paths = [recipe.kernels[i].path for i in self.numbers]
+        self.layouts: list[Layout] = [recipe.kernels[i].layout for i in self.numbers]
+        self.sizes = [layout.size for layout in self.layouts]
+        self._units = [pattern.units(layout) for layout in self.layouts]
+        self._least = [pattern.least(layout) for layout in self.layouts]
+
+    def fractions(self, sparsity: Any) -> dict[str, float]:
+        """The sparsities by layer path; a mapping may name skipped kernels too, but not only such.
+
+        Raises:
+            TypeError, ValueError: no sparsity, or one that names nothing that is pruned.
+        """
+        everything = [kernel.path for kernel in self._recipe.kernels]
+        named = per_kernel(check_sparsity("sparsity", sparsity), everything)
+        fractions = {path: fraction for path, fraction in named.items() if path not in self._skipped}
+        if not fractions:
+            reasons = ", ".join(f"{path!r}: {self._skipped[path]}" for path in named)
+            raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
+        return fractions
+
+    def keep(self, fractions: Mapping[str, float]) -> list[int]:
+        """How many of the pattern's things each kernel keeps, or all together where they are pooled.
+
+        Args:
+            fractions: sparsities by layer path; kernels that are not named keep all.
+
+        Raises:
+            ValueError: a sparsity beyond the pattern's, or of some kernels where all are ranked together.
+        """
+        if self._allocation.pooled and len(fractions) < len(self.paths):
+            raise ValueError(
+                "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
+                "use filters to leave layers out"
+            )
+        sparsities = [fitting(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
+        keep = self._allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
+        least = [sum(self._least)] if self._allocation.pooled else self._least
+        return [max(counts) for counts in zip(keep, least, strict=True)]
+
+    def check_final(self, sparsity: Any) -> None:
+        """Raises unless masks of this sparsity can be chosen, and have the pattern.
+
+        Raises:
+            TypeError, ValueError: as `fractions` and `keep`; a sparsity at which the pattern is not reached.
+        """
+        fractions = self.fractions(sparsity)
+        for fraction in fractions.values():
+            check_final(self._pattern, fraction)
+        self.keep(fractions)
+
+    def are_patterned(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
+        """Whether masks that keep so many weights have the pattern by now: one that grows has it at its end.
+
+        Args:
+            kept: how many weights each kernel keeps.
+            named: which kernels to look at.
+        """
+        if self._pattern.sparsity is None:
+            return True
+        return all(count <= least for count, least, counts in zip(kept, self._least, named, strict=True) if counts)
+
+    def describe_sparser(self, kept: Sequence[int], sparsity: Sparsity) -> str:
+        """Names the kernels that have clearly more zeros than a sparsity asks for; empty where none has.
+
+        Args:
+            kept: how many weights each kernel keeps.
+            sparsity: what is asked.
+        """
+        fractions = self.fractions(sparsity)
+        keep = self.keep(fractions)
+        if self._allocation.pooled:
+            groups = [("all kernels together", sum(kept), sum(self.sizes), keep[0], sum(self._units))]
+        else:
+            groups = [
+                (repr(path), count, size, goal, units)
+                for path, count, size, goal, units in zip(self.paths, kept, self.sizes, keep, self._units, strict=True)
+                if path in fractions
+            ]
+        sparser = [
+            f"{name} {1 - count / size:.1%}, asked {1 - goal / units:.1%}"
+            for name, count, size, goal, units in groups
+            if goal / units - count / size > _CLEARLY
+        ]
+        more = [f"and {len(sparser) - _NAMED} more kernels"] if len(sparser) > _NAMED else []
+        return "; ".join(sparser[:_NAMED] + more)
