@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation, best_first
-from tf_lap.graph.energy import Energies, KernelEnergies, far_sweep, filled, on_host, sweep
+from tf_lap.graph.energy import Energies, KernelEnergies, far_sweep, filled, is_on_host, sweep
 from tf_lap.graph.energy_maps import Array, Gather, Reader
 from tf_lap.graph.kernels import Layout
-from tf_lap.graph.resolver import Recipe, Rule
+from tf_lap.graph.model_graph import Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.scores import Score
@@ -95,7 +95,7 @@ class Updater:
     def between(self) -> dict[str, list[Any]]:
         """The weights of layers that are no kernels but have a channel rule, by the names of the layers."""
         kernels = {id(kernel.variable) for kernel in self.recipe.kernels}
-        layers = dict.fromkeys(step.layer for step in self.recipe.steps if isinstance(step, Rule))
+        layers = dict.fromkeys(step.layer for step in self.recipe.steps if isinstance(step, RuleStep))
         weights = {
             layer.name: [v for v in compat.own_weights(layer) if id(v) not in kernels and compat.is_kernel_variable(v)]
             for layer in layers
@@ -153,7 +153,7 @@ class Updater:
             incoming = [filled(read, 1.0)[np.newaxis] for read, _ in kernel_energies]
             outgoing = [filled(put, 1.0)[np.newaxis] for _, put in kernel_energies]
         # A bound on the kernel's scores. Sums, because a maximum may pass a NaN over.
-        if on_host(kernel_energies):
+        if is_on_host(kernel_energies):
             bounds = [
                 np.sqrt(back).sum() * np.sqrt(ahead).sum() * np.sqrt(read.sum())
                 for back, ahead, (read, _) in zip(incoming, outgoing, kernel_energies, strict=True)

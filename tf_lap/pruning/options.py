@@ -13,7 +13,7 @@ from tf_lap import scores as score_choices
 from tf_lap.allocation import Allocation
 from tf_lap.compat import exporting
 from tf_lap.graph.layer_filters import Filters, lookup, select_paths
-from tf_lap.graph.resolver import Kernel, Recipe
+from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.patterns import Pattern
 from tf_lap.pruning.mask_update import Override
 from tf_lap.samples import Representative, batched, given

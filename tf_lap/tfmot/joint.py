@@ -20,7 +20,8 @@ from tf_lap import compat
 from tf_lap.allocation import Uniform, per_kernel
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.graph.energy_maps import Function
-from tf_lap.graph.resolver import Rule, resolve
+from tf_lap.graph.model_graph import RuleStep
+from tf_lap.graph.resolver import resolve
 from tf_lap.graph.scale import Scale
 from tf_lap.patterns import Unstructured
 from tf_lap.pruning.mask_update import AROUND, BETWEEN, Updater
@@ -227,7 +228,7 @@ class Joint:
 
     def _has_rules_of_users(self) -> bool:
         steps = () if self._recipe is None else self._recipe.steps
-        return any(isinstance(step, Rule) and isinstance(step.energy_map, Function) for step in steps)
+        return any(isinstance(step, RuleStep) and isinstance(step.energy_map, Function) for step in steps)
 
     def _updater(self) -> Updater | None:
         """What measures the model as it is now; None where nothing is known of one."""
