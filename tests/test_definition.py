@@ -29,7 +29,7 @@ def convolve(x, kernel, groups=1):
 
 
 def evaluate(function, *inputs):
-    """What a layer or an operator does, in NumPy: Keras compiles each new shape of a grouped convolution."""
+    """The output of a layer or an operator, in NumPy: Keras compiles each new shape of a grouped convolution."""
     if isinstance(function, keras.layers.Dense):
         return inputs[0] @ function.kernel.numpy()
     if isinstance(function, keras.layers.Conv1D):
@@ -82,10 +82,15 @@ class Network:
             (function, sources[0], target) for function, sources, target in self.calls if isinstance(function, KERNELS)
         ]
 
-    def run(self, given, cut=True):
-        """The values of all tensors where some are given; kernels whose output is not given put out zeros."""
-        values = dict(given)
-        rows = len(given[0])
+    def run(self, inputs, cut=True):
+        """The values of all tensors, by number.
+
+        Args:
+            inputs: the values of some tensors, the network's input among them.
+            cut: whether kernels whose output is not among `inputs` put out zeros.
+        """
+        values = dict(inputs)
+        rows = len(inputs[0])
         for function, sources, target in self.calls:
             if target not in values:
                 if isinstance(function, KERNELS) and cut:
@@ -95,20 +100,20 @@ class Network:
         return values
 
 
-def change_by_zeroing(network, layer, index):
+def measure_change(network, layer, index):
     """The Frobenius norm of the change of the stacked operator when one weight of a layer is zeroed."""
     # Unit vectors enter the network, and every producer: a row of one batch each.
     entering = [(0, network.shape(0), None)]
     entering += [(target, network.shape(source), function) for function, source, target in network.uses]
-    rows, row, given = sum(int(np.prod(shape)) for _, shape, _ in entering), 0, {}
+    rows, row, inputs = sum(int(np.prod(shape)) for _, shape, _ in entering), 0, {}
     for target, shape, function in entering:
         size = int(np.prod(shape))
         basis = np.zeros((rows, size), np.float32)
         basis[row : row + size] = np.eye(size)
         basis = basis.reshape(rows, *shape)
-        given[target] = basis if function is None else evaluate(function, basis)
+        inputs[target] = basis if function is None else evaluate(function, basis)
         row += size
-    arriving = network.run(given)
+    arriving = network.run(inputs)
     kernel = layer.kernel.numpy()
     alone = np.zeros_like(kernel)
     alone[index] = kernel[index]
@@ -124,7 +129,7 @@ def change_by_zeroing(network, layer, index):
     return np.sqrt(square)
 
 
-def scores_of(model):
+def compute_scores(model):
     recipe = resolve(model)
     incoming, outgoing = sweep(recipe, measure_kernels(recipe))
     lookahead = tf_lap.scores.Lookahead()
@@ -134,15 +139,15 @@ def scores_of(model):
     }
 
 
-def check(network, weights_each=3):
+def check_scores(network, weights_per_kernel=3):
     rng = np.random.default_rng(0)
-    scores = scores_of(network.model)
+    scores = compute_scores(network.model)
     assert set(scores) == {function.name for function, *_ in network.uses}
     for path, score in scores.items():
         layer = network.model.get_layer(path)
-        for flat in rng.choice(score.size, size=min(weights_each, score.size), replace=False):
+        for flat in rng.choice(score.size, size=min(weights_per_kernel, score.size), replace=False):
             index = np.unravel_index(flat, score.shape)
-            expected = change_by_zeroing(network, layer, index)
+            expected = measure_change(network, layer, index)
             assert score[index] == pytest.approx(expected, rel=2e-4), (path, index)
 
 
@@ -237,21 +242,21 @@ def test_the_replay_is_what_keras_computes(data):
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_zeroing_a_weight_changes_the_operator_by_its_score(data):
-    check(Grower(data.draw).grow())
+    check_scores(Grower(data.draw).grow())
 
 
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_zeroing_a_weight_changes_the_operator_by_its_score_in_many_networks(data):
-    check(Grower(data.draw).grow())
+    check_scores(Grower(data.draw).grow())
 
 
 def test_every_weight_of_a_chain():
     network = Network(1, 3)
     hidden = network.call(keras.layers.Dense(4), 0)
     hidden = network.call(keras.layers.Dense(5), hidden)
-    check(network.finish([network.call(keras.layers.Dense(2), hidden)], seed=1), weights_each=100)
+    check_scores(network.finish([network.call(keras.layers.Dense(2), hidden)], seed=1), weights_per_kernel=100)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4, 3), (12, 1), (2, 6)])
@@ -259,7 +264,7 @@ def test_units_that_are_reshaped_to_positions(shape):
     network = Network(2, 3)
     units = network.call(keras.layers.Dense(12), network.call(keras.layers.Flatten(), 0))
     image = network.call(keras.layers.Reshape(shape), units)
-    check(network.finish([network.call(keras.layers.Dense(5), image), units], seed=1), weights_each=100)
+    check_scores(network.finish([network.call(keras.layers.Dense(5), image), units], seed=1), weights_per_kernel=100)
 
 
 def test_units_that_are_reshaped_split_stacked_and_padded():
@@ -270,10 +275,10 @@ def test_units_that_are_reshaped_split_stacked_and_padded():
     stacked = network.call(lambda x, y: ops.stack([x[..., 2:], y], axis=1), image, half)
     padded = network.call(lambda x: ops.pad(x, ((0, 0), (0, 0), (0, 0), (1, 2))), stacked)
     outputs = [network.call(keras.layers.Dense(2), padded), network.call(keras.layers.Dense(2), half)]
-    scores = scores_of(network.finish(outputs, seed=1).model)
+    scores = compute_scores(network.finish(outputs, seed=1).model)
     for path, score in scores.items():
         layer = network.model.get_layer(path)
         if layer is not network.calls[1][0]:  # the stack reads half of the units twice, which adds squares
             for index in np.ndindex(score.shape):
-                expected = change_by_zeroing(network, layer, index)
+                expected = measure_change(network, layer, index)
                 assert score[index] == pytest.approx(expected, rel=2e-4), (path, index)

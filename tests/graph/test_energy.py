@@ -14,7 +14,7 @@ layers = keras.layers
 HOST_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction", "Print", "PrintV2", "HostConst", "_HostCast"}
 
 
-def randomized(model, seed=0):
+def randomize(model, seed=0):
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         drawn = rng.standard_normal(variable.shape)
@@ -22,35 +22,35 @@ def randomized(model, seed=0):
     return model
 
 
-def small_convolutional():
+def build_small_convolutional():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(32, 3, name="conv")(inputs)
     x = layers.BatchNormalization()(x)
     x = layers.SeparableConv2D(32, 3, padding="same", depth_multiplier=2, name="separable")(x)
     y = layers.Conv2D(32, 1, groups=4, name="grouped")(x)
     x = layers.Dense(5, name="dense")(layers.Flatten()(layers.ReLU()(x + y)))
-    return randomized(keras.Model(inputs, x))
+    return randomize(keras.Model(inputs, x))
 
 
-def concrete_functions(model):
-    """What a pruner runs from its second update on: variables to norms, and norms to all energies."""
+def trace_functions(model):
+    """What a pruner runs from its second update on: variables to kernel energies, and those to all energies."""
     traced = TracedUpdater(tf_lap.Pruner(model)._engine.updater)
     measure = traced.traced_measure.get_concrete_function({})
-    norms, _ = measure()
-    return measure, traced.traced_around.get_concrete_function(norms, {})
+    kernel_energies, _ = measure()
+    return measure, traced.traced_around.get_concrete_function(kernel_energies, {})
 
 
-def ops_of(function):
+def list_operation_types(function):
     graph = function.graph
     inner = [node.op for f in graph.as_graph_def().library.function for node in f.node_def]
     return {op.type for op in graph.get_operations()} | set(inner)
 
 
 def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
-    model = small_convolutional()
-    measure, all_energies = concrete_functions(model)
+    model = build_small_convolutional()
+    measure, all_energies = trace_functions(model)
     for function in (measure, all_energies):
-        kinds = ops_of(function)
+        kinds = list_operation_types(function)
         assert "Mul" in kinds or "Square" in kinds
         assert not kinds & HOST_OPS
         assert not {kind for kind in kinds if "Py" in kind or "Host" in kind or "File" in kind}
@@ -69,11 +69,11 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
 
 
 def test_the_traced_sweep_sees_new_weights():
-    model = small_convolutional()
+    model = build_small_convolutional()
     traced = TracedUpdater(tf_lap.Pruner(model)._engine.updater)
-    traced.all_energies(traced.measure({})[0], {})
-    randomized(model, seed=1)
-    (incoming, outgoing), _ = traced.all_energies(traced.measure({})[0], {})
+    traced.energies_around(traced.measure({})[0], {})
+    randomize(model, seed=1)
+    (incoming, outgoing), _ = traced.energies_around(traced.measure({})[0], {})
     assert traced.traced_measure.experimental_get_tracing_count() == 1
     assert traced.traced_around.experimental_get_tracing_count() == 1
     fresh = tf_lap.channel_energies(model)
@@ -83,7 +83,7 @@ def test_the_traced_sweep_sees_new_weights():
 
 
 def test_the_sweep_compiles_with_xla():
-    recipe = resolve(small_convolutional())
+    recipe = resolve(build_small_convolutional())
 
     def energies():
         return sweep(recipe, measure_kernels(recipe))
@@ -113,23 +113,23 @@ def test_a_separable_convolution_is_a_depthwise_one_and_a_pointwise_one():
     apart.add(layers.DepthwiseConv2D(3, depth_multiplier=2))
     apart.add(layers.Conv2D(6, 1, name="b"))
     apart.add(layers.Conv2D(2, 1, name="c"))
-    randomized(together)
+    randomize(together)
     a, b, c = (together.get_layer(name) for name in "abc")
     apart.get_layer("a").kernel.assign(a.kernel)
     apart.layers[1].kernel.assign(b.depthwise_kernel)
     apart.get_layer("b").kernel.assign(b.pointwise_kernel)
     apart.get_layer("c").kernel.assign(c.kernel)
-    ours, expected = tf_lap.channel_energies(together), tf_lap.channel_energies(apart)
+    followed, expected = tf_lap.channel_energies(together), tf_lap.channel_energies(apart)
     for path in "abc":
-        np.testing.assert_allclose(ours[path].incoming, expected[path].incoming, rtol=1e-6)
-        np.testing.assert_allclose(ours[path].outgoing, expected[path].outgoing, rtol=1e-6)
+        np.testing.assert_allclose(followed[path].incoming, expected[path].incoming, rtol=1e-6)
+        np.testing.assert_allclose(followed[path].outgoing, expected[path].outgoing, rtol=1e-6)
 
 
 def test_a_depth_multiplier_repeats_each_channel_in_a_row():
     model = keras.Sequential([keras.Input((4, 2)), layers.Dense(3, name="before")])
     model.add(layers.DepthwiseConv1D(2, depth_multiplier=2, name="depthwise"))
     model.add(layers.Dense(5, name="after"))
-    randomized(model)
+    randomize(model)
     put = np.sum(model.get_layer("before").kernel.numpy() ** 2, axis=0)
     taps = np.sum(model.get_layer("depthwise").kernel.numpy() ** 2, axis=0)
     read = np.sum(model.get_layer("after").kernel.numpy() ** 2, axis=1)
@@ -145,7 +145,7 @@ def test_channels_first_flattens_in_its_exact_order(flatten):
     x = layers.BatchNormalization(axis=1, name="bn")(x)
     x = layers.MaxPooling2D(1, data_format="channels_first")(x)
     x = layers.Flatten(data_format=flatten)(x)
-    model = randomized(keras.Model(first, layers.Dense(7, name="dense")(x)))
+    model = randomize(keras.Model(first, layers.Dense(7, name="dense")(x)))
     assert tf_lap.neighbors(model)["dense"].previous == ("conv",)
     bn, conv, dense = (model.get_layer(name) for name in ("bn", "conv", "dense"))
     scale = bn.gamma.numpy() ** 2 / (bn.moving_variance.numpy() + bn.epsilon)
@@ -187,9 +187,9 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda v: getattr(v, "name", None))
-def test_norms_and_scores_are_of_the_channels_that_the_layer_itself_connects(layer, shape):
+def test_energies_and_scores_are_of_the_channels_that_the_layer_itself_connects(layer, shape):
     """Which weights connect which channels is found out by running the layer on one channel at a time."""
-    (kernel,) = resolve(randomized(keras.Sequential([keras.Input(shape), layer]))).kernels
+    (kernel,) = resolve(randomize(keras.Sequential([keras.Input(shape), layer]))).kernels
     layer.bias.assign(np.zeros(6))
     middle = tuple(size // 2 for size in shape[:-1])
     energy = np.zeros((4, 6))  # what input channel j, alone at one position, puts into output channel k

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.graph.energy_maps import Chain, Function, Gather, Identity, Scale, Sum, shrunk
+from tf_lap.graph.energy_maps import Chain, ChannelScale, Function, Gather, Identity, Sum, shrink
 
 FACTORS = np.array([2.0, 0.5, 3.0, 1.0], np.float32)
-SCALE = Scale(lambda value: value(FACTORS))
-CONSTANT = Scale(lambda value: value(0.25))
+SCALE = ChannelScale(lambda read: read(FACTORS))
+CONSTANT = ChannelScale(lambda read: read(0.25))
 PADDED = Gather(np.array([-1, 3, 0, 0, -1, 2]))
 MEAN = Gather(np.array([[0, 2], [1, 3]]))
 JOINED = Sum((Gather(np.array([0, 1, 2, 3, -1, -1])), Gather(np.array([-1, -1, -1, -1, 0, 1]))))
@@ -31,7 +31,7 @@ CASES = {
 }
 
 
-def vectors(lengths, seed=0):
+def draw_vectors(lengths, seed=0):
     rng = np.random.default_rng(seed)
     return [rng.random(length).astype(np.float32) for length in lengths]
 
@@ -40,7 +40,7 @@ def vectors(lengths, seed=0):
 def test_what_is_read_back_is_the_transpose(name):
     """<A x, y> equals <x, A^T y>."""
     energy_map, lengths, (length,) = CASES[name]
-    energies, (outgoing,) = vectors(lengths), vectors([length], seed=1)
+    energies, (outgoing,) = draw_vectors(lengths), draw_vectors([length], seed=1)
     forward = energy_map.apply(*energies)
     assert forward.shape == (length,)
     readings = energy_map.transpose(outgoing, *energies)
@@ -52,7 +52,7 @@ def test_what_is_read_back_is_the_transpose(name):
 @pytest.mark.parametrize("name", CASES)
 def test_arrays_and_tensors_give_the_same(name):
     energy_map, lengths, (length,) = CASES[name]
-    energies, (outgoing,) = vectors(lengths), vectors([length], seed=1)
+    energies, (outgoing,) = draw_vectors(lengths), draw_vectors([length], seed=1)
     tensors = [tf.constant(energy) for energy in energies]
     forward, forward_tensor = energy_map.apply(*energies), energy_map.apply(*tensors)
     assert isinstance(forward, np.ndarray)
@@ -75,18 +75,18 @@ def test_a_gather_is_what_the_moved_numbers_say():
     np.testing.assert_array_equal(MEAN.apply(energy[:4]), [1, 2])
 
 
-def test_a_map_that_was_read_keeps_its_numbers():
+def test_a_frozen_map_keeps_its_numbers():
     variable = tf.Variable([1.0, 2.0])
-    scaled = Scale(lambda value: value(variable)).then(Gather(np.array([1, 0])))
-    present = Sum((scaled, Identity())).read(compat.host_value)
-    before = present.apply(np.ones(2, np.float32), np.ones(2, np.float32))
+    scaled = ChannelScale(lambda read: read(variable)).then(Gather(np.array([1, 0])))
+    frozen = Sum((scaled, Identity())).freeze(compat.host_value)
+    before = frozen.apply(np.ones(2, np.float32), np.ones(2, np.float32))
     variable.assign([5.0, 5.0])
-    np.testing.assert_array_equal(present.apply(np.ones(2, np.float32), np.ones(2, np.float32)), before)
+    np.testing.assert_array_equal(frozen.apply(np.ones(2, np.float32), np.ones(2, np.float32)), before)
 
 
 def test_what_is_read_of_channels_that_are_all_alike_adds_up():
-    np.testing.assert_array_equal(shrunk(np.array([1, 2, 3], np.float32), np.ones(1, np.float32)), [6])
-    np.testing.assert_array_equal(shrunk(tf.constant([1.0, 2.0]), tf.ones(1)), [3])
+    np.testing.assert_array_equal(shrink(np.array([1, 2, 3], np.float32), np.ones(1, np.float32)), [6])
+    np.testing.assert_array_equal(shrink(tf.constant([1.0, 2.0]), tf.ones(1)), [3])
 
 
 def test_a_function_of_one_tensor_twice_has_a_derivative_for_each():
@@ -99,4 +99,4 @@ def test_a_function_of_one_tensor_twice_has_a_derivative_for_each():
 
 
 def test_a_factor_of_no_axes_stays_an_array():
-    assert isinstance(Scale(lambda value: value(0.5) * value(0.5)).apply(np.ones(3, np.float32)), np.ndarray)
+    assert isinstance(ChannelScale(lambda read: read(0.5) * read(0.5)).apply(np.ones(3, np.float32)), np.ndarray)

@@ -11,7 +11,7 @@ import tf_lap
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
 LIBRARIES = {"keras": keras, "tf_keras": tf_keras}
 
-# What cannot stand between two Dense layers, and why. A test fails where one of them can be built, or is not there.
+# Classes that cannot stand between two Dense layers, and why. A test fails if one of them can be built, or is missing.
 NOT_BUILT = {
     ("keras", "Equalization"): "Keras finds a cycle in the graph that it makes",
     ("keras", "FlaxLayer"): "it takes a module of Flax",
@@ -28,8 +28,8 @@ NOT_BUILT = {
 if keras.__version__.startswith("3.8."):
     NOT_BUILT["keras", "RandomGrayscale"] = "Keras 3.8 finds a cycle in the graph that it makes"
 
-# What a class is made with, where it takes more than its defaults.
-MADE = {
+# The arguments of a class that has no defaults for all of them.
+ARGUMENTS = {
     "Activation": ("relu",),
     "AlphaDropout": (0.5,),
     "Average": (),
@@ -60,7 +60,7 @@ MADE = {
     "Resizing": (4, 4),
     "ReversibleEmbedding": (9, 8),
 }
-MADE_OF_LAYERS = {
+MAKERS = {
     "Bidirectional": lambda layers: layers.Bidirectional(layers.LSTM(8, return_sequences=True)),
     "DenseFeatures": lambda layers: layers.DenseFeatures([tf.feature_column.numeric_column("a", shape=(8,))]),
     "IntegerLookup": lambda layers: layers.IntegerLookup(vocabulary=[1, 2, 3]),
@@ -90,7 +90,7 @@ BY_PREFIX = {
     "SimpleRNN": (8,),
     "SpatialDropout": (0.5,),
     "Dense": (8,),
-}  # those that begin alike and take nothing are in MADE
+}  # classes with such a name that take no arguments are in ARGUMENTS
 SHAPES = {"1D": (6, 8), "2D": (6, 6, 8), "3D": (6, 6, 6, 8), "1DTranspose": (6, 8), "2DTranspose": (6, 6, 8)}
 SHAPES |= {"3DTranspose": (4, 4, 4, 8), "LSTM1D": (3, 6, 8), "LSTM2D": (3, 6, 6, 8), "LSTM3D": (3, 4, 4, 4, 8)}
 SHAPES |= dict.fromkeys(("Cell", "Cells", "RepeatVector", "Spectrogram", "Features"), (8,))
@@ -100,22 +100,22 @@ SHAPES["STFTSpectrogram"] = (16, 1)
 STEPS = (6, 8)
 
 
-def made(library, name):
+def make_layer(library, name):
     """A layer of this class."""
-    if name in MADE_OF_LAYERS:
-        return MADE_OF_LAYERS[name](library.layers)
+    if name in MAKERS:
+        return MAKERS[name](library.layers)
     prefix = next((p for p in BY_PREFIX if name.startswith(p)), None)
-    return getattr(library.layers, name)(*MADE.get(name, BY_PREFIX.get(prefix, ())))
+    return getattr(library.layers, name)(*ARGUMENTS.get(name, BY_PREFIX.get(prefix, ())))
 
 
-def shape_of(name):
+def choose_shape(name):
     """The shape of an input that suits a class."""
     endings = [ending for ending in SHAPES if name.endswith(ending) or name.startswith(ending)]
     return SHAPES[max(endings, key=len)] if endings else STEPS
 
 
-def called(layer, name, x, *arguments, **masks):
-    """A layer's first output, called on a tensor in the form that its class takes."""
+def call_layer(layer, name, x, *arguments, **masks):
+    """The first output of a layer, called on a tensor in the form that its class takes."""
     pairs = ("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract")
     if name in (*pairs, "Attention", "AdditiveAttention"):
         x = [x, x]
@@ -139,38 +139,38 @@ IDS = ("Embedding", "ReversibleEmbedding", "Hashing", "HashedCrossing", "Integer
 TEXTS = ("StringLookup", "TextVectorization")
 
 
-def ended(library, inputs, x):
+def finish_model(library, inputs, x):
     if not tf.as_dtype(x.dtype).is_floating:
         x = library.layers.Rescaling(1.0)(x)
     return library.Model(inputs, library.layers.Dense(4, name="last")(x))
 
 
-def built(library, name):
+def build_model(library, name):
     """A model with a layer of this class between two Dense layers, or behind ids or texts where it takes those."""
-    layer, shape = made(library, name), shape_of(name)
+    layer, shape = make_layer(library, name), choose_shape(name)
     if name in IDS or name in TEXTS:
         count = 1 if name in ("HashedCrossing", *TEXTS) else 8
         inputs = x = library.Input((count,), dtype="string" if name in TEXTS else "int32")
     else:
         inputs = library.Input(shape)
         x = library.layers.Dense(shape[-1], name="first")(inputs)
-    return ended(library, inputs, called(layer, name, x))
+    return finish_model(library, inputs, call_layer(layer, name, x))
 
 
 def assert_resolves_or_gives_reasons(model, prune=False):
-    """On each side of each kernel are other kernels, or reasons why there are none."""
+    """Each kernel has other kernels on either side, or a reason why there is none."""
     around = tf_lap.neighbors(model)
     assert {"first", "last"} & set(around)
-    for path, found in around.items():
-        assert found.boundaries or (found.previous and found.following), path
-        assert all(reason.strip() for reason in found.boundaries)
+    for path, neighbors in around.items():
+        assert neighbors.boundaries or (neighbors.previous and neighbors.following), path
+        assert all(reason.strip() for reason in neighbors.boundaries)
     assert set(tf_lap.channel_energies(model)) == set(around)
     assert set(around) <= {layer.path for layer in tf_lap.Pruner(model).report().layers}
-    if prune:  # it takes most of the time, and does the same whatever the graph is made of
+    if prune:  # pruning takes most of the time, and does not depend on the graph
         assert {layer.path for layer in tf_lap.prune(model, 0.5).pruned} == set(around)
 
 
-def classes():
+def list_classes():
     """Each class of both libraries under one of its names."""
     for library in LIBRARIES.values():
         named = {value: name for name, value in sorted(vars(library.layers).items()) if inspect.isclass(value)}
@@ -178,7 +178,7 @@ def classes():
         yield from ((library, name) for name in sorted(named.values()))
 
 
-ALL = [pytest.param(*case, id=f"{case[0].__name__}.{case[1]}") for case in classes()]
+ALL = [pytest.param(*case, id=f"{case[0].__name__}.{case[1]}") for case in list_classes()]
 
 
 def _shares_specifications():
@@ -190,17 +190,17 @@ def _shares_specifications():
 def test_every_layer_class_resolves_or_is_a_boundary_with_a_reason(library, name):
     if (library.__name__, name) in NOT_BUILT:
         with pytest.raises((TypeError, ValueError, NotImplementedError)):
-            built(library, name)
+            build_model(library, name)
         return
     if (library.__name__, name) == ("tf_keras", "SpectralNormalization") and not _shares_specifications():
         pytest.skip("tf_keras makes its input specification with tf.keras, which is Keras 3 in this process")
-    assert_resolves_or_gives_reasons(built(library, name))
+    assert_resolves_or_gives_reasons(build_model(library, name))
 
 
-def test_what_is_not_built_exists():
-    there = {(library.__name__, name) for library, name in classes()}
+def test_classes_that_are_not_built_exist():
+    existing = {(library.__name__, name) for library, name in list_classes()}
     newest = keras.__version__.startswith("3.15")
-    assert not {case for case in NOT_BUILT if case not in there and (newest or case[0] == "tf_keras")}
+    assert not {case for case in NOT_BUILT if case not in existing and (newest or case[0] == "tf_keras")}
 
 
 # The masks that calls take, by the argument's name: their shapes behind the batch.
@@ -211,7 +211,7 @@ MASKS = {
     "value_mask": lambda shape: shape[:1],
     "attention_mask": lambda shape: (shape[0], shape[0]),
 }
-# Masks that the library itself refuses: a test fails where it takes them.
+# Masks that the library itself refuses. A test fails if it accepts one.
 REFUSED = {
     ("tf_keras", "ConvLSTM1D", "of Masking"): "it takes a mask of steps, and Masking masks positions",
     ("tf_keras", "ConvLSTM2D", "of Masking"): "it takes a mask of steps, and Masking masks positions",
@@ -224,47 +224,47 @@ REFUSED = {
 ATTENTION = ("MultiHeadAttention", "GroupQueryAttention")
 
 
-def masked():
-    """Each class that takes a mask, each mask that it takes, and each way that it comes."""
-    for library, name in classes():
+def list_masked():
+    """Each class that takes a mask, each mask that it takes, and each way to pass the mask."""
+    for library, name in list_classes():
         cls = getattr(library.layers, name)
         if (library.__name__, name) in NOT_BUILT:
             continue
         for parameter in inspect.signature(cls.call).parameters:
             if parameter in MASKS:
                 yield library, name, parameter, "by name"
-                # tf_keras's recurrent layers are called otherwise than their `call`.
+                # The `__call__` of tf_keras's recurrent layers has another signature than their `call`.
                 if "args" in inspect.signature(cls.__call__).parameters:
                     yield library, name, parameter, "positionally"
                 if parameter == "mask" or parameter == "query_mask":
                     yield library, name, parameter, "of Masking"
-                    if shape_of(name) == STEPS:
+                    if choose_shape(name) == STEPS:
                         yield library, name, parameter, "of an embedding"
 
 
-MASKED = [pytest.param(*case, id=f"{case[0].__name__}.{case[1]}, {case[2]} {case[3]}") for case in masked()]
+MASKED = [pytest.param(*case, id=f"{case[0].__name__}.{case[1]}, {case[2]} {case[3]}") for case in list_masked()]
 
 
-def model_with_mask(library, name, parameter, how):
-    layers, shape, layer = library.layers, shape_of(name), made(library, name)
+def build_masked_model(library, name, parameter, how):
+    layers, shape, layer = library.layers, choose_shape(name), make_layer(library, name)
     if how == "of an embedding":
         inputs = library.Input(shape[:1], dtype="int32")
         x = layers.Embedding(9, 8, mask_zero=True)(inputs)
-        return ended(library, inputs, called(layer, name, layers.Dense(8, name="first")(x)))
+        return finish_model(library, inputs, call_layer(layer, name, layers.Dense(8, name="first")(x)))
     inputs = library.Input(shape)
     if how == "of Masking":
         x = layers.Dense(shape[-1], name="first")(layers.Masking()(inputs))
-        return ended(library, inputs, called(layer, name, x))
+        return finish_model(library, inputs, call_layer(layer, name, x))
     x = layers.Dense(shape[-1], name="first")(inputs)
     wide = shape if name in ("Softmax", "GroupNormalization") else MASKS[parameter](shape)
     mask = library.Input(wide, dtype="float32" if name == "Softmax" else "bool")
-    given = [mask, mask] if name in ("Attention", "AdditiveAttention") else mask
+    argument = [mask, mask] if name in ("Attention", "AdditiveAttention") else mask
     if how == "by name":
-        return ended(library, [inputs, mask], called(layer, name, x, **{parameter: given}))
+        return finish_model(library, [inputs, mask], call_layer(layer, name, x, **{parameter: argument}))
     order = list(inspect.signature(layer.call).parameters)
     before = order[2 if name in ATTENTION else 1 : order.index(parameter)]
     values = {"key": x, "query_mask": mask, "key_mask": mask, "value_mask": mask}
-    return ended(library, [inputs, mask], called(layer, name, x, *map(values.get, before), given))
+    return finish_model(library, [inputs, mask], call_layer(layer, name, x, *map(values.get, before), argument))
 
 
 @pytest.mark.parametrize(("library", "name", "parameter", "how"), MASKED)
@@ -272,10 +272,10 @@ def model_with_mask(library, name, parameter, how):
 def test_a_mask_is_no_signal(library, name, parameter, how):
     if (library.__name__, name, how) in REFUSED:
         with pytest.raises((TypeError, ValueError)):
-            model_with_mask(library, name, parameter, how)
+            build_masked_model(library, name, parameter, how)
         return
-    assert_resolves_or_gives_reasons(model_with_mask(library, name, parameter, how), prune=how == "of an embedding")
+    assert_resolves_or_gives_reasons(build_masked_model(library, name, parameter, how), prune=how == "of an embedding")
 
 
-def test_what_is_refused_is_tried():
-    assert not set(REFUSED) - {(library.__name__, name, how) for library, name, _, how in masked()}
+def test_masks_that_are_refused_are_tried():
+    assert not set(REFUSED) - {(library.__name__, name, how) for library, name, _, how in list_masked()}

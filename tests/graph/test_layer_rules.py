@@ -13,14 +13,14 @@ CHANNELS = 4
 SCALE = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
 
 
-def built(layer, shape=(None, 6, 6, CHANNELS), **values):
+def build_layer(layer, shape=(None, 6, 6, CHANNELS), **values):
     layer.build(shape)
     for name, value in values.items():
         getattr(layer, name).assign(np.broadcast_to(value, getattr(layer, name).shape))
     return layer
 
 
-def normalization(**arguments):
+def make_normalization(**arguments):
     return layers.Normalization(mean=np.zeros(CHANNELS), variance=SCALE, **arguments)
 
 
@@ -79,21 +79,21 @@ UNCHANGED = [
 ]
 
 SCALED = [
-    (built(layers.BatchNormalization(), gamma=SCALE, moving_variance=SCALE), SCALE**2 * epsilon(1e-3)),
-    (built(layers.BatchNormalization(epsilon=0.5), moving_variance=SCALE), epsilon(0.5)),
-    (built(layers.LayerNormalization(), gamma=SCALE), SCALE**2),
-    (built(layers.LayerNormalization(axis=[1, 2, 3]), gamma=SCALE), SCALE**2),
-    (built(layers.LayerNormalization(rms_scaling=True), gamma=SCALE), SCALE**2),
-    (built(layers.GroupNormalization(2), gamma=SCALE), SCALE**2),
+    (build_layer(layers.BatchNormalization(), gamma=SCALE, moving_variance=SCALE), SCALE**2 * epsilon(1e-3)),
+    (build_layer(layers.BatchNormalization(epsilon=0.5), moving_variance=SCALE), epsilon(0.5)),
+    (build_layer(layers.LayerNormalization(), gamma=SCALE), SCALE**2),
+    (build_layer(layers.LayerNormalization(axis=[1, 2, 3]), gamma=SCALE), SCALE**2),
+    (build_layer(layers.LayerNormalization(rms_scaling=True), gamma=SCALE), SCALE**2),
+    (build_layer(layers.GroupNormalization(2), gamma=SCALE), SCALE**2),
     pytest.param(
-        lambda x: built(layers.RMSNormalization(), scale=SCALE)(x),
+        lambda x: build_layer(layers.RMSNormalization(), scale=SCALE)(x),
         SCALE**2,
         marks=pytest.mark.skipif(not hasattr(layers, "RMSNormalization"), reason="this Keras has no RMSNormalization"),
     ),
     (layers.Rescaling(0.5), 0.25 * np.ones(CHANNELS)),
     (layers.Rescaling(list(SCALE), offset=1.0), SCALE**2),
-    (normalization(), 1 / SCALE),
-    (normalization(invert=True), SCALE),
+    (make_normalization(), 1 / SCALE),
+    (make_normalization(invert=True), SCALE),
     (lambda x: x * 3.0, 9 * np.ones(CHANNELS)),
     (lambda x: 3.0 * x, 9 * np.ones(CHANNELS)),
     (lambda x: x * SCALE, SCALE**2),
@@ -105,7 +105,7 @@ SCALED = [
 ]
 
 
-def factors(function):
+def measure_factors(function):
     inputs = keras.Input((6, 6, 3))
     first = layers.Conv2D(CHANNELS, 1, name="first")
     last = layers.Dense(2, name="last")
@@ -117,12 +117,12 @@ def factors(function):
 
 @pytest.mark.parametrize("function", UNCHANGED, ids=lambda f: getattr(f, "name", getattr(f, "__name__", "?")))
 def test_energy_passes_unchanged(function):
-    np.testing.assert_allclose(factors(function), np.ones(CHANNELS), rtol=1e-5)
+    np.testing.assert_allclose(measure_factors(function), np.ones(CHANNELS), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("function", "factor"), SCALED, ids=lambda f: getattr(f, "name", None))
 def test_energy_is_scaled(function, factor):
-    np.testing.assert_allclose(factors(function), factor, rtol=1e-5)
+    np.testing.assert_allclose(measure_factors(function), factor, rtol=1e-5)
 
 
 MIXED = [
@@ -150,9 +150,9 @@ def test_channels_on_different_axes_do_not_add_up():
     inputs = keras.Input((6, 6, 3))
     a, b = layers.Conv2D(6, 1, name="a")(inputs), layers.Conv2D(6, 1, name="b")(inputs)
     model = keras.Model(inputs, layers.Dense(2, name="last")(a + layers.Permute((3, 2, 1))(b)))
-    found = tf_lap.neighbors(model)["last"]
-    assert found.previous == ()
-    assert "its inputs carry channels on different axes [1, 3]" in found.boundaries[0]
+    around = tf_lap.neighbors(model)["last"]
+    assert around.previous == ()
+    assert "its inputs carry channels on different axes [1, 3]" in around.boundaries[0]
 
 
 def test_concatenating_positions_adds_energies_up():

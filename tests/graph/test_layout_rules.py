@@ -1,4 +1,4 @@
-"""What only moves channels about, against the move itself.
+"""Rules that only move channels, against the move itself.
 
 A move is carried out on real numbers: with ones in one channel of its input and zeros elsewhere, its output shows where
 that channel goes. A kernel reads a channel of the output at all its positions, whose mean energy counts.
@@ -18,7 +18,7 @@ ops = keras.ops
 
 UNITS, STEPS, IMAGE = (12,), (6, 8), (4, 4, 8)
 
-# What is moved, by keras.ops and layers of Keras 3, and by functions of tf and layers of tf_keras.
+# Moves by keras.ops and layers of Keras 3, and by functions of tf and layers of tf_keras, with the shape that is moved.
 MOVES = {
     "Reshape to an image": (UNITS, keras.layers.Reshape((2, 2, 3)), tf_keras.layers.Reshape((2, 2, 3))),
     "Reshape to an image of one channel": (
@@ -140,7 +140,7 @@ MOVES = {
 }
 
 
-def absent(library, name):
+def skip_if_absent(library, name):
     """Skips a move by an operation that this Keras does not have."""
     operation = name.split()[0]
     missing = library is keras and operation in ("array_split", *BLOCKS) and not hasattr(ops, operation)
@@ -149,14 +149,14 @@ def absent(library, name):
 
 BLOCKS = ("depth_to_space", "space_to_depth")
 CASES = [
-    pytest.param(library, shape, move, id=f"{library.__name__}, {name}", marks=absent(library, name))
+    pytest.param(library, shape, move, id=f"{library.__name__}, {name}", marks=skip_if_absent(library, name))
     for name, (shape, *moves) in MOVES.items()
     for library, move in zip((keras, tf_keras), moves, strict=True)
 ]
 
 
-def model_around(library, shape, move):
-    """A kernel that puts out a tensor of this shape, what is moved, and a kernel that reads it."""
+def build_model_around(library, shape, move):
+    """A model of a kernel that puts out this shape, the move, and a kernel behind; and a model of the move alone."""
     inputs = library.Input((*shape[:-1], 3))
     put = library.layers.Dense(shape[-1], use_bias=False, name="first")(inputs)
     moved = move(put)
@@ -164,8 +164,8 @@ def model_around(library, shape, move):
     return model, library.Model(put, moved)
 
 
-def table_of(mover, shape):
-    """What each channel puts into each channel that is read: `(channels, read channels)`, squared."""
+def measure_table(mover, shape):
+    """The energy that each channel puts into each channel behind the move: `(channels, moved channels)`."""
     rows = []
     for channel in range(shape[-1]):
         ones = np.zeros((1, *shape), np.float32)
@@ -177,10 +177,10 @@ def table_of(mover, shape):
 
 @pytest.mark.parametrize(("library", "shape", "move"), CASES)
 def test_energy_goes_where_channels_go(library, shape, move):
-    model, mover = model_around(library, shape, move)
+    model, mover = build_model_around(library, shape, move)
     around = tf_lap.neighbors(model)
     assert around["last"].previous == ("first",), around["last"].boundaries
-    table, energies = table_of(mover, shape), tf_lap.channel_energies(model)
+    table, energies = measure_table(mover, shape), tf_lap.channel_energies(model)
     put = np.sum(np.square(model.get_layer("first").kernel.numpy()), axis=0)
     read = np.sum(np.square(model.get_layer("last").kernel.numpy()), axis=1)
     np.testing.assert_allclose(energies["last"].incoming, put @ table, rtol=1e-5)
@@ -230,7 +230,7 @@ MIXING = {
     ],
 )
 def test_where_channels_do_not_stay_apart_is_a_boundary_with_its_reason(library, shape, move, reason):
-    model, _ = model_around(library, shape, move)
+    model, _ = build_model_around(library, shape, move)
     around = tf_lap.neighbors(model)
     assert around["last"].previous == ()
     (boundary,) = (text for text in around["first"].boundaries if not text.startswith("network input"))

@@ -10,29 +10,6 @@ import tf_lap
 layers = keras.layers
 
 
-def names(neighbors):
-    return {path: (n.previous, n.following) for path, n in neighbors.items()}
-
-
-@pytest.mark.filterwarnings("ignore:model .* can be pruned")
-def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_named():
-    inputs = keras.Input((6,), dtype="int32")
-    x = layers.Embedding(20, 8, name="words")(inputs)
-    x = layers.MultiHeadAttention(2, 4, name="attend")(x, x)
-    x = layers.LSTM(7, name="memory")(x)
-    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
-    report = tf_lap.prune(model, 0.5)
-    assert [layer.path for layer in report.pruned] == ["head"]
-    skipped = {layer.path: layer.skipped for layer in report.layers if layer.skipped}
-    assert skipped["words"] == "Embedding has no kernel rule"
-    assert skipped["memory/lstm_cell/recurrent_kernel"] == "LSTMCell has no kernel rule"
-    assert skipped["attend/query"] == "EinsumDense has no kernel rule"
-    assert len(skipped) == len([layer for layer in report.layers if layer.skipped])
-    reason = "LSTM 'memory' has no channel rule; register one with tf_lap.register_rule"
-    assert reason in tf_lap.neighbors(model)["head"].boundaries
-    assert f"boundary: {reason}" in report.render(width=120).splitlines()
-
-
 class Scaled(layers.Layer):
     """Two inputs and a learned scale, in raw TensorFlow that cannot be followed."""
 

@@ -1,4 +1,4 @@
-"""Each name in the tables: it is in the library, what it names can be built, and is what the table finds a rule for."""
+"""Each name in the tables: it is in the library, can be built or called, and has the rule of its table."""
 
 import re
 
@@ -89,19 +89,19 @@ FUNCTION_CALLS = {
 OPERATIONS = [
     (compat.numpy_ops, tables._NUMPY_OPS),
     (compat.nn_ops, tables._NN_OPS),
-    (compat.activation_ops, tables._OWN_OPS),
+    (compat.activation_ops, tables._RELU_OPS),
     (compat.core_ops, tables._CORE_OPS),
     (compat.math_ops, tables._MATH_OPS),
     (compat.linalg_ops, tables._LINALG_OPS),
 ]
 
 
-def named(table):
+def list_entries(table):
     return [(name, rule) for rule, names in table.items() for name in names.split()]
 
 
-def present(namespace, name):
-    """Whether a name is there; in the newest release that the tables were made for every name is."""
+def require_name(namespace, name):
+    """What a module has under a name. Skips the test if it has nothing; the newest release has every name."""
     if not hasattr(namespace, name):
         assert not NEWEST, f"{name} is in no release"
         pytest.skip(f"{name} is not in keras {keras.__version__}")
@@ -109,10 +109,10 @@ def present(namespace, name):
 
 
 @pytest.mark.parametrize(
-    ("namespace", "name", "rule"), [(module, *entry) for module, table in OPERATIONS for entry in named(table)]
+    ("namespace", "name", "rule"), [(module, *entry) for module, table in OPERATIONS for entry in list_entries(table)]
 )
 def test_each_operation_of_keras_3_is_matched(namespace, name, rule):
-    cls = present(namespace, name)
+    cls = require_name(namespace, name)
     function = CALLS.get(name) or getattr(ops, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
     out, *_ = keras.tree.flatten(function(keras.Input((4, 4, 8))))
     operation = out._keras_history.operation
@@ -120,7 +120,7 @@ def test_each_operation_of_keras_3_is_matched(namespace, name, rule):
     assert registry.find_rule(operation).flow is rule
 
 
-@pytest.mark.parametrize(("name", "rule"), named(tables._FUNCTIONS))
+@pytest.mark.parametrize(("name", "rule"), list_entries(tables._FUNCTIONS))
 def test_each_function_of_tensorflow_is_matched(name, rule):
     function = FUNCTION_CALLS.get(name)
     if function is None:
@@ -133,15 +133,15 @@ def test_each_function_of_tensorflow_is_matched(name, rule):
     assert registry.find_rule(layer).flow is rule
 
 
-@pytest.mark.parametrize(("name", "rule"), named(tables._LAYERS) + named(tables._KERNELS))
+@pytest.mark.parametrize(("name", "rule"), list_entries(tables._LAYERS) + list_entries(tables._KERNELS))
 def test_each_layer_is_in_a_library_and_matched(name, rule):
-    """That each can be built, and passes energy or is a boundary, is in test_layers."""
+    """That each can be built, and passes energy or is a boundary, is in test_every_layer."""
     libraries = [library for library in (keras, tf_keras) if hasattr(library.layers, name)]
     if not libraries:
-        present(keras.layers, name)
+        require_name(keras.layers, name)
     for library in libraries:
-        found = registry.RULES[getattr(library.layers, name)]
-        assert rule in (found, getattr(found, "flow", None))
+        registered = registry.RULES[getattr(library.layers, name)]
+        assert rule in (registered, getattr(registered, "flow", None))
 
 
 @pytest.mark.parametrize("name", tables._ACTIVATION_LAYERS.split())
@@ -149,14 +149,14 @@ def test_each_activation_layer_is_matched(name):
     for library in (keras, tf_keras):
         if hasattr(library.layers, name):
             layer = getattr(library.layers, name)(*(("relu",) if name == "Activation" else ()))
-            assert tables.activates(layer)
+            assert tables.is_activation(layer)
 
 
 @pytest.mark.parametrize("name", tables._ACTIVATION_OPS.split())
 def test_each_activation_operation_is_matched(name):
-    assert issubclass(present(compat.nn_ops, name), keras.Operation)
+    assert issubclass(require_name(compat.nn_ops, name), keras.Operation)
     function = CALLS.get(name) or getattr(ops, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower())
-    assert tables.activates(function(keras.Input((4, 4, 8)))._keras_history.operation)
+    assert tables.is_activation(function(keras.Input((4, 4, 8)))._keras_history.operation)
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
@@ -188,7 +188,7 @@ def test_each_activation_function_is_matched(name):
     group, function = name.split(".")
     layer = getattr(getattr(tf, group), function)(tf_keras.Input((8,)))._keras_history.layer
     assert compat.function_name(layer) == name
-    assert tables.activates(layer)
+    assert tables.is_activation(layer)
     assert registry.find_rule(layer) is not None
 
 

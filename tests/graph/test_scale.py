@@ -8,7 +8,7 @@ from tf_lap.graph.resolver import resolve
 from tf_lap.graph.scale import Scale
 
 
-def scale_of(*exponents):
+def build_scale(*exponents):
     model = chain(4, *[4] * len(exponents))
     for layer, exponent in zip(model.layers, exponents, strict=True):
         layer.kernel.assign(np.full((4, 4), 1.5 * 2.0**exponent))
@@ -16,7 +16,7 @@ def scale_of(*exponents):
 
 
 def test_ordinary_weights_are_measured_as_they_are():
-    scale = scale_of(-20, 0, 20)
+    scale = build_scale(-20, 0, 20)
     assert scale.exponents == (0, 0, 0)
     assert [scale.unit(i) for i in range(3)] == [scale.factor(i) for i in range(3)] == [1, 1, 1]
     assert scale.end() == 1
@@ -24,7 +24,7 @@ def test_ordinary_weights_are_measured_as_they_are():
 
 @pytest.mark.parametrize("exponents", [(-60, 0, 3), (-100, -100, -90), (40, 0, -40), (90, 90, 90)])
 def test_what_is_measured_with_it_is_near_one_and_in_proportion(exponents):
-    scale = scale_of(*exponents)
+    scale = build_scale(*exponents)
     largest = max(e if abs(e) > 20 else 0 for e in exponents)
     for i, exponent in enumerate(exponents):
         assert 2**-20 <= 2.0**exponent * scale.unit(i) <= 2**20
@@ -42,7 +42,7 @@ def test_zeros_and_what_is_not_finite_have_no_scale():
 
 
 def test_it_is_left_where_squares_come_near_the_ends_of_the_range():
-    scale = scale_of(0)
+    scale = build_scale(0)
     assert not scale.is_left_by([16.0], [16])
     assert not scale.is_left_by([16.0 * 2.0**-40], [16])
     for total in (0.0, 16 * 2.0**-42, 16 * 2.0**42, np.inf, np.nan):

@@ -1,30 +1,34 @@
-"""The sweep: energies flow forward through a recipe, and what is read of them flows back.
+"""The sweep: incoming energies flow forward through a recipe, and outgoing energies flow back.
 
-The incoming energy of a tensor is what producers put into its channels; the outgoing energy is what
-consumers read from them. Between kernels every step is a linear map of energies: forward it is applied, and backward
-its transpose is.
+The incoming energy of a tensor is what producers put into its channels. The outgoing energy is what
+consumers read from them. Between kernels every step is a linear map of energies. Forward the map is applied; backward
+its transpose is applied.
 
-Kernel energies are NumPy arrays or tensors, and what comes of them is of the same kind. On the host NumPy is far
-quicker: a sweep is many operations on short vectors.
+Kernel energies are NumPy arrays or tensors, and the results are of the same kind. On the host NumPy is far
+quicker, because a sweep is many operations on short vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.graph.energy_maps import Array, EnergyMap, Reader, shrunk
-from tf_lap.graph.resolver import Read, Recipe, Rule, Wall, resolve
+from tf_lap.compat.types import Model
+from tf_lap.graph.energy_maps import Array, EnergyMap, Reader, shrink
+from tf_lap.graph.full_sweep import sweep_to_ends
+from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
+from tf_lap.graph.resolver import resolve
 from tf_lap.graph.scale import Scale
 
-KernelEnergies = list[tuple[Array, Array]]
-"""For each kernel the sums of squares by input channel, `(inputs,)`, and by output channel, `(outputs,)`."""
-Energies = tuple[list[Array], list[Array]]
-Uses = Sequence[Sequence[Array]]
+KernelEnergies: TypeAlias = list[tuple[Array, Array]]
+"""For each kernel the sums of squares by input channel, `(inputs,)`, and by output channel, `(outputs,)`, float32."""
+Energies: TypeAlias = tuple[list[Array], list[Array]]
+"""For each kernel the incoming energies `(uses, inputs)`, and the outgoing energies `(uses, outputs)`, float32."""
+UseEnergies: TypeAlias = Sequence[Sequence[Array]]
 """For each kernel a vector for each of its uses."""
 
 
@@ -54,17 +58,18 @@ def sweep(
     Args:
         recipe: the resolved model.
         kernel_energies: what each kernel reads and puts out, as `measure_kernels` gives it.
-        scale: what the kernels were multiplied by when they were measured; None where weights are measured as they are.
-        read: reads the variables between the kernels into arrays like the kernel energies; by default as they are now.
+        scale: what the kernels were multiplied by when they were measured; None for unscaled weights.
+        read: reads the variables between the kernels into arrays like the kernel energies; by default their present
+            values.
 
     Returns:
         Two lists with an entry for each kernel: incoming energies `(uses, inputs)` and outgoing
         energies `(uses, outputs)`, float32.
     """
-    readings = [[energies[0]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
-    put = [[energies[1]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
-    maps = _present_maps(recipe, kernel_energies, read)
-    return _around(recipe, maps, kernel_energies, readings, put, 1.0 if scale is None else scale.end())
+    read_energies, put_energies = _repeat_for_uses(recipe, kernel_energies)
+    maps = _freeze_maps(recipe, kernel_energies, read)
+    end = 1.0 if scale is None else scale.end()
+    return _sweep_both_ways(recipe, maps, kernel_energies, read_energies, put_energies, end)
 
 
 def far_sweep(
@@ -72,185 +77,173 @@ def far_sweep(
 ) -> Energies:
     """The energies around every use of every kernel when energy flows on through neighbouring kernels.
 
-    A kernel puts out its squares times the energy of its inputs, in place of its squares alone: at distance 2 the
+    A kernel puts out its squares times the energy of its inputs, in place of its squares alone. At distance 2 the
     neighbours' neighbours count, and so on.
 
     Args:
         recipe: the resolved model.
         weights: the values of its kernels.
-        distance: how many kernels energy comes from on either side, 1 or more; None: all the way.
-        scale: what the weights were multiplied by; None where they are as they are.
+        distance: how many kernels energy comes from on either side, 1 or more; None for all kernels.
+        scale: what the weights were multiplied by; None for unscaled weights.
 
     Returns:
-        As `sweep`; all the way, each kernel's are divided by a number, which ranks its weights the same.
+        As `sweep`. Where `distance` is None, the energies of each kernel are divided by a number of its own, which
+        does not change how its weights are ranked.
     """
     kernels = recipe.kernels
     scale = scale or Scale((0,) * len(kernels))
-    squares = [kernel.layout.squares(w) for kernel, w in zip(kernels, weights, strict=True)]
+    squares = [kernel.layout.squares(value) for kernel, value in zip(kernels, weights, strict=True)]
     if distance is None:
-        return _all_the_way(recipe, squares, scale)
-    squares = [matrix * scale.factor(i) for i, matrix in enumerate(squares)]
-    kernel_energies = [kernel.layout.sums(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
-    around = sweep(recipe, kernel_energies, scale)
-    for kernels_passed in range(2, distance + 1):
-        sides = list(zip(kernels, squares, *around, strict=True))
-        put = [[k.layout.put_on(m, use) for use in tf.unstack(incoming)] for k, m, incoming, _ in sides]
-        read = [[k.layout.put_back(m, use) for use in tf.unstack(outgoing)] for k, m, _, outgoing in sides]
-        around = _around(
-            recipe, _present_maps(recipe, kernel_energies), kernel_energies, read, put, scale.end(kernels_passed)
-        )
-    return around
+        incoming, outgoing = sweep_to_ends(recipe, squares, scale)
+        ones = [(tf.ones([kernel.layout.inputs]), tf.ones([kernel.layout.outputs])) for kernel in kernels]
+        return _stack_energies(incoming, outgoing, ones, 1.0)
+    squares = [matrix * scale.factor(number) for number, matrix in enumerate(squares)]
+    kernel_energies = [kernel.layout.sum_squares(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
+    energies = sweep(recipe, kernel_energies, scale)
+    maps = _freeze_maps(recipe, kernel_energies)
+    for passed_kernels in range(2, distance + 1):
+        put_energies, read_energies = [], []
+        for kernel, matrix, incoming, outgoing in zip(kernels, squares, *energies, strict=True):
+            put_energies.append([kernel.layout.propagate(matrix, use) for use in tf.unstack(incoming)])
+            read_energies.append([kernel.layout.propagate_back(matrix, use) for use in tf.unstack(outgoing)])
+        end = scale.end(passed_kernels)
+        energies = _sweep_both_ways(recipe, maps, kernel_energies, read_energies, put_energies, end)
+    return energies
 
 
-def _around(
-    recipe: Recipe, maps: Mapping[int, EnergyMap], kernel_energies: KernelEnergies, read: Uses, put: Uses, end: float
+def _repeat_for_uses(recipe: Recipe, kernel_energies: KernelEnergies) -> tuple[list[list[Array]], list[list[Array]]]:
+    """For each kernel what each of its uses reads, and what each puts out: the kernel's energies, repeated."""
+    pairs = list(zip(recipe.kernels, kernel_energies, strict=True))
+    return (
+        [[read_energy] * kernel.uses for kernel, (read_energy, _) in pairs],
+        [[put_energy] * kernel.uses for kernel, (_, put_energy) in pairs],
+    )
+
+
+def _sweep_both_ways(
+    recipe: Recipe,
+    maps: Mapping[int, EnergyMap],
+    kernel_energies: KernelEnergies,
+    read_energies: UseEnergies,
+    put_energies: UseEnergies,
+    end: float,
 ) -> Energies:
     """The energies around every use of every kernel.
 
     Args:
         recipe: the resolved model.
-        maps: as `_present_maps` gives them.
-        kernel_energies: what stands in for a kernel that no use is known of.
-        read: what each use of a kernel reads, `(inputs,)`.
-        put: what it puts out, `(outputs,)`.
-        end: what the ends of the network put in and read, in each channel.
+        maps: the result of `_freeze_maps`.
+        kernel_energies: the energies of each kernel. Those of a kernel without a known use tell lengths and kind.
+        read_energies: what each use of a kernel reads, `(inputs,)`.
+        put_energies: what each use of a kernel puts out, `(outputs,)`.
+        end: the energy that the ends of the network put in and read, in each channel.
     """
-    incoming = [[energies[0]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
-    outgoing = [[energies[1]] * kernel.uses for kernel, energies in zip(recipe.kernels, kernel_energies, strict=True)]
-    energies = _forward(recipe, maps, incoming, put, end)
-    readings: list[Array | None] = [None] * recipe.tensors
+    energies, incoming = _sweep_forward(recipe, maps, put_energies, end)
+    outgoing = _sweep_back(recipe, maps, energies, read_energies, end)
+    return _stack_energies(incoming, outgoing, kernel_energies, end)
 
-    def add(tensor: int, reading: Array) -> None:
-        before = readings[tensor]
-        readings[tensor] = reading if before is None else before + reading
+
+def _sweep_forward(
+    recipe: Recipe, maps: Mapping[int, EnergyMap], put_energies: UseEnergies, end: float
+) -> tuple[list[Array], UseEnergies]:
+    """The incoming energy of each tensor, and of each use of each kernel. For arguments see `_sweep_both_ways`."""
+    on_host = all(isinstance(use, np.ndarray) for uses in put_energies for use in uses)
+    broadcast = np.broadcast_to if on_host else tf.broadcast_to
+    energies: list[Array] = [np.full(1, end, np.float32) if on_host else tf.fill([1], end)] * recipe.tensor_count
+    incoming: list[list[Array]] = [[] for _ in recipe.kernels]
+    for step in recipe.steps:
+        match step:
+            case KernelStep():
+                inputs = recipe.kernels[step.kernel].layout.inputs
+                incoming[step.kernel].append(broadcast(energies[step.source], [inputs]))
+                energies[step.target] = put_energies[step.kernel][step.use]
+            case RuleStep():
+                energies[step.target] = maps[step.target].apply(*(energies[source] for source in step.sources))
+    return energies, incoming
+
+
+def _sweep_back(
+    recipe: Recipe, maps: Mapping[int, EnergyMap], energies: Sequence[Array], read_energies: UseEnergies, end: float
+) -> UseEnergies:
+    """The outgoing energy of each use of each kernel.
+
+    Args:
+        recipe: the resolved model.
+        maps: the result of `_freeze_maps`.
+        energies: the incoming energy of each tensor.
+        read_energies: what each use of a kernel reads, `(inputs,)`.
+        end: the energy that the ends of the network read, in each channel.
+    """
+    outgoing: list[list[Array]] = [[] for _ in recipe.kernels]
+    totals: list[Array | None] = [None] * recipe.tensor_count
+
+    def add(tensor: int, energy: Array) -> None:
+        total = totals[tensor]
+        totals[tensor] = energy if total is None else total + energy
 
     for tensor, _ in recipe.outputs:
         add(tensor, filled(energies[tensor], end))
     for step in reversed(recipe.steps):
         match step:
-            case Read(kernel=kernel, use=use, source=source, target=target):
-                reading = readings[target]
-                outgoing[kernel][use] = filled(energies[target], 0.0) if reading is None else reading
-                add(source, shrunk(read[kernel][use], energies[source]))
-            case Rule(sources=sources, target=target):
-                reading = readings[target]
-                if reading is not None:
-                    parts = maps[target].transpose(reading, *(energies[source] for source in sources))
-                    for source, part in zip(sources, parts, strict=True):
+            case KernelStep():
+                total = totals[step.target]
+                outgoing[step.kernel].append(filled(energies[step.target], 0.0) if total is None else total)
+                add(step.source, shrink(read_energies[step.kernel][step.use], energies[step.source]))
+            case RuleStep():
+                total = totals[step.target]
+                if total is not None:
+                    parts = maps[step.target].transpose(total, *(energies[source] for source in step.sources))
+                    for source, part in zip(step.sources, parts, strict=True):
                         add(source, part)
-            case Wall(sources=sources):
-                for source in sources:
+            case BoundaryStep():
+                for source in step.sources:
                     add(source, filled(energies[source], end))
-    return _stacked(incoming, outgoing, kernel_energies, end)
+    return [uses[::-1] for uses in outgoing]  # the last use comes first on the way back
 
 
-def _present_maps(recipe: Recipe, kernel_energies: KernelEnergies, read: Reader | None = None) -> dict[int, EnergyMap]:
-    """The map that gives each tensor's energies, with its numbers as they are now."""
-    read = read or (compat.host_value if on_host(kernel_energies) else compat.value)
-    return {step.target: step.energy_map.read(read) for step in recipe.steps if isinstance(step, Rule)}
+def _freeze_maps(recipe: Recipe, kernel_energies: KernelEnergies, read: Reader | None = None) -> dict[int, EnergyMap]:
+    """The map that gives each tensor's energies, with the present values of its variables, by the tensor's number."""
+    read = read or (compat.host_value if is_on_host(kernel_energies) else compat.value)
+    return {step.target: step.energy_map.freeze(read) for step in recipe.steps if isinstance(step, RuleStep)}
 
 
-def _forward(
-    recipe: Recipe, maps: Mapping[int, EnergyMap], incoming: list[list[Array]], put: Uses, end: float
-) -> list[Array]:
-    """The energy of each tensor; fills in what comes to each use of a kernel."""
-    host = all(isinstance(use, np.ndarray) for uses in put for use in uses)
-    energies = [np.full(1, end, np.float32) if host else tf.fill([1], end)] * recipe.tensors
-    for step in recipe.steps:
-        match step:
-            case Read(kernel=kernel, use=use, source=source, target=target):
-                inputs = [recipe.kernels[kernel].layout.inputs]
-                spread = np.broadcast_to if host else tf.broadcast_to
-                incoming[kernel][use] = spread(energies[source], inputs)
-                energies[target] = put[kernel][use]
-            case Rule(sources=sources, target=target):
-                energies[target] = maps[target].apply(*(energies[source] for source in sources))
-    return energies
-
-
-def on_host(kernel_energies: KernelEnergies) -> bool:
+def is_on_host(kernel_energies: KernelEnergies) -> bool:
     """Whether kernel energies are NumPy arrays."""
     return all(isinstance(side, np.ndarray) for energies in kernel_energies for side in energies)
 
 
 def filled(energy: Array, value: float) -> Array:
-    """A vector as long as an energy, of one value."""
+    """A float32 vector of one value, as long as an energy and of its kind."""
     if isinstance(energy, np.ndarray):
         return np.full(energy.shape, value, np.float32)
     return tf.fill(energy.shape, tf.constant(value, tf.float32))
 
 
-def _all_the_way(recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale) -> Energies:
-    """The energies around every use of every kernel, through all kernels before and behind it.
+def _stack_energies(
+    incoming: UseEnergies, outgoing: UseEnergies, kernel_energies: KernelEnergies, end: float
+) -> Energies:
+    """The energies of each kernel's uses as one array.
 
-    Through many layers they would leave float32's range. So each tensor's energy is a vector near 1 and the logarithm
-    of its scale, and so is what the ends of the network receive, of which the outgoing energies are the derivatives.
+    Args:
+        incoming: what comes to each use of each kernel, `(inputs,)`.
+        outgoing: what is read of each use of each kernel, `(outputs,)`.
+        kernel_energies: vectors of the same lengths and kind.
+        end: the energy on both sides of a kernel without a known use.
     """
-    incoming: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    sources: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    scales: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    energy = [(tf.ones([1]), tf.zeros([]))] * recipe.tensors
-    ends = []
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for step in recipe.steps:
-            match step:
-                case Read(kernel=kernel, source=source, target=target):
-                    layout = recipe.kernels[kernel].layout
-                    arriving = tf.broadcast_to(energy[source][0], [layout.inputs])
-                    incoming[kernel].append((arriving, energy[source][1]))
-                    before = energy[source][1] + scale.logarithm(kernel)
-                    leaf, leaf_scale = _near_one(layout.put_on(squares[kernel], arriving), before)
-                    tape.watch(leaf)
-                    sources[kernel].append(leaf)
-                    scales[kernel].append(leaf_scale)
-                    energy[target] = leaf, leaf_scale
-                case Rule(sources=inputs, target=target, energy_map=energy_map):
-                    parts, common = _common([energy[s] for s in inputs])
-                    energy[target] = _near_one(energy_map.apply(*parts), common)
-                case Wall(sources=inputs):
-                    ends += [energy[s] for s in inputs]
-        ends += [energy[tensor] for tensor, _ in recipe.outputs]
-        parts, _ = _common(ends) if ends else ([tf.zeros([1])], None)
-        total = tf.add_n([tf.reduce_sum(part) for part in parts])
-    outgoing = tape.gradient(total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    # A derivative by a vector over its scale is as much larger.
-    ahead = [list(zip(each, map(tf.negative, s), strict=True)) for each, s in zip(outgoing, scales, strict=True)]
-    sides = ([_common(uses)[0] if uses else [] for uses in side] for side in (incoming, ahead))
-    return _stacked(*sides, [(tf.ones([k.layout.inputs]), tf.ones([k.layout.outputs])) for k in recipe.kernels], 1.0)
+    stacked_incoming, stacked_outgoing = [], []
+    for kernel_incoming, kernel_outgoing, (inputs, outputs) in zip(incoming, outgoing, kernel_energies, strict=True):
+        stacked_incoming.append(_stack_uses(kernel_incoming, inputs, end))
+        stacked_outgoing.append(_stack_uses(kernel_outgoing, outputs, end))
+    return stacked_incoming, stacked_outgoing
 
 
-Scaled = tuple[tf.Tensor, tf.Tensor]
-"""An energy over its scale, and the scale's logarithm."""
-
-
-_NO_SCALE = -1e30
-
-
-def _near_one(energy: tf.Tensor, scale: tf.Tensor) -> Scaled:
-    largest = tf.stop_gradient(tf.reduce_max(energy))
-    unit = tf.where((largest > 0) & tf.math.is_finite(largest), largest, 1.0)
-    # A vector of zeros has no scale: it must not set that of what it is added to.
-    return energy / unit, tf.where(largest > 0, scale + tf.math.log(unit), _NO_SCALE)
-
-
-def _common(energies: Sequence[Scaled]) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Energies over one scale, the largest."""
-    scale = tf.reduce_max(tf.stack([scale for _, scale in energies]))
-    return [energy * tf.exp(each - scale) for energy, each in energies], scale
-
-
-def _stacked(incoming: Sequence[Any], outgoing: Sequence[Any], kernel_energies: KernelEnergies, end: float) -> Energies:
-    backs = [_stack(e, n[0], end) for e, n in zip(incoming, kernel_energies, strict=True)]
-    return backs, [_stack(e, n[1], end) for e, n in zip(outgoing, kernel_energies, strict=True)]
-
-
-def _stack(uses: Sequence[Array], like: Array, end: float) -> Array:
-    # A kernel whose surroundings are not known stands between ends on both sides.
+def _stack_uses(uses: Sequence[Array], like: Array, end: float) -> Array:
+    """Vectors stacked to `(uses, channels)`. Without any it is one row of `end`, as long as `like` and of its kind."""
     uses = uses or [filled(like, end)]
     return np.stack(uses) if isinstance(like, np.ndarray) else tf.stack(uses)
 
 
-def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
+def channel_energies(model: Model) -> dict[str, ChannelEnergies]:
     """The energies around each kernel of a model: what lookahead scores multiply a weight by, squared.
 
     Example:
@@ -271,11 +264,12 @@ def channel_energies(model: Any) -> dict[str, ChannelEnergies]:
     recipe = resolve(model)
     incoming, outgoing = sweep(recipe, measure_kernels(recipe))
     return {
-        kernel.path: ChannelEnergies(_used(back), _used(ahead))
-        for kernel, back, ahead in zip(recipe.kernels, incoming, outgoing, strict=True)
+        kernel.path: ChannelEnergies(_drop_single_use(before), _drop_single_use(behind))
+        for kernel, before, behind in zip(recipe.kernels, incoming, outgoing, strict=True)
     }
 
 
-def _used(energies: tf.Tensor) -> np.ndarray:
+def _drop_single_use(energies: tf.Tensor) -> np.ndarray:
+    """Energies `(uses, channels)` as an array, `(channels,)` where there is one use."""
     array = energies.numpy()
     return array[0] if len(array) == 1 else array

@@ -1,8 +1,8 @@
 """Linear maps of energies: what the layers between kernels do to the energies of channels, and their transposes.
 
-A map takes a vector for each of its inputs, and gives one. Energies flow forward through `apply`, and what is read of
-them flows back through `transpose`. Both take NumPy arrays, where an update runs on the host, or tensors, where it is
-part of a graph. A vector of length 1 stands for any number of channels that are all alike.
+A map takes a vector for each of its inputs, and gives one. Incoming energies flow forward through `apply`; outgoing
+energies flow back through `transpose`. Both take NumPy arrays, where an update runs on the host, or tensors, where it
+is part of a graph. A vector of length 1 stands for any number of channels that are all alike.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
 
-Array = Any
+Array: TypeAlias = Any
 """Float32 numbers: a NumPy array, or a tensor."""
-Reader = Callable[[Any], Array]
+Reader: TypeAlias = Callable[[Any], Array]
 """Reads a variable, or a number: `compat.value` as a tensor, `compat.host_value` as a NumPy array."""
 
 
-def library(array: Array) -> Any:
+def array_module(array: Array) -> Any:
     """The module that works on an array: NumPy or TensorFlow."""
     return tf if tf.is_tensor(array) else np
 
 
-def reader(energy: Array) -> Reader:
-    """What reads variables into arrays of an energy's kind."""
+def reader_for(energy: Array) -> Reader:
+    """The function that reads variables into arrays of an energy's kind."""
     return compat.host_value if isinstance(energy, np.ndarray) else compat.value
 
 
@@ -46,23 +46,26 @@ class EnergyMap(abc.ABC):
 
     @abc.abstractmethod
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """What is read of each input, given what is read of the output.
+        """The outgoing energy of each input, given that of the output.
 
         Args:
             outgoing: a float32 vector, one number a channel of the output.
-            energies: those that `apply` was given: their lengths count.
+            energies: the arguments of `apply`. Only their lengths and kind count.
+
+        Returns:
+            A float32 vector for each input, as long as its energy.
         """
 
-    def read(self, value: Reader) -> EnergyMap:
-        """The same map with its numbers as they are now, for a sweep that goes through it twice.
+    def freeze(self, read: Reader) -> EnergyMap:
+        """The same map with the present values of its variables, for a sweep that goes through it twice.
 
         Args:
-            value: reads variables.
+            read: reads variables.
         """
         return self
 
     def then(self, following: EnergyMap) -> EnergyMap:
-        """The map that applies `following` to what this one gives."""
+        """The map that applies `following` to the output of this one."""
         if isinstance(self, Identity) or isinstance(following, Identity):
             return following if isinstance(self, Identity) else self
         return Chain(self, following)
@@ -73,12 +76,12 @@ class Identity(EnergyMap):
     """Passes the energies of one input through unchanged."""
 
     def apply(self, *energies: Array) -> Array:
-        """The energies as they are."""
+        """The energies, unchanged."""
         (energy,) = energies
         return energy
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """What is read, as it is."""
+        """The outgoing energies, unchanged."""
         return (outgoing,)
 
 
@@ -99,61 +102,62 @@ class Gather(EnergyMap):
 
         Args:
             sizes: the sizes of the axes that the input's channels lie on.
-            move: given the numbers of the channels in an array of these sizes, gives those of the output's.
+            move: takes an int64 array of these sizes, which holds the number of each input channel, and gives an
+                array of any shape that holds, for each output channel, the number of the input channel it takes, or -1.
         """
         numbers = np.arange(int(np.prod(sizes, dtype=np.int64))).reshape(tuple(sizes))
         index = np.asarray(move(numbers)).reshape(-1)
         return Identity() if np.array_equal(index, numbers.reshape(-1)) else cls(index)
 
     def apply(self, *energies: Array) -> Array:
-        """The energies of the channels that are taken."""
+        """The energies of the input channels in the index, or their means."""
         (energy,) = energies
         if isinstance(energy, np.ndarray):
-            taken = np.append(energy, np.float32(0))[self.index]
-            return taken.mean(axis=1, dtype=np.float32) if taken.ndim > 1 else taken
+            gathered = np.append(energy, np.float32(0))[self.index]
+            return gathered.mean(axis=1, dtype=np.float32) if gathered.ndim > 1 else gathered
         length = energy.shape[0]
-        places = tf.constant(np.where(self.index < 0, length, self.index), tf.int64)
-        taken = tf.gather(tf.concat([energy, tf.zeros([1])], axis=0), places)
-        return tf.reduce_mean(taken, axis=1) if self.index.ndim > 1 else taken
+        index = tf.constant(np.where(self.index < 0, length, self.index), tf.int64)
+        gathered = tf.gather(tf.concat([energy, tf.zeros([1])], axis=0), index)
+        return tf.reduce_mean(gathered, axis=1) if self.index.ndim > 1 else gathered
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """What is read of each input channel, by all the output channels that took it."""
+        """For each input channel the sum over all output channels that take it."""
         length = energies[0].shape[0]
-        several = self.index.ndim > 1
-        share = outgoing / self.index.shape[1] if several else outgoing
-        places = np.where(self.index < 0, length, self.index)
+        is_mean = self.index.ndim > 1
+        share = outgoing / self.index.shape[1] if is_mean else outgoing
+        index = np.where(self.index < 0, length, self.index)
         if isinstance(outgoing, np.ndarray):
-            shares = np.broadcast_to(share[:, np.newaxis], places.shape) if several else share
-            read = np.bincount(places.reshape(-1), shares.reshape(-1), minlength=length + 1)
-            return (read[:length].astype(np.float32),)
-        shares = tf.repeat(share, self.index.shape[1]) if several else share
-        flat = tf.constant(places.reshape(-1), tf.int64)
+            shares = np.broadcast_to(share[:, np.newaxis], index.shape) if is_mean else share
+            sums = np.bincount(index.reshape(-1), shares.reshape(-1), minlength=length + 1)
+            return (sums[:length].astype(np.float32),)
+        shares = tf.repeat(share, self.index.shape[1]) if is_mean else share
+        flat = tf.constant(index.reshape(-1), tf.int64)
         return (tf.math.unsorted_segment_sum(shares, flat, tf.constant(length + 1, tf.int64))[:length],)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scale(EnergyMap):
-    """Each channel's energy times a number, which is read when energies flow.
+class ChannelScale(EnergyMap):
+    """Each channel's energy times a factor, which is read when energies flow.
 
     Attributes:
-        factors: given what reads variables, gives the numbers, of shape `(channels,)` or `(1,)`.
+        factors: given a reader of variables, computes the factors: float32, of shape `(channels,)` or `(1,)`.
     """
 
     factors: Callable[[Reader], Array]
 
-    def read(self, value: Reader) -> EnergyMap:
-        """The numbers as they are now."""
-        factors = self.factors(value)
-        return Scale(lambda _: factors)
+    def freeze(self, read: Reader) -> EnergyMap:
+        """The map with the present factors."""
+        factors = self.factors(read)
+        return ChannelScale(lambda _: factors)
 
     def apply(self, *energies: Array) -> Array:
-        """The energies times the numbers."""
+        """The energies times the factors."""
         (energy,) = energies
-        return energy * self.factors(reader(energy))
+        return energy * self.factors(reader_for(energy))
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """What is read times the numbers."""
-        return (shrunk(outgoing * self.factors(reader(outgoing)), energies[0]),)
+        """The outgoing energies times the factors."""
+        return (shrink(outgoing * self.factors(reader_for(outgoing)), energies[0]),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,19 +170,19 @@ class Sum(EnergyMap):
 
     parts: tuple[EnergyMap, ...]
 
-    def read(self, value: Reader) -> EnergyMap:
-        """The sum of the maps as they are now."""
-        return Sum(tuple(part.read(value) for part in self.parts))
+    def freeze(self, read: Reader) -> EnergyMap:
+        """The sum of the frozen maps."""
+        return Sum(tuple(part.freeze(read) for part in self.parts))
 
     def apply(self, *energies: Array) -> Array:
-        """The sum of what the maps give."""
+        """The sum of the maps' outputs."""
         mapped = [part.apply(energy) for part, energy in zip(self.parts, energies, strict=True)]
         return sum(mapped[1:], start=mapped[0])
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """What is read through each map."""
+        """The outgoing energies, back through each map."""
         return [
-            part.transpose(shrunk(outgoing, part.apply(energy)), energy)[0]
+            part.transpose(shrink(outgoing, part.apply(energy)), energy)[0]
             for part, energy in zip(self.parts, energies, strict=True)
         ]
 
@@ -190,23 +194,23 @@ class Chain(EnergyMap):
     first: EnergyMap
     second: EnergyMap
 
-    def read(self, value: Reader) -> EnergyMap:
-        """Both as they are now."""
-        return Chain(self.first.read(value), self.second.read(value))
+    def freeze(self, read: Reader) -> EnergyMap:
+        """The chain of the frozen maps."""
+        return Chain(self.first.freeze(read), self.second.freeze(read))
 
     def apply(self, *energies: Array) -> Array:
-        """What the second gives of what the first gives."""
+        """The second map's output for the first map's output."""
         return self.second.apply(self.first.apply(*energies))
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """Back through the second, then through the first."""
+        """The outgoing energies, back through the second map and then through the first."""
         (between,) = self.second.transpose(outgoing, self.first.apply(*energies))
         return self.first.transpose(between, *energies)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Function(EnergyMap):
-    """A linear function of tensors that a user wrote; its transpose is taken by automatic differentiation.
+    """A linear function of tensors that a user wrote; its transpose comes from automatic differentiation.
 
     Attributes:
         function: takes float32 tensors of shape `(channels,)` or `(1,)`, and gives one.
@@ -215,25 +219,32 @@ class Function(EnergyMap):
     function: Callable[..., tf.Tensor]
 
     def apply(self, *energies: Array) -> Array:
-        """What the function gives."""
+        """The function's output."""
         mapped = self.function(*map(tf.convert_to_tensor, energies))
         return np.asarray(mapped) if isinstance(energies[0], np.ndarray) else mapped
 
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
-        """The function's derivative, times what is read."""
-        # One of its own for each input, also where several are the same: each has a derivative of its own.
+        """The function's derivative by each input, times the outgoing energies."""
+        # Two inputs may be the same tensor. Each gets its own copy, so that each has its own derivative.
         inputs = [tf.identity(tf.convert_to_tensor(energy)) for energy in energies]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
             mapped = self.function(*inputs)
-        read = tape.gradient(
+        gradients = tape.gradient(
             mapped, inputs, tf.convert_to_tensor(outgoing), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return [np.asarray(each) for each in read] if isinstance(outgoing, np.ndarray) else read
+        return list(map(np.asarray, gradients)) if isinstance(outgoing, np.ndarray) else gradients
 
 
-def shrunk(read: Array, energy: Array) -> Array:
-    """What is read of an energy of length 1, where it was taken for that of every channel: the sum."""
-    if energy.shape[0] == read.shape[0]:
-        return read
-    return read.sum(keepdims=True) if isinstance(read, np.ndarray) else tf.reduce_sum(read, keepdims=True)
+def shrink(outgoing: Array, energy: Array) -> Array:
+    """Outgoing energies in the length of an incoming energy.
+
+    An incoming energy of length 1 stands for all channels alike: its outgoing energy is the sum over them.
+
+    Args:
+        outgoing: float32, `(channels,)`.
+        energy: the incoming energy, `(channels,)` or `(1,)`.
+    """
+    if energy.shape[0] == outgoing.shape[0]:
+        return outgoing
+    return outgoing.sum(keepdims=True) if isinstance(outgoing, np.ndarray) else tf.reduce_sum(outgoing, keepdims=True)

@@ -1,6 +1,7 @@
-"""Channel rules of what only moves channels about: reshapes, transpositions, slices, splits, stacks and padding.
+"""Channel rules of layers that only move channels: reshapes, transpositions, slices, splits, stacks and padding.
 
-They serve layers and the operations of either Keras: `Call.option` finds an option under the name that each gives it.
+They serve the layers and the operations of both Kerases, and TensorFlow's functions. `Call.option` finds an option
+under any of the names that these give it.
 """
 
 from __future__ import annotations
@@ -8,77 +9,73 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tf_lap import compat
-from tf_lap.graph.channels import (
-    Boundary,
-    Call,
-    Flow,
-    Signal,
-    moved,
-    on_axis,
-    reshaped,
-    spanned,
-    summed,
-)
+from tf_lap.graph.channels import Boundary, Call, Flow, Signal
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity, Sum
+from tf_lap.graph.flows import reduce_to_axis, reshape_signal, span_axes, sum_signals, transpose_signal
 
-Index = slice | int | None
-"""What is taken of one axis; None makes a new axis of size 1."""
+Index: TypeAlias = slice | int | None
+"""Indexes one axis; None makes a new axis of size 1."""
 
 
-def integers(value: Any, what: str) -> tuple[int, ...]:
-    """The integers that an argument holds: one, or several in any nesting, flattened.
+def read_integers(value: Any, name: str) -> tuple[int, ...]:
+    """The integers that an argument holds, flattened.
+
+    Args:
+        value: an integer, an array or a tensor, or a list of them.
+        name: the name of the argument, for the message.
 
     Raises:
-        Boundary: it is a tensor whose value is known when the model runs only.
+        Boundary: it is a tensor whose value is known only when the model runs.
     """
     array = compat.static(value)
     if array is None or array.dtype.kind not in "iu":
-        raise Boundary(f"its {what} is a tensor, whose value is known only when the model runs")
+        raise Boundary(f"its {name} is a tensor, whose value is known only when the model runs")
     return tuple(int(number) for number in array.reshape(-1))
 
 
-def axis_of(call: Call, rank: int) -> int:
-    """The axis that a call names, counted from the first, in a tensor of `rank` axes."""
-    (axis,) = integers(call.option("axis"), "axis")
+def read_axis(call: Call, rank: int) -> int:
+    """The axis that a call names, 0 to `rank` - 1, in a tensor of `rank` axes."""
+    (axis,) = read_integers(call.option("axis"), "axis")
     return axis % rank
 
 
 def reshape(call: Call) -> Flow:
-    """Reshape, squeeze and expand_dims: row-major, exact where channels are not mixed."""
-    return reshaped(call.inputs[0], call.output)
+    """Reshape, squeeze and expand_dims, in row-major order: exact where channels are not mixed."""
+    return reshape_signal(call.inputs[0], call.output)
 
 
 def flatten(call: Call) -> Flow:
-    """Flatten: channels first is transposed to channels last, then both are flattened row by row."""
+    """Flatten, in row-major order. A tensor with channels first is transposed to channels last before."""
     (signal,) = call.inputs
     rank = len(signal.shape)
     before: EnergyMap = Identity()
     if call.layer.data_format == "channels_first" and rank > 1:
-        signal, before = _transposed(signal, (0, *range(2, rank), 1))
-    flow = reshaped(signal, call.output)
+        signal, before = _transpose(signal, (0, *range(2, rank), 1))
+    flow = reshape_signal(signal, call.output)
     return Flow(flow.axes, before.then(flow.energy_map))
 
 
 def repeat_vector(call: Call) -> Flow:
-    """RepeatVector puts a new axis of positions before the channels."""
+    """RepeatVector: puts a new axis of positions before the channels."""
     return Flow(tuple(axis + 1 for axis in call.inputs[0].axes), Identity())
 
 
 def permute(call: Call) -> Flow:
-    """Permute: the channel axes move along."""
-    return moved(call.inputs[0], (0, *call.layer.dims))
+    """Permute: channels go where their axes go. The layer does not count the batch axis."""
+    return transpose_signal(call.inputs[0], (0, *call.layer.dims))
 
 
 def transpose(call: Call) -> Flow:
-    """The channel axes move along."""
+    """A transposition: channels go where their axes go."""
     (signal,) = call.inputs
     axes, rank = call.option("axes", "perm"), len(signal.shape)
-    return moved(signal, range(rank)[::-1] if axes is None else [a % rank for a in integers(axes, "order of axes")])
+    order = range(rank)[::-1] if axes is None else [axis % rank for axis in read_integers(axes, "order of axes")]
+    return transpose_signal(signal, order)
 
 
 def swapaxes(call: Call) -> Flow:
@@ -87,7 +84,7 @@ def swapaxes(call: Call) -> Flow:
     order = list(range(len(signal.shape)))
     first, second = call.layer.axis1, call.layer.axis2
     order[first], order[second] = order[second], order[first]
-    return moved(signal, order)
+    return transpose_signal(signal, order)
 
 
 def moveaxis(call: Call) -> Flow:
@@ -95,15 +92,15 @@ def moveaxis(call: Call) -> Flow:
     (signal,) = call.inputs
     rank = len(signal.shape)
     sources, targets = ([a % rank for a in axes] for axes in (call.layer.source, call.layer.destination))
-    order = [a for a in range(rank) if a not in sources]
+    order = [axis for axis in range(rank) if axis not in sources]
     for target, source in sorted(zip(targets, sources, strict=True)):
         order.insert(target, source)
-    return moved(signal, order)
+    return transpose_signal(signal, order)
 
 
 def depth_to_space(call: Call) -> Flow:
-    """Blocks of channels become positions of fewer channels: the mean energy of a channel's positions counts."""
-    flow, block = _depth(call)
+    """Blocks of channels become positions of fewer channels: the mean energy over a channel's positions counts."""
+    flow, block = _arrange_blocks(call)
     if not flow.axes:
         return flow
     (channels,) = Signal(call.inputs[0].shape, flow.axes).sizes()
@@ -112,100 +109,122 @@ def depth_to_space(call: Call) -> Flow:
 
 
 def space_to_depth(call: Call) -> Flow:
-    """Each block of positions becomes a block of channels: they repeat, position after position."""
-    flow, block = _depth(call)
+    """Each block of positions becomes a block of channels: the channels repeat, position after position."""
+    flow, block = _arrange_blocks(call)
     if not flow.axes:
         return flow
     (channels,) = Signal(call.inputs[0].shape, flow.axes).sizes()
     return Flow(flow.axes, flow.energy_map.then(Gather.of([channels], lambda numbers: np.tile(numbers, block**2))))
 
 
-def _depth(call: Call) -> tuple[Flow, int]:
+def _arrange_blocks(call: Call) -> tuple[Flow, int]:
+    """The flow to the channel axis of depth_to_space or space_to_depth, and the side of a block.
+
+    Raises:
+        Boundary: the data format is neither channels last nor channels first, or the channels lie on another axis.
+    """
     (signal,) = call.inputs
     data_format = call.option("data_format")
     if data_format not in ("channels_last", "channels_first", "NHWC", "NCHW"):
         raise Boundary(f"arranges its channels as {data_format}")
     axis = 1 if data_format in ("channels_first", "NCHW") else 3
-    (block,) = integers(call.option("block_size"), "block size")
-    return on_axis(signal, axis, "arranges channels along"), block
+    (block,) = read_integers(call.option("block_size"), "block size")
+    return reduce_to_axis(signal, axis, "arranges channels along"), block
 
 
 def getitem(call: Call) -> Flow:
-    """`x[..., :k]` and the like: a slice of the channels, or of positions."""
+    """Indexing, as in `x[..., :k]`: a slice of the channels, or of positions."""
     (signal,) = call.inputs
     key = call.option("key", "slice_spec")
     parts = list(key) if isinstance(key, (tuple, list)) else [key]
     ellipsis = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
     consumed = sum(part is not None and part is not Ellipsis for part in parts)
     parts[ellipsis : ellipsis + 1] = [slice(None)] * (len(signal.shape) - consumed)
-    return _taken(signal, [_index(part) for part in parts])
+    return _index_signal(signal, [_read_part(part) for part in parts])
 
 
-def _index(part: Any) -> Index:
+def _read_part(part: Any) -> Index:
+    """One index of a call, with integers in place of constant tensors.
+
+    Raises:
+        Boundary: it is a list of indices, or a tensor whose value is known only when the model runs.
+    """
     if part is None:
         return None
     if isinstance(part, dict):  # how tf_keras keeps a slice
         part = slice(part["start"], part["stop"], part["step"])
     if isinstance(part, slice):
         ends = (part.start, part.stop, part.step)
-        return slice(*(None if end is None else _one(end) for end in ends))
-    return _one(part)
+        return slice(*(None if end is None else _read_index(end) for end in ends))
+    return _read_index(part)
 
 
-def _one(value: Any) -> int:
-    numbers = integers(value, "index")
+def _read_index(value: Any) -> int:
+    """The one integer that an index holds.
+
+    Raises:
+        Boundary: it holds several, or is a tensor whose value is known only when the model runs.
+    """
+    numbers = read_integers(value, "index")
     if len(numbers) != 1:
         raise Boundary(f"takes elements by a list of indices: {list(numbers)}")
     return numbers[0]
 
 
 def cut(call: Call) -> Flow:
-    """`tf.slice` and `keras.ops.slice`: a block of given start and size."""
+    """`tf.slice` and `keras.ops.slice`: a block, by its start and its size."""
     (signal,) = call.inputs
-    starts = integers(call.option("begin", "start_indices"), "start")
-    sizes = integers(call.option("size", "shape"), "size")
+    starts = read_integers(call.option("begin", "start_indices"), "start")
+    sizes = read_integers(call.option("size", "shape"), "size")
     ends = [None if size == -1 else start + size for start, size in zip(starts, sizes, strict=True)]
-    return _taken(signal, [slice(start, end) for start, end in zip(starts, ends, strict=True)])
+    return _index_signal(signal, [slice(start, end) for start, end in zip(starts, ends, strict=True)])
 
 
 def split(call: Call) -> list[Flow]:
-    """Parts of the channels, or of positions, one for each output."""
+    """A split: each output is a part of the channels, or of positions."""
     (signal,) = call.inputs
-    along = axis_of(call, len(signal.shape))
+    along = read_axis(call, len(signal.shape))
     widths = [shape[along] for shape in call.outputs]
     if along in signal.axes and None in widths:
         raise Boundary(f"splits channels into parts of unknown sizes {widths}")
     starts = [0, *itertools.accumulate(width or 0 for width in widths)]
-    everything = [slice(None)] * along
-    return [_taken(signal, [*everything, slice(a, b)]) for a, b in itertools.pairwise(starts)]
+    before: list[Index] = [slice(None)] * along
+    return [_index_signal(signal, [*before, slice(start, end)]) for start, end in itertools.pairwise(starts)]
 
 
 def unstack(call: Call) -> list[Flow]:
-    """One place on an axis for each output, which has that axis no more."""
+    """Each output is one place on an axis, and lacks that axis."""
     (signal,) = call.inputs
-    along = axis_of(call, len(signal.shape))
-    return [_taken(signal, [*[slice(None)] * along, place]) for place in range(len(call.outputs))]
+    along = read_axis(call, len(signal.shape))
+    return [_index_signal(signal, [*[slice(None)] * along, place]) for place in range(len(call.outputs))]
 
 
-def _taken(signal: Signal, parts: Sequence[Index]) -> Flow:
-    """The flow of indexing a tensor with these parts, the first of them for its first axis."""
+def _index_signal(signal: Signal, parts: Sequence[Index]) -> Flow:
+    """The flow of indexing a tensor.
+
+    Args:
+        signal: the tensor.
+        parts: an index for each of its first axes, and None for each new axis.
+    """
     parts = [*parts, *[slice(None)] * (len(signal.shape) - sum(part is not None for part in parts))]
-    axes, indices, place, axis = [], [], 0, 0
+    axes: list[int] = []
+    indices: list[slice | int] = []
+    target = source = 0  # the axis of the output, and of the input, that the part is about
     for part in parts:
         if part is not None:
-            if axis in signal.axes:
+            if source in signal.axes:
                 indices.append(part)
                 if isinstance(part, slice):
-                    axes.append(place)
-            axis += 1
-        place += part is None or isinstance(part, slice)
+                    axes.append(target)
+            source += 1
+        target += part is None or isinstance(part, slice)
     if all(index == slice(None) for index in indices):
         return Flow(tuple(axes), Identity())
     return Flow(tuple(axes), Gather.of(signal.sizes(), lambda numbers: numbers[tuple(indices)]))
 
 
 def pad(call: Call) -> Flow:
-    """Padding: positions count no energy; channels that are padded with zeros have none."""
+    """Padding: new positions do not change a channel's energy. New channels of zeros have no energy."""
     (signal,) = call.inputs
     rank, widths = len(signal.shape), compat.static(call.option("pad_width", "paddings"))
     if widths is None:
@@ -222,57 +241,78 @@ def pad(call: Call) -> Flow:
 
 
 def concatenate(call: Call) -> Flow:
-    """On a channel axis the channels follow one another; on an axis of positions, inputs of a channel add up."""
+    """On a channel axis channels follow one another. On an axis of positions the energies of a channel are added up."""
     rank = len(call.output)
-    along = axis_of(call, rank)
-    widths = [signal.shape[along] for signal in call.inputs]
+    along = read_axis(call, rank)
     carried = [signal.axes for signal in call.inputs if signal.axes]
-    axes = carried[0] if carried and all(own == carried[0] for own in carried) else (along,)
+    axes = carried[0] if carried and all(other == carried[0] for other in carried) else (along,)
     if along not in axes:
-        return summed(call.inputs, rank)
-    if None in widths:
+        return sum_signals(call.inputs, rank)
+    widths = [signal.shape[along] for signal in call.inputs]
+    sizes = [width for width in widths if width is not None]
+    if len(sizes) < len(widths):
         raise Boundary(f"concatenates axis {along}, whose size is not known: {widths}")
-    if sum(widths) != call.output[along]:
-        raise Boundary(f"concatenates constants to the channels of its inputs: {widths} to {call.output[along]}")
-    before = [
-        Flow(signal.axes, Identity()) if signal.axes in ((), axes) else on_axis(signal, along, "concatenates")
+    if sum(sizes) != call.output[along]:
+        raise Boundary(f"concatenates constants to the channels of its inputs: {sizes} to {call.output[along]}")
+    flows = [
+        Flow(signal.axes, Identity()) if signal.axes in ((), axes) else reduce_to_axis(signal, along, "concatenates")
         for signal in call.inputs
     ]
-    return _joined(call.inputs, before, axes, along)
+    return _join_signals(call.inputs, flows, axes, along)
 
 
 def stack(call: Call) -> Flow:
-    """Tensors one behind the other on a new axis, which tells them apart."""
+    """Tensors one after the other on a new axis, which becomes a channel axis."""
     rank = len(call.output)
-    along = axis_of(call, rank)
+    along = read_axis(call, rank)
     if len(call.inputs) != call.output[along]:
         raise Boundary("stacks constants beside its inputs")
     inputs = [
         Signal((*s.shape[:along], 1, *s.shape[along:]), tuple(a + (a >= along) for a in s.axes)) for s in call.inputs
     ]
-    axes = tuple(sorted({along, *summed(inputs, rank).axes}))
-    return _joined(inputs, [Flow(signal.axes, Identity()) for signal in inputs], axes, along)
+    axes = tuple(sorted({along, *sum_signals(inputs, rank).axes}))
+    return _join_signals(inputs, [Flow(signal.axes, Identity()) for signal in inputs], axes, along)
 
 
-def _joined(inputs: Sequence[Signal], before: Sequence[Flow], axes: tuple[int, ...], along: int) -> Flow:
-    """The flow of concatenation on the channel axis `along`; all channels lie on `axes` then."""
-    wide = [Signal(signal.shape, flow.axes) for signal, flow in zip(inputs, before, strict=True)]
-    shapes = [spanned(signal.sizes(), signal.axes, axes) for signal in wide]
-    sizes = [[signal.shape[a] for a in axes] for signal in wide]
-    if any(None in size for size in sizes):
-        raise Boundary(f"joins channels on axes {list(axes)} of unknown size")
+def _join_signals(signals: Sequence[Signal], flows: Sequence[Flow], axes: tuple[int, ...], along: int) -> Flow:
+    """The flow of a concatenation on a channel axis.
 
+    Args:
+        signals: what is joined.
+        flows: for each signal what becomes of its energy before it is joined.
+        axes: the channel axes of the output.
+        along: the one of them that the signals are joined on.
+
+    Raises:
+        Boundary: a channel axis has an unknown size.
+    """
+    inputs = [Signal(signal.shape, flow.axes) for signal, flow in zip(signals, flows, strict=True)]
+    shapes = [span_axes(signal.sizes(), signal.axes, axes) for signal in inputs]
+    sizes = [_require_sizes(signal, axes) for signal in inputs]
     place = axes.index(along)
-    parts: list[EnergyMap] = []
     ends = list(itertools.accumulate(size[place] for size in sizes))
-    for flow, shape, size, end in zip(before, shapes, sizes, ends, strict=True):
-        others = [(0, 0)] * len(axes)
-        others[place] = (end - size[place], ends[-1] - end)
-        own = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), size)
-        parts.append(flow.energy_map.then(Gather(np.pad(own, others, constant_values=-1).reshape(-1))))
+    parts: list[EnergyMap] = []
+    for flow, shape, size, end in zip(flows, shapes, sizes, ends, strict=True):
+        widths = [(0, 0)] * len(axes)
+        widths[place] = (end - size[place], ends[-1] - end)
+        numbers = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), size)
+        parts.append(flow.energy_map.then(Gather(np.pad(numbers, widths, constant_values=-1).reshape(-1))))
     return Flow(axes, Sum(tuple(parts)))
 
 
-def _transposed(signal: Signal, order: Sequence[int]) -> tuple[Signal, EnergyMap]:
-    flow = moved(signal, order)
+def _require_sizes(signal: Signal, axes: Sequence[int]) -> list[int]:
+    """The sizes of these axes of a signal.
+
+    Raises:
+        Boundary: one is not known.
+    """
+    sizes = [size for axis in axes if (size := signal.shape[axis]) is not None]
+    if len(sizes) < len(axes):
+        raise Boundary(f"joins channels on axes {list(axes)} of unknown size")
+    return sizes
+
+
+def _transpose(signal: Signal, order: Sequence[int]) -> tuple[Signal, EnergyMap]:
+    """A transposed signal, and the map to its energies."""
+    flow = transpose_signal(signal, order)
     return Signal(tuple(signal.shape[a] for a in order), flow.axes), flow.energy_map

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.compat.types import Variable
-from tf_lap.graph.energy import Energies, KernelEnergies, far_sweep, filled, on_host, sweep
+from tf_lap.graph.energy import Energies, KernelEnergies, far_sweep, filled, is_on_host, sweep
 from tf_lap.graph.energy_maps import Array, Gather, Reader
-from tf_lap.graph.resolver import Recipe, Rule
+from tf_lap.graph.model_graph import Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 from tf_lap.graph.scaled_weights import ScaledWeights
 
@@ -57,10 +57,10 @@ class Measurer:
         numbers = range(len(self.recipe.kernels))
         kernel_energies = [self.measure_kernel(number, gains, read) for number in numbers]
         totals = [
-            energies[0].sum() if on_host([energies]) else tf.reduce_sum(energies[0]) for energies in kernel_energies
+            energies[0].sum() if is_on_host([energies]) else tf.reduce_sum(energies[0]) for energies in kernel_energies
         ]
         totals = [total / self.scale.factor(number) for number, total in enumerate(totals)]
-        return kernel_energies, np.asarray(totals) if on_host(kernel_energies) else tf.stack(totals)
+        return kernel_energies, np.asarray(totals) if is_on_host(kernel_energies) else tf.stack(totals)
 
     def measure_kernel(self, number: int, gains: Gains, read: Reader = compat.value) -> tuple[Array, Array]:
         """The energies of one kernel, on the scale that all kernels share."""
@@ -103,7 +103,7 @@ class Measurer:
                 incoming[kernel] = _fed([kernel_energies[p][1] for p in previous], by_input, self.scale)
                 outgoing[kernel] = _fed([kernel_energies[f][0] for f in following], by_output, self.scale)
         # A bound on the kernel's scores. Sums, because a maximum may pass a NaN over.
-        if on_host(kernel_energies):
+        if is_on_host(kernel_energies):
             bounds = [
                 np.sqrt(back).sum() * np.sqrt(ahead).sum() * np.sqrt(by_input.sum())
                 for back, ahead, (by_input, _) in zip(incoming, outgoing, kernel_energies, strict=True)
@@ -127,7 +127,7 @@ class Measurer:
     def variables_between(self) -> dict[str, list[Variable]]:
         """The weights of layers that are no kernels but have a channel rule, by the names of the layers."""
         kernels = {id(kernel.variable) for kernel in self.recipe.kernels}
-        layers = dict.fromkeys(step.layer for step in self.recipe.steps if isinstance(step, Rule))
+        layers = dict.fromkeys(step.layer for step in self.recipe.steps if isinstance(step, RuleStep))
         weights = {
             layer.name: [v for v in compat.own_weights(layer) if id(v) not in kernels and compat.is_kernel_variable(v)]
             for layer in layers

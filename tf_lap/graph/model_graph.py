@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from tf_lap import compat
+from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.energy_maps import EnergyMap
 from tf_lap.graph.kernels import Layout
 
@@ -21,20 +21,27 @@ class Kernel:
         variable: its kernel.
         layout: how the kernel lies in memory.
         uses: how often the model's graph calls the layer; 0 inside a layer whose graph is not known.
-        apart: why no use is known, where none is.
+        unreached_reason: why the graph does not reach the layer; None where it does.
     """
 
     path: str
-    layer: Any
-    variable: Any = dataclasses.field(repr=False)
+    layer: Layer
+    variable: Variable = dataclasses.field(repr=False)
     layout: Layout
     uses: int
-    apart: str | None = None
+    unreached_reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
-    """A kernel's use number `use` reads tensor `source` and puts out tensor `target`."""
+class KernelStep:
+    """A use of a kernel: it reads one tensor and puts out another.
+
+    Attributes:
+        kernel: the kernel's number in the recipe.
+        use: the number of this use, counted from 0 for each kernel.
+        source: the tensor that is read.
+        target: the tensor that is put out.
+    """
 
     kernel: int
     use: int
@@ -43,47 +50,66 @@ class Read:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
-    """A channel rule of `layer` turns the energies of tensors `sources` into those of tensor `target`."""
+class RuleStep:
+    """A channel rule turns the energies of tensors `sources` into those of tensor `target`.
+
+    Attributes:
+        sources: the tensors that the layer reads.
+        target: the tensor that it puts out.
+        energy_map: what becomes of the energies.
+        layer: the layer, operation or function that has the rule.
+    """
 
     sources: tuple[int, ...]
     target: int
     energy_map: EnergyMap
-    layer: Any
+    layer: Layer
 
 
 @dataclasses.dataclass(frozen=True)
-class Wall:
-    """A boundary: ones are read from `sources`, and ones put into `targets`."""
+class BoundaryStep:
+    """Channels are not followed further: ones are read from `sources`, and ones are put into `targets`.
+
+    Attributes:
+        sources: the tensors that end here.
+        targets: the tensors that begin here.
+        reason: why channels cannot be followed.
+    """
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
     reason: str
 
 
-Step = Read | Rule | Wall
+Step = KernelStep | RuleStep | BoundaryStep
 
 
 @dataclasses.dataclass(frozen=True)
-class Other:
-    """A layer with weight matrices that are no kernels to prune, and why not."""
+class OtherLayer:
+    """A layer with weight matrices that are not kernels to prune.
+
+    Attributes:
+        layer_class: the name of its class.
+        matrices: the weight matrices.
+        reason: why they are not pruned.
+    """
 
     layer_class: str
-    matrices: tuple[Any, ...]
+    matrices: tuple[Variable, ...]
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a model is to pruning. Tensors are numbered from 0 to `tensors` - 1.
+    """What a model is to pruning. Tensors are numbered from 0 to `tensor_count` - 1.
 
     Attributes:
         kernels: the kernels, in topological order of their first use.
         steps: the steps, in topological order.
-        inputs: the tensors that enter the network, and the names they have there.
+        inputs: the tensors that enter the network, and their names.
         outputs: the tensors that leave it, and their names.
-        tensors: how many tensors there are.
-        others: layers with weight matrices that are no kernels, by path.
+        tensor_count: how many tensors there are.
+        others: layers with weight matrices that are not kernels, by path.
         untraced: custom layers, or the model itself, whose call could not be followed.
     """
 
@@ -91,16 +117,16 @@ class Recipe:
     steps: tuple[Step, ...]
     inputs: dict[int, str]
     outputs: tuple[tuple[int, str], ...]
-    tensors: int
-    others: dict[str, Other]
+    tensor_count: int
+    others: dict[str, OtherLayer]
     untraced: tuple[str, ...] = ()
 
-    def other_matrices(self) -> Iterator[tuple[str, Other, Any]]:
-        """The weight matrices that are no kernels: a name, what is to say of the layer, and the variable.
+    def other_matrices(self) -> Iterator[tuple[str, OtherLayer, Variable]]:
+        """The weight matrices that are not kernels: a name, the entry of the layer, and the variable.
 
-        The name is the layer's path, with the variable's name behind it where the layer has several.
+        The name is the layer's path. Where the layer has several matrices, the variable's name follows it.
         """
-        for path, other in self.others.items():
-            for matrix in other.matrices:
-                alone = len(other.matrices) == 1
-                yield path if alone else f"{path}/{compat.variable_name(matrix)}", other, matrix
+        for path, layer in self.others.items():
+            for matrix in layer.matrices:
+                is_only = len(layer.matrices) == 1
+                yield path if is_only else f"{path}/{compat.variable_name(matrix)}", layer, matrix

@@ -1,11 +1,12 @@
-"""Who a kernel's neighbours are: the kernels before and after it in the graph, and where the graph ends."""
+"""A kernel's neighbours: the kernels before and after it in the graph, and where the graph ends."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from tf_lap.graph.resolver import Read, Recipe, Rule, Wall, resolve
+from tf_lap.compat.types import Model
+from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
+from tf_lap.graph.resolver import resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Neighbors:
     Attributes:
         previous: paths of the kernels that feed it.
         following: paths of the kernels that read what it puts out.
-        boundaries: where the way to a kernel ends, before it or after it: real inputs and outputs of the
+        boundaries: where the search for a kernel ends, before it or after it: inputs and outputs of the
             network, and layers that channels cannot be followed through, each with the reason.
     """
 
@@ -24,7 +25,7 @@ class Neighbors:
     boundaries: tuple[str, ...]
 
 
-def neighbors(model: Any) -> dict[str, Neighbors]:
+def neighbors(model: Model) -> dict[str, Neighbors]:
     """The neighbours of each kernel in a model's graph, by layer path.
 
     Example:
@@ -46,75 +47,75 @@ def neighbors(model: Any) -> dict[str, Neighbors]:
 
 def find_neighbors(recipe: Recipe) -> dict[str, Neighbors]:
     """The neighbours of each kernel of a recipe, by layer path."""
-    ends = _Ends(len(recipe.kernels))
-    previous, following = _previous(recipe, ends), _following(recipe, ends)
-    found = {}
-    for kernel, back, ahead in zip(recipe.kernels, previous, following, strict=True):
-        (sources, starts), (readers, stops) = ends.split(back), ends.split(ahead)
-        apart = (kernel.apart,) if kernel.apart else ()
-        found[kernel.path] = Neighbors(
-            tuple(recipe.kernels[i].path for i in sources),
-            tuple(recipe.kernels[i].path for i in readers),
-            tuple(dict.fromkeys((*starts, *stops, *apart))),
+    codes = _SetCodes(len(recipe.kernels))
+    previous, following = _find_previous(recipe, codes), _find_following(recipe, codes)
+    neighbors_by_path = {}
+    for kernel, before, behind in zip(recipe.kernels, previous, following, strict=True):
+        (producers, beginnings), (consumers, ends) = codes.decode(before), codes.decode(behind)
+        unreached = (kernel.unreached_reason,) if kernel.unreached_reason else ()
+        neighbors_by_path[kernel.path] = Neighbors(
+            tuple(recipe.kernels[number].path for number in producers),
+            tuple(recipe.kernels[number].path for number in consumers),
+            tuple(dict.fromkeys((*beginnings, *ends, *unreached))),
         )
-    return found
+    return neighbors_by_path
 
 
-class _Ends:
-    """Sets of kernels and of ends, as bits of integers: a tensor of a densely connected network has hundreds.
+class _SetCodes:
+    """Sets of kernels and boundaries as bits of integers: a tensor of a densely connected network has hundreds.
 
-    The first bits are kernels; behind them each reason for an end has one.
+    The first bits are the kernels, by their numbers. Behind them each reason for a boundary has a bit.
     """
 
-    def __init__(self, kernels: int) -> None:
-        self._kernels = kernels
+    def __init__(self, kernel_count: int) -> None:
+        self._kernel_count = kernel_count
         self._reasons: dict[str, int] = {}
 
-    def bit(self, reason: str) -> int:
-        """The set of this one end."""
-        return 1 << self._reasons.setdefault(reason, self._kernels + len(self._reasons))
+    def encode(self, reason: str) -> int:
+        """The set of one boundary."""
+        return 1 << self._reasons.setdefault(reason, self._kernel_count + len(self._reasons))
 
-    def split(self, bits: int) -> tuple[list[int], list[str]]:
-        """The kernels in a set, and the ends."""
-        members = [i for i in range(bits.bit_length()) if bits >> i & 1]
+    def decode(self, code: int) -> tuple[list[int], list[str]]:
+        """The numbers of the kernels in a set, and the reasons of its boundaries."""
+        members = [bit for bit in range(code.bit_length()) if code >> bit & 1]
         reasons = list(self._reasons)
-        kernels = [i for i in members if i < self._kernels]
-        return kernels, [reasons[i - self._kernels] for i in members if i >= self._kernels]
+        kernels = [bit for bit in members if bit < self._kernel_count]
+        return kernels, [reasons[bit - self._kernel_count] for bit in members if bit >= self._kernel_count]
 
 
-def _previous(recipe: Recipe, ends: _Ends) -> list[int]:
-    """For each kernel the set of what feeds it: one sweep along the steps."""
-    fed, previous = [0] * recipe.tensors, [0] * len(recipe.kernels)
+def _find_previous(recipe: Recipe, codes: _SetCodes) -> list[int]:
+    """For each kernel the set of what feeds it, as a code: one sweep along the steps."""
+    feeding, previous = [0] * recipe.tensor_count, [0] * len(recipe.kernels)
     for tensor, reason in recipe.inputs.items():
-        fed[tensor] = ends.bit(reason)
+        feeding[tensor] = codes.encode(reason)
     for step in recipe.steps:
         match step:
-            case Read():
-                previous[step.kernel] |= fed[step.source]
-                fed[step.target] = 1 << step.kernel
-            case Rule():
+            case KernelStep():
+                previous[step.kernel] |= feeding[step.source]
+                feeding[step.target] = 1 << step.kernel
+            case RuleStep():
                 for source in step.sources:
-                    fed[step.target] |= fed[source]
-            case Wall():
+                    feeding[step.target] |= feeding[source]
+            case BoundaryStep():
                 for target in step.targets:
-                    fed[target] = ends.bit(step.reason)
+                    feeding[target] = codes.encode(step.reason)
     return previous
 
 
-def _following(recipe: Recipe, ends: _Ends) -> list[int]:
-    """For each kernel the set of what reads it: one sweep back."""
-    read, following = [0] * recipe.tensors, [0] * len(recipe.kernels)
+def _find_following(recipe: Recipe, codes: _SetCodes) -> list[int]:
+    """For each kernel the set of what reads it, as a code: one sweep back along the steps."""
+    reading, following = [0] * recipe.tensor_count, [0] * len(recipe.kernels)
     for tensor, reason in recipe.outputs:
-        read[tensor] |= ends.bit(reason)
+        reading[tensor] |= codes.encode(reason)
     for step in reversed(recipe.steps):
         match step:
-            case Read():
-                following[step.kernel] |= read[step.target]
-                read[step.source] |= 1 << step.kernel
-            case Rule():
+            case KernelStep():
+                following[step.kernel] |= reading[step.target]
+                reading[step.source] |= 1 << step.kernel
+            case RuleStep():
                 for source in step.sources:
-                    read[source] |= read[step.target]
-            case Wall():
+                    reading[source] |= reading[step.target]
+            case BoundaryStep():
                 for source in step.sources:
-                    read[source] |= ends.bit(step.reason)
+                    reading[source] |= codes.encode(step.reason)
     return following

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TypeVar
 
 import keras
 
 from tf_lap import compat
-from tf_lap.graph.channels import Call, ChannelRule, Flows
+from tf_lap.compat.types import Layer
+from tf_lap.graph.channels import ChannelRule, RuleFunction
 from tf_lap.graph.kernels import KernelRule
 from tf_lap.graph.layer_rules import (
     average,
@@ -48,10 +50,10 @@ from tf_lap.graph.layout_rules import (
 )
 from tf_lap.graph.registry import FUNCTIONS, RULES
 
-Rule = Callable[[Call], Flows]
+# In each table: a rule, and the names of the classes or functions that have it.
 
-# Layers that augment images do so in training alone, and count as they are at inference.
-_LAYERS: dict[Rule, str] = {
+# Layers that augment images do so only in training. At inference they leave every channel alone.
+_LAYERS: dict[RuleFunction, str] = {
     elementwise: """
         Activation ReLU LeakyReLU PReLU ELU Softmax Identity Masking ActivityRegularization
         Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D SpatialDropout2D SpatialDropout3D
@@ -86,7 +88,7 @@ _LAYERS: dict[Rule, str] = {
     concatenate: "Concatenate",
 }
 
-_NUMPY_OPS: dict[Rule, str] = {
+_NUMPY_OPS: dict[RuleFunction, str] = {
     elementwise: """
         Absolute Fabs Negative Reciprocal Exp Exp2 Expm1 Log Log1p Log2 Log10 Square Sqrt Cbrt Clip Sign Round Floor
         Ceil Trunc Sin Cos Tan Sinh Cosh Tanh Arcsin Arccos Arctan Arcsinh Arccosh Arctanh Copy NanToNum
@@ -108,7 +110,7 @@ _NUMPY_OPS: dict[Rule, str] = {
     no_signal: "ZerosLike OnesLike FullLike",
 }
 
-_NN_OPS: dict[Rule, str] = {
+_NN_OPS: dict[RuleFunction, str] = {
     elementwise: """
         Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid
         LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax
@@ -119,18 +121,18 @@ _NN_OPS: dict[Rule, str] = {
     space_to_depth: "SpaceToDepth",
 }
 
-# keras.activations.relu has an operation of its own, which is not that of keras.ops.relu.
-_OWN_OPS: dict[Rule, str] = {elementwise: "ReLU"}
-_CORE_OPS: dict[Rule, str] = {
+# The operation of keras.activations.relu is another class than that of keras.ops.relu.
+_RELU_OPS: dict[RuleFunction, str] = {elementwise: "ReLU"}
+_CORE_OPS: dict[RuleFunction, str] = {
     elementwise: "Cast ConvertToTensor SaturateCast StopGradient",
     unstack: "Unstack",
     cut: "Slice",
 }
-_MATH_OPS: dict[Rule, str] = {elementwise: "Rsqrt Erf"}
-_LINALG_OPS: dict[Rule, str] = {reduction: "Norm"}
+_MATH_OPS: dict[RuleFunction, str] = {elementwise: "Rsqrt Erf"}
+_LINALG_OPS: dict[RuleFunction, str] = {reduction: "Norm"}
 
 
-_separable = KernelRule("pointwise_kernel", before=functools.partial(depthwise, kernel_name="depthwise_kernel"))
+_separable = KernelRule("pointwise_kernel", input_rule=functools.partial(depthwise, kernel_name="depthwise_kernel"))
 
 _KERNELS: dict[KernelRule, str] = {
     KernelRule(): "Dense Conv1D Conv2D Conv3D",
@@ -139,29 +141,39 @@ _KERNELS: dict[KernelRule, str] = {
 }
 
 
-# Which arguments carry channels, where it is not the first alone. The condition of a choice is none of them.
-_CARRYING: dict[Rule, tuple[int, int | None]] = {
+# Which arguments carry channels, where it is not only the first. See `ChannelRule.signal_range`.
+_SIGNAL_RANGES: dict[RuleFunction, tuple[int, int | None]] = {
     **dict.fromkeys((merge, multiply, divide, power), (0, None)),
     no_signal: (0, 0),
 }
+# Their first argument is a condition.
 _CHOICES = ("Where", "where")
 
-
-def _channel_rule(rule: Rule, name: str) -> ChannelRule:
-    return ChannelRule(rule, (1, None) if name in _CHOICES else _CARRYING.get(rule, (0, 1)))
+AnyRule = TypeVar("AnyRule", RuleFunction, KernelRule)
 
 
-def _install(namespace: Any, table: Mapping[Any, str]) -> None:
+def _make_channel_rule(rule: RuleFunction, name: str) -> ChannelRule:
+    return ChannelRule(rule, (1, None) if name in _CHOICES else _SIGNAL_RANGES.get(rule, (0, 1)))
+
+
+def _install(namespace: ModuleType, table: Mapping[AnyRule, str]) -> None:
+    """Puts the classes of a table that are in a module into `RULES`."""
     for rule, names in table.items():
         for name in names.split():
-            # Releases differ in what they ship; a class that is not there cannot be in a model either. And a rule that
-            # a user registered before this module was imported stays.
+            # A class that this release does not have cannot be in a model either.
             if hasattr(namespace, name):
-                is_kernel = isinstance(rule, KernelRule)
-                RULES.setdefault(getattr(namespace, name), rule if is_kernel else _channel_rule(rule, name))
+                # A rule that a user registered before this module was imported stays.
+                kernel_or_channel_rule = rule if isinstance(rule, KernelRule) else _make_channel_rule(rule, name)
+                RULES.setdefault(getattr(namespace, name), kernel_or_channel_rule)
 
 
-def _install_layers(namespace: Any, depthwise_kernel: str) -> None:
+def _install_layers(namespace: ModuleType, depthwise_kernel: str) -> None:
+    """Puts the layer classes of one of the two Kerases into `RULES`.
+
+    Args:
+        namespace: its module of layers.
+        depthwise_kernel: the attribute in which its depthwise convolutions keep their kernel.
+    """
     _install(namespace, _LAYERS)
     _install(namespace, _KERNELS)
     _install(namespace, {functools.partial(depthwise, kernel_name=depthwise_kernel): "DepthwiseConv1D DepthwiseConv2D"})
@@ -170,7 +182,7 @@ def _install_layers(namespace: Any, depthwise_kernel: str) -> None:
 _install_layers(keras.layers, "kernel")
 _install(compat.numpy_ops, _NUMPY_OPS)
 _install(compat.nn_ops, _NN_OPS)
-_install(compat.activation_ops, _OWN_OPS)
+_install(compat.activation_ops, _RELU_OPS)
 _install(compat.core_ops, _CORE_OPS)
 _install(compat.math_ops, _MATH_OPS)
 _install(compat.linalg_ops, _LINALG_OPS)
@@ -184,32 +196,32 @@ _ACTIVATION_OPS = """
 _ACTIVATIONS = {getattr(keras.layers, name) for name in _ACTIVATION_LAYERS.split() if hasattr(keras.layers, name)}
 _ACTIVATIONS |= {getattr(compat.nn_ops, name) for name in _ACTIVATION_OPS.split() if hasattr(compat.nn_ops, name)}
 _ACTIVATIONS |= {compat.numpy_ops.Tanh, compat.activation_ops.ReLU}
-# By the name that tf_keras knows the function by: tf.nn.sigmoid is its math.sigmoid, and tf.nn.swish its nn.silu.
+# The names by which tf_keras knows the functions: tf.nn.sigmoid is its math.sigmoid, and tf.nn.swish its nn.silu.
 _ACTIVATION_FUNCTIONS = """
     nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.softsign
     math.sigmoid math.tanh math.softplus math.log_sigmoid
 """
 
 
-def activates(layer: Any) -> bool:
+def is_activation(layer: Layer) -> bool:
     """Whether a layer or operation is an activation, other than the linear one."""
     function = compat.function_name(layer)
     if function is not None:
         return function in _ACTIVATION_FUNCTIONS.split()
-    return any(isinstance(layer, cls) for cls in _ACTIVATIONS) and own_activation(layer, True)
+    return any(isinstance(layer, cls) for cls in _ACTIVATIONS) and has_activation(layer, default=True)
 
 
-def own_activation(layer: Any, without: bool = False) -> bool:
-    """Whether a layer's own `activation` is not the linear one; `without` is the answer where it has none."""
+def has_activation(layer: Layer, default: bool = False) -> bool:
+    """Whether a layer's attribute `activation` is not the linear one; `default` for a layer without the attribute."""
     activation = getattr(layer, "activation", None)
     if activation is None:
-        return without
+        return default
     return getattr(activation, "__name__", "") not in ("linear", "identity")
 
 
-# TensorFlow's functions of symbolic tensors, which tf_keras wraps into layers: by the name that it knows them by, below
-# `tf.` and without `compat.v1.`, which it puts before those that the function of this name calls itself.
-_FUNCTIONS: dict[Rule, str] = {
+# TensorFlow's functions of symbolic tensors, which tf_keras wraps into layers. Each has the name below `tf.` by which
+# tf_keras knows it, without the `compat.v1.` that it puts before functions which TensorFlow's own functions call.
+_FUNCTIONS: dict[RuleFunction, str] = {
     elementwise: """
         nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.log_softmax nn.softsign nn.dropout
         nn.bias_add math.sigmoid math.tanh math.abs math.negative math.exp math.expm1 math.log math.log1p math.square
@@ -241,10 +253,10 @@ _FUNCTIONS: dict[Rule, str] = {
 
 
 def install_tf_keras() -> None:
-    """Fills the tables for tf_keras too; done once a model of it is seen."""
+    """Fills `RULES` and `FUNCTIONS` for tf_keras too. The first call does it; a model of tf_keras needs it."""
     if not FUNCTIONS:
         legacy = compat.tf_keras_module()
         _install_layers(legacy.layers, "depthwise_kernel")
         _ACTIVATIONS.update(getattr(legacy.layers, name) for name in _ACTIVATION_LAYERS.split())
         for rule, names in _FUNCTIONS.items():
-            FUNCTIONS.update((name, _channel_rule(rule, name)) for name in names.split())
+            FUNCTIONS.update((name, _make_channel_rule(rule, name)) for name in names.split())

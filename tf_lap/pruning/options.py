@@ -10,9 +10,9 @@ from tf_lap import allocation as allocations
 from tf_lap import compat, patterns, scores
 from tf_lap.allocation import Allocation
 from tf_lap.compat import exporting
-from tf_lap.graph.layer_filters import Filters, filtered, lookup
+from tf_lap.graph.layer_filters import Filters, lookup, select_paths
 from tf_lap.graph.measurer import Override
-from tf_lap.graph.resolver import Recipe
+from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
 from tf_lap.samples import Representative, batched, given
 from tf_lap.scores import Score
@@ -146,7 +146,7 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
             f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, ConvTranspose, "
             f"SeparableConv or a subclass of them){': ' + seen if seen else ''}"
         )
-    chosen = filtered(filters, layers)
+    chosen = select_paths(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
 from tf_lap.graph.kernels import Layout
-from tf_lap.graph.resolver import Recipe
+from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
 from tf_lap.pruning.options import check_final, fitting
 

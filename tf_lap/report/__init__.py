@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_lap import compat
+from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.neighbors import Neighbors
-from tf_lap.graph.resolver import Recipe
 from tf_lap.report.census import ModelCensus, count_model
 from tf_lap.report.notebook import as_html
 from tf_lap.report.rendering import as_text

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.kernels import Layout
-from tf_lap.graph.resolver import Kernel, Recipe
+from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.scores import measurements as probe
 from tf_lap.scores.measurements import Batch
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.compat import exporting
 from tf_lap.graph.kernels import Layout
-from tf_lap.graph.resolver import Kernel, Read, Recipe, Rule
-from tf_lap.graph.rule_tables import activates, own_activation
+from tf_lap.graph.model_graph import Kernel, KernelStep, Recipe, RuleStep
+from tf_lap.graph.rule_tables import has_activation, is_activation
 from tf_lap.warn import warn
 
 _AT_ONCE = 50  # samples; of each the gradient of every kernel is held
@@ -48,7 +48,7 @@ def activity(model: Any, recipe: Recipe, data: Sequence[Batch]) -> list[tf.Tenso
         key: [tf.reduce_mean(tf.sqrt(c / samples), axis=list(range(c.shape.rank - 1))) for c in each]
         for key, each in counts.items()
     }
-    uses = Counter(id(step.layer) for step in recipe.steps if isinstance(step, Rule))
+    uses = Counter(id(step.layer) for step in recipe.steps if isinstance(step, RuleStep))
     uses.update({id(kernel.layer): kernel.uses for kernel in recipe.kernels})
     roots = {key: _by_use(calls, uses[key]) for key, calls in roots.items()}
     return [_gain(kernel, watched[i], roots) for i, kernel in enumerate(recipe.kernels)]
@@ -79,8 +79,8 @@ def _activations(recipe: Recipe, number: int, kernel: Kernel) -> list[tuple[Any,
     """What activates a kernel's outputs, for each of its uses, and in which of that layer's calls."""
     found = []
     for step in recipe.steps:
-        if isinstance(step, Read) and step.kernel == number:
-            if own_activation(kernel.layer):
+        if isinstance(step, KernelStep) and step.kernel == number:
+            if has_activation(kernel.layer):
                 found.append((kernel.layer, step.use))
             else:
                 found += _next_activation(recipe, step.target)
@@ -90,9 +90,9 @@ def _activations(recipe: Recipe, number: int, kernel: Kernel) -> list[tuple[Any,
 def _next_activation(recipe: Recipe, tensor: int) -> list[tuple[Any, int]]:
     reached, calls = {tensor}, Counter()
     for step in recipe.steps:
-        if isinstance(step, Rule):
+        if isinstance(step, RuleStep):
             if reached & set(step.sources):
-                if activates(step.layer):
+                if is_activation(step.layer):
                     return [(step.layer, calls[id(step.layer)])]
                 reached.add(step.target)
             calls[id(step.layer)] += 1

@@ -18,7 +18,7 @@ from tf_lap.allocation import Uniform, keep_count
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.energy_maps import Function, Reader
 from tf_lap.graph.measurer import Measurer
-from tf_lap.graph.resolver import Recipe, Rule
+from tf_lap.graph.model_graph import Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 from tf_lap.pruning.mask_selection import HostSelection, MaskSelection, Memory, Weights, ignore_overflow
 from tf_lap.pruning.soundness import AROUND, BETWEEN, KERNEL_OR_TOO_LARGE, find_fault
@@ -65,7 +65,7 @@ class WrapperUpdate:
         # A rule of a user's own may call functions that wait for a thread of TensorFlow's, which the one operation that
         # all of this is on the host would hold.
         has_rules_of_users = any(
-            isinstance(step, Rule) and isinstance(step.energy_map, Function) for step in self._recipe.steps
+            isinstance(step, RuleStep) and isinstance(step.energy_map, Function) for step in self._recipe.steps
         )
         if compat.computes_on_host() and not has_rules_of_users:
             self._run_on_host(orders)

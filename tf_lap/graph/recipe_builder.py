@@ -1,0 +1,150 @@
+"""A recipe in the making: numbered tensors, kernels, and steps in topological order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from tf_lap.compat.types import Layer
+from tf_lap.graph.channels import Flow, Shape, Signal
+from tf_lap.graph.kernels import KernelRule
+from tf_lap.graph.model_graph import BoundaryStep, Kernel, KernelStep, OtherLayer, Recipe, RuleStep, Step
+
+
+class RecipeBuilder:
+    """Collects what a recipe is made of.
+
+    Attributes:
+        signals: the shape and the channel axes of each tensor.
+        unreached_reasons: why kernels inside a layer are not reached, by the id of the layer.
+        untraced: descriptions of the layers, or of the model, whose call could not be followed.
+    """
+
+    def __init__(self) -> None:
+        self.signals: list[Signal] = []
+        self.unreached_reasons: dict[int, str] = {}
+        self.untraced: list[str] = []
+        self._steps: list[Step] = []
+        self._kernels: list[Kernel] = []
+        self._kernel_numbers: dict[int, int] = {}  # by the id of the layer
+        self._paths: set[str] = set()
+
+    def add_tensor(self, signal: Signal) -> int:
+        """Adds a tensor, and returns its number."""
+        self.signals.append(signal)
+        return len(self.signals) - 1
+
+    def add_rule_step(self, sources: Sequence[int], shape: Shape, flow: Flow, layer: Layer) -> int:
+        """Adds a step that applies a channel rule.
+
+        Args:
+            sources: the tensors that it reads.
+            shape: the shape of the tensor that it puts out.
+            flow: the resolved rule.
+            layer: the layer, operation or function that has the rule.
+
+        Returns:
+            The tensor that the step puts out.
+        """
+        target = self.add_tensor(Signal(shape, flow.axes))
+        self._steps.append(RuleStep(tuple(sources), target, flow.energy_map, layer))
+        return target
+
+    def add_boundary_step(self, sources: Sequence[int], shapes: Sequence[Shape], reason: str) -> list[int]:
+        """Adds a boundary.
+
+        Args:
+            sources: the tensors that end there.
+            shapes: the shapes of the tensors that begin there.
+            reason: why channels cannot be followed.
+
+        Returns:
+            The tensors that begin there. Their channels are all alike.
+        """
+        targets = [self.add_tensor(Signal(shape)) for shape in shapes]
+        self._steps.append(BoundaryStep(tuple(sources), tuple(targets), reason))
+        return targets
+
+    def add_kernel_step(self, kernel: int, source: int, signal: Signal) -> int:
+        """Adds a use of a kernel.
+
+        Args:
+            kernel: the kernel's number.
+            source: the tensor that it reads.
+            signal: the shape and the channel axes of the tensor that it puts out.
+
+        Returns:
+            The tensor that it puts out.
+        """
+        target = self.add_tensor(signal)
+        uses = self._kernels[kernel].uses
+        self._steps.append(KernelStep(kernel, uses, source, target))
+        self._kernels[kernel] = dataclasses.replace(self._kernels[kernel], uses=uses + 1)
+        return target
+
+    def add_kernel(self, rule: KernelRule, layer: Layer, path: str, unreached_reason: str | None = None) -> int:
+        """Adds the kernel of a layer, without uses, and returns its number."""
+        number = self._kernel_numbers[id(layer)] = len(self._kernels)
+        path = self.make_unique(path)
+        self._kernels.append(Kernel(path, layer, rule.kernel(layer), rule.layout(layer), 0, unreached_reason))
+        return number
+
+    def find_kernel(self, layer: Layer) -> int | None:
+        """The number of a layer's kernel, or None where it was not added."""
+        return self._kernel_numbers.get(id(layer))
+
+    def make_unique(self, path: str) -> str:
+        """A path that no other layer has: layers in a list of a custom layer may share a name, so they are numbered."""
+        number, unique = 2, path
+        while unique in self._paths:
+            unique, number = f"{path}:{number}", number + 1
+        self._paths.add(unique)
+        return unique
+
+    def build(
+        self, inputs: dict[int, str], outputs: Sequence[tuple[int, str]], others: dict[str, OtherLayer]
+    ) -> Recipe:
+        """The recipe.
+
+        Args:
+            inputs: the tensors that enter the network, and their names.
+            outputs: the tensors that leave it, and their names.
+            others: layers with weight matrices that are not kernels, by path.
+        """
+        return Recipe(
+            tuple(self._kernels),
+            tuple(self._select_steps(tensor for tensor, _ in outputs)),
+            inputs,
+            tuple(outputs),
+            len(self.signals),
+            others,
+            tuple(self.untraced),
+        )
+
+    def _select_steps(self, outputs: Iterable[int]) -> list[Step]:
+        """The steps that lead to a kernel or to an end of the network; those that only make masks and shapes do not.
+
+        A kernel whose output leads to neither gets a boundary with a reason behind it.
+        """
+        needed, steps = set(outputs), list[Step]()
+        for step in reversed(self._steps):
+            match step:
+                case KernelStep():
+                    if step.target not in needed:
+                        steps.append(BoundaryStep((step.target,), (), self._explain_unread(step)))
+                    needed.add(step.source)
+                    steps.append(step)
+                case RuleStep():
+                    if step.target in needed:
+                        needed.update(step.sources)
+                        steps.append(step)
+                case BoundaryStep():
+                    if not step.targets or needed.intersection(step.targets):
+                        needed.update(step.sources)
+                        steps.append(step)
+        return steps[::-1]
+
+    def _explain_unread(self, step: KernelStep) -> str:
+        kernel = self._kernels[step.kernel]
+        description = f"{type(kernel.layer).__name__} {kernel.path!r}"
+        return f"{description}: what it puts out serves as a mask, a bound or a shape only"
