@@ -184,9 +184,9 @@ def multiply(call: Call) -> Flow:
 def divide(call: Call) -> Flow:
     """A tensor over a constant, or over a tensor without channels, which is a gate."""
     above, below = list(call.arguments.values())[:2]
-    if len(call.inputs) > 1 or compat.constant(above) is not None:
+    if len(call.inputs) > 1 or compat.constant_shape(above) is not None:
         raise Boundary("divides by a tensor of the network, which is no linear map of channels")
-    shape = compat.constant(below)
+    shape = compat.constant_shape(below)
     if shape is None:
         return merge(call)
     return scaled(call.inputs[0], shape, lambda value: 1.0 / squared(value(below)))
@@ -195,14 +195,14 @@ def divide(call: Call) -> Flow:
 def power(call: Call) -> Flow:
     """A tensor to the power of a constant acts on every element alike."""
     exponent = list(call.arguments.values())[1]
-    if compat.constant(exponent) is None:
+    if compat.constant_shape(exponent) is None:
         raise Boundary("takes powers by a tensor of the network, which is no linear map of channels")
     return elementwise(call)
 
 
 def _constant_operand(call: Call) -> tuple[Any, tuple[int, ...]] | None:
     for operand in call.arguments.values():
-        shape = compat.constant(operand)
+        shape = compat.constant_shape(operand)
         if shape is not None:
             return operand, shape
     return None

@@ -354,5 +354,5 @@ def _describe(layer: Any, prefix: str) -> str:
 def _untraced(layer: Any, error: Exception, remedy: str) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     shown = text if len(text) <= 160 else text[:160] + "..."
-    rewritten = f"write it with {compat.followed(layer)}"
+    rewritten = f"write it with {compat.traceable_code(layer)}"
     return f"its call cannot be followed on symbolic tensors ({shown}); {rewritten}, or {remedy}"
