@@ -57,8 +57,8 @@ def _as_generator_state(state: Any) -> tuple[Any, ...]:
 
 
 def _eager_generator() -> random.Random | None:
-    """The generator that eager operations take their seeds from; None before TensorFlow's first of them."""
-    return private(context.context(), "_rng")
+    """The generator that eager operations take their seeds from; None where `tf.random.set_seed` was not called."""
+    return None if context.global_seed() is None else private(context.context(), "_rng")
 
 
 def steps_per_execution(model: Model) -> int:
