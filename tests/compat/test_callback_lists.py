@@ -11,8 +11,8 @@ both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_k
 
 
 @both
-@pytest.mark.parametrize("given", ["list", "CallbackList"])
-def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, given):
+@pytest.mark.parametrize("container", ["list", "CallbackList"])
+def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, container):
     ended = []
 
     class Asking(package.callbacks.Callback):
@@ -31,7 +31,7 @@ def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, given):
     model.compile("sgd", "mse")
     asking, behind = Asking(), Behind()
     callbacks = [asking, behind]
-    if given == "CallbackList":
+    if container == "CallbackList":
         callbacks = package.callbacks.CallbackList(callbacks, model=model, add_history=True, epochs=1, steps=1)
     for _ in range(2):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=callbacks)

@@ -15,8 +15,8 @@ from tf_lap.export import file as tflite
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 
 
-def taken(path):
-    """The inputs' shapes in a file, as the interpreter tells them, with -1 where they are open."""
+def input_shapes(path):
+    """The shapes of the inputs in a file, as the interpreter tells them, with -1 where they are open."""
     return [
         list(map(int, entry["shape_signature"]))
         for entry in tf.lite.Interpreter(model_path=str(path)).get_input_details()
@@ -25,37 +25,37 @@ def taken(path):
 
 @FLAVOURS
 @pytest.mark.parametrize(
-    ("own", "asked", "expected"), [(None, None, -1), (1, None, 1), (3, None, 3), (None, 2, 2), (2, 2, 2)]
+    ("model_batch", "batch_size", "expected"), [(None, None, -1), (1, None, 1), (3, None, 3), (None, 2, 2), (2, 2, 2)]
 )
-def test_the_batch_is_the_models_own_or_the_one_asked_for(tmp_path, flavour, own, asked, expected):
+def test_the_batch_is_the_models_own_or_the_one_asked_for(tmp_path, flavour, model_batch, batch_size, expected):
     flavour = pytest.importorskip(flavour)
-    inputs = flavour.Input((5,), batch_size=own)
+    inputs = flavour.Input((5,), batch_size=model_batch)
     model = flavour.Model(inputs, flavour.layers.Dense(4)(inputs))
     for quantization in (None, "int8"):
         data = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
         report = tf_lap.export_tflite(
-            model, tmp_path / "m.tflite", quantization=quantization, representative_dataset=data, batch_size=asked
+            model, tmp_path / "m.tflite", quantization=quantization, representative_dataset=data, batch_size=batch_size
         )
-        assert taken(tmp_path / "m.tflite") == [[expected, 5]]
+        assert input_shapes(tmp_path / "m.tflite") == [[expected, 5]]
         assert report.batch_size == (None if expected < 0 else expected)
         assert (f"takes batches of {expected} alone" in str(report)) == (expected > 0)
-    tf_lap.export_tflite(model, tmp_path / "m.tflite", batch_size=asked)
-    assert taken(tmp_path / "m.tflite") == [[expected, 5]]
+    tf_lap.export_tflite(model, tmp_path / "m.tflite", batch_size=batch_size)
+    assert input_shapes(tmp_path / "m.tflite") == [[expected, 5]]
 
 
 @FLAVOURS
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-@pytest.mark.parametrize("asked", [False, True])
-def test_recurrent_layers_are_exported_with_a_fixed_batch(tmp_path, flavour, kind, asked):
+@pytest.mark.parametrize("is_open", [False, True])
+def test_recurrent_layers_are_exported_with_a_fixed_batch(tmp_path, flavour, kind, is_open):
     flavour = pytest.importorskip(flavour)
-    inputs = flavour.Input((6, 4), batch_size=None if asked else 1)
+    inputs = flavour.Input((6, 4), batch_size=None if is_open else 1)
     hidden = getattr(flavour.layers, kind)(5, name="memory")(inputs)
     model = flavour.Model(inputs, flavour.layers.Dense(3, name="head")(hidden))
-    if asked:
+    if is_open:
         with pytest.raises(tf_lap.ExportError, match=r"uses TensorList.*; pass batch_size=1 .*unroll=True$"):
             tf_lap.export_tflite(model, tmp_path / "m.tflite")
-    report = tf_lap.export_tflite(model, tmp_path / "m.tflite", batch_size=1 if asked else None)
-    assert taken(tmp_path / "m.tflite") == [[1, 6, 4]]
+    report = tf_lap.export_tflite(model, tmp_path / "m.tflite", batch_size=1 if is_open else None)
+    assert input_shapes(tmp_path / "m.tflite") == [[1, 6, 4]]
     assert report.relative_difference < 1e-5
     assert "head" in {tensor.name for tensor in report.tensors}
 
@@ -105,7 +105,7 @@ def test_a_subclassed_model_takes_a_batch_size(tmp_path, flavour):
             tf_lap.export_tflite(
                 model, tmp_path / "m.tflite", quantization=quantization, representative_dataset=x, batch_size=size
             )
-            assert taken(tmp_path / "m.tflite") == [[expected, 6]]
+            assert input_shapes(tmp_path / "m.tflite") == [[expected, 6]]
 
 
 def test_a_subclassed_model_with_two_inputs_is_refused_with_the_remedy(tmp_path):
@@ -123,7 +123,7 @@ def test_a_subclassed_model_with_two_inputs_is_refused_with_the_remedy(tmp_path)
         tf_lap.export_tflite(model, tmp_path / "m.tflite")
     inputs = [keras.Input((6,), name="a"), keras.Input((6,), name="b")]
     tf_lap.export_tflite(keras.Model(inputs, model(inputs)), tmp_path / "m.tflite")
-    assert taken(tmp_path / "m.tflite") == [[-1, 6], [-1, 6]]
+    assert input_shapes(tmp_path / "m.tflite") == [[-1, 6], [-1, 6]]
 
 
 @FLAVOURS
@@ -176,7 +176,7 @@ def test_tracing_leaves_the_model_as_it_was(tmp_path, flavour):
 def test_leaving_zeros_out_of_a_file_is_what_the_converters_own_switch_does(monkeypatch, quantization, pattern):
     model = convolutions()
     tf_lap.prune(model, 0.8, pattern=pattern)
-    ours = converted(model, quantization, sparse=True)
+    passed = converted(model, quantization, sparse=True)
     honest = converting.convert
 
     def convert(program, settings):
@@ -185,14 +185,14 @@ def test_leaving_zeros_out_of_a_file_is_what_the_converters_own_switch_does(monk
         )
 
     monkeypatch.setattr(converting, "convert", convert)
-    theirs = converted(model, quantization)
+    switched = converted(model, quantization)
     tensors = [
         sorted(
             (weight.name, weight.values.shape, weight.block, weight.densified, weight.values.tobytes())
             for weight in tflite.read(file).weights
         )
-        for file in (ours, theirs)
+        for file in (passed, switched)
     ]
     assert tensors[0] == tensors[1]
     assert any(block for _, _, block, _, _ in tensors[0])
-    assert len(ours) <= len(theirs)
+    assert len(passed) <= len(switched)

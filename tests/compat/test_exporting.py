@@ -22,11 +22,11 @@ def test_several_inputs_and_outputs_are_told_apart_by_name(tmp_path):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((20, 4)), rng.standard_normal((20, 6)), rng.integers(0, 2, (20, 5))]
     keys = {"z": zeta, "a": alpha, "m": number}
-    given = [arrays, dict(zip(("zeta", "alpha", "mid"), arrays, strict=True)), dict(zip(keys, arrays, strict=True))]
+    forms = [arrays, dict(zip(("zeta", "alpha", "mid"), arrays, strict=True)), dict(zip(keys, arrays, strict=True))]
     models = [keras.Model([zeta, alpha, number], [two, five]), keras.Model(keys, {"x": two, "w": five})]
     nested = keras.Model({"p": [zeta, alpha], "q": number}, five)
     assert tf_lap.export_tflite(nested, tmp_path / "m.tflite").relative_difference < 1e-5
-    for model, data in ((models[0], given[0]), (models[0], given[1]), (models[1], given[1]), (models[1], given[2])):
+    for model, data in ((models[0], forms[0]), (models[0], forms[1]), (models[1], forms[1]), (models[1], forms[2])):
         report = tf_lap.export_tflite(
             model, tmp_path / "m.tflite", quantization="int8", representative_dataset=data, sparse=False
         )
@@ -114,13 +114,13 @@ def test_no_warning_reaches_the_user(tmp_path, monkeypatch):
     without_litert(monkeypatch)
     a, b = keras.Input((4,)), keras.Input((4,))
     models = [perceptron(), keras.Model([a, b], layers.Dense(3)(a + b)), keras.Model([a], layers.Dense(3)(a))]
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for model in models:
             data = [np.ones((9, *tensor.shape[1:]), np.float32) for tensor in model.inputs]
             tf_lap.export_tflite(model, tmp_path / "m.tflite", quantization="int8", representative_dataset=data)
     hidden = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
-    assert [str(each.message) for each in seen if not issubclass(each.category, hidden)] == []
+    assert [str(warning.message) for warning in caught if not issubclass(warning.category, hidden)] == []
 
 
 def test_a_policy_that_cannot_be_set_leaves_the_others_as_they_were(tmp_path):

@@ -68,8 +68,8 @@ def test_every_quantization_of_every_pattern_does_what_keras_does_or_is_refused(
         export(model, path, quantization=quantization, sparse=True)
         assert path.read_bytes() == written
     for interpreter in INTERPRETERS.values():
-        found = answers(written, x, interpreter)
-        assert np.abs(found - expected).max() <= TOLERANCES[quantization] * np.abs(expected).max()
+        outputs = answers(written, x, interpreter)
+        assert np.abs(outputs - expected).max() <= TOLERANCES[quantization] * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ def test_what_is_refused_does_fail(quantization, pattern, works):
     right = []
     for name, interpreter in INTERPRETERS.items():
         try:
-            found = answers(file, x, interpreter)
+            outputs = answers(file, x, interpreter)
         except RuntimeError:
             continue
-        if np.abs(found - expected).max() <= TOLERANCES[quantization] * np.abs(expected).max():
+        if np.abs(outputs - expected).max() <= TOLERANCES[quantization] * np.abs(expected).max():
             right.append(name)
     assert right == works
 
@@ -110,8 +110,8 @@ def test_convolutions_are_stored_sparse(tmp_path, quantization):
     assert [tensor.encoding for tensor in report.tensors] == ["sparse"] * 3
     rows = inputs_of(model, 2)
     for interpreter in INTERPRETERS.values():
-        found = answers((tmp_path / "model.tflite").read_bytes(), rows, interpreter)
-        assert np.abs(found - model(rows)).max() <= TOLERANCES[quantization] * np.abs(model(rows)).max()
+        outputs = answers((tmp_path / "model.tflite").read_bytes(), rows, interpreter)
+        assert np.abs(outputs - model(rows)).max() <= TOLERANCES[quantization] * np.abs(model(rows)).max()
 
 
 @pytest.mark.parametrize("inputs", [62, 63, 66, 130])
@@ -189,9 +189,9 @@ def test_zeros_stay_zeros_through_fine_tuning_and_calibration(tmp_path, quantiza
     model.fit(x, y, epochs=2, verbose=0, callbacks=[tf_lap.PreserveSparsity()])
     tf_lap.export_tflite(model, path, quantization=quantization, representative_dataset=x)
     counted = 0
-    for ours, written in zeros_in(path, model):
-        assert np.count_nonzero(ours) >= 0.79 * ours.size
-        assert written[ours].all()
+    for zeros, written in zeros_in(path, model):
+        assert np.count_nonzero(zeros) >= 0.79 * zeros.size
+        assert written[zeros].all()
         counted += 1
     assert counted == 3
 

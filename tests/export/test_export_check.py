@@ -57,19 +57,19 @@ def test_tolerances_are_those_of_the_docstring(quantization, tolerance):
 
 
 def test_eight_inputs_are_compared_and_the_largest_difference_is_told(tmp_path, monkeypatch):
-    seen, honest = [], runtime.run
+    counts, honest = [], runtime.run
 
     def off(interpreter, samples):
-        seen.append(len(samples))
-        found = honest(interpreter, samples)
-        found[-1] = {name: value + 5e-5 for name, value in found[-1].items()}
-        return found
+        counts.append(len(samples))
+        answers = honest(interpreter, samples)
+        answers[-1] = {name: value + 5e-5 for name, value in answers[-1].items()}
+        return answers
 
     monkeypatch.setattr(runtime, "run", off)
     model = perceptron()
     report = tf_lap.export_tflite(model, tmp_path / "model.tflite", representative_dataset=inputs_of(model))
     largest = np.abs(model(inputs_of(model)[:8])).max()
-    assert seen == [8]
+    assert counts == [8]
     assert report.difference == pytest.approx(5e-5, rel=0.05)
     assert report.relative_difference == pytest.approx(5e-5 / largest, rel=0.05)
 

@@ -19,12 +19,12 @@ def written(model, tmp_path, **arguments):
 def test_values_are_the_kernels_whatever_the_encoding(tmp_path, make, pattern, sparsity):
     model = make()
     tf_lap.prune(model, sparsity, pattern=pattern)
-    found = written(model, tmp_path)
+    weights = written(model, tmp_path)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)) and "conv" not in layer.name:
             kernel = np.moveaxis(layer.kernel.numpy(), -1, 0)
-            assert any(w.values.shape == kernel.shape and np.array_equal(w.values, kernel) for w in found), layer.name
-    sparse = [weight for weight in found if weight.block]
+            assert any(w.values.shape == kernel.shape and np.array_equal(w.values, kernel) for w in weights), layer.name
+    sparse = [weight for weight in weights if weight.block]
     assert len(sparse) == (3 if sparsity else 0)
     for weight in sparse:
         # Of blocks only fully connected layers make use.
@@ -61,4 +61,4 @@ def test_an_encoding_of_another_form_is_refused():
     ]
     for form in forms:
         with pytest.raises(ValueError, match="tensor 'kernel' has a sparse encoding that is not known"):
-            tflite._decoded("kernel", np.ones(4, np.float32), (4, 4), form)
+            tflite._decode("kernel", np.ones(4, np.float32), (4, 4), form)

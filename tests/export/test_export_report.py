@@ -126,6 +126,6 @@ def test_dense_comes_first_when_timed(tmp_path, monkeypatch):
     sizes = []
     monkeypatch.setattr(runtime.Runtime, "load", lambda self, file, threads: sizes.append(len(file)))
     timings = [Timing(2.0, 2.0, 2.0), Timing(1.0, 1.0, 1.0)]
-    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: timings)
+    monkeypatch.setattr(runtime, "time_in_turn", lambda interpreters, sample, rounds: timings)
     assert report.timed().latency.speedup == 2
     assert sizes == [report.dense_bytes, report.file_bytes]

@@ -19,15 +19,15 @@ layers = keras.layers
 def timed_as(monkeypatch, dense, file):
     """The runtime takes so many milliseconds for a dense file, and for a sparse one."""
     pair = [Timing(2 * dense, dense, 3 * dense), Timing(2 * file, file, 3 * file)]
-    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: pair)
+    monkeypatch.setattr(runtime, "time_in_turn", lambda interpreters, sample, rounds: pair)
 
 
 def wide(inputs=256, widths=(256, 256)):
     return keras.Sequential([keras.Input((inputs,)), *(layers.Dense(n, name=f"d{i}") for i, n in enumerate(widths))])
 
 
-@pytest.mark.parametrize(("slowdown", "taken"), [(0.4, True), (1.19, True), (1.21, False), (3.0, False)])
-def test_blocks_are_taken_up_to_the_slowdown_of_the_docstring(tmp_path, monkeypatch, slowdown, taken):
+@pytest.mark.parametrize(("slowdown", "is_sparse"), [(0.4, True), (1.19, True), (1.21, False), (3.0, False)])
+def test_blocks_are_taken_up_to_the_slowdown_of_the_docstring(tmp_path, monkeypatch, slowdown, is_sparse):
     timed_as(monkeypatch, 1.0, slowdown)
     model = perceptron()
     tf_lap.prune(model, 0.9, pattern="block:1x4")
@@ -35,8 +35,8 @@ def test_blocks_are_taken_up_to_the_slowdown_of_the_docstring(tmp_path, monkeypa
     assert f"{sparse.SLOWEST:g} times" in " ".join(tf_lap.export_tflite.__doc__.split())
     assert sparse.ROUNDS == 7
     assert "seven rounds" in tf_lap.export_tflite.__doc__
-    assert report.sparse == taken
-    if taken:
+    assert report.sparse == is_sparse
+    if is_sparse:
         assert report.latency.rounds == sparse.ROUNDS
         assert report.latency.speedup == pytest.approx(1 / slowdown)
     else:
@@ -48,7 +48,7 @@ def test_blocks_are_taken_up_to_the_slowdown_of_the_docstring(tmp_path, monkeypa
 def test_a_measurement_that_was_disturbed_is_repeated(tmp_path, monkeypatch):
     even, slow = Timing(1.0, 1.0, 1.0), Timing(3.0, 3.0, 3.0)
     measurements = [[even, slow], [even, even]]
-    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: measurements.pop(0))
+    monkeypatch.setattr(runtime, "time_in_turn", lambda interpreters, sample, rounds: measurements.pop(0))
     model = perceptron()
     tf_lap.prune(model, 0.9, pattern="block:1x4")
     assert export(model, tmp_path / "m.tflite").sparse

@@ -55,12 +55,12 @@ def answers(file, x, interpreter):
         loaded = interpreter(model_content=file)
     loaded.allocate_tensors()
     (source,), (target,) = loaded.get_input_details(), loaded.get_output_details()
-    found = []
+    outputs = []
     for row in x:
         loaded.set_tensor(source["index"], row[np.newaxis])
         loaded.invoke()
-        found.append(loaded.get_tensor(target["index"])[0])
-    return np.array(found)
+        outputs.append(loaded.get_tensor(target["index"])[0])
+    return np.array(outputs)
 
 
 def without_litert(monkeypatch):
@@ -79,13 +79,13 @@ def folder(path):
 def equal_speed(monkeypatch):
     """Every file takes one millisecond, so that what is chosen does not depend on the machine."""
     timing = runtime.Timing(1.0, 1.0, 1.0)
-    monkeypatch.setattr(runtime, "in_turn", lambda interpreters, sample, rounds: [timing] * len(interpreters))
+    monkeypatch.setattr(runtime, "time_in_turn", lambda interpreters, sample, rounds: [timing] * len(interpreters))
 
 
 def converted(model, quantization=None, sparse=False, batch_size=None):
     """A file as the converter writes it, whatever is wrong with it."""
     inputs = exporting.signature(model, batch_size)
     samples = [[row[np.newaxis]] for row in inputs_of(model)]
-    with converting.saved(model, inputs) as program:
+    with converting.save_program(model, inputs) as program:
         file = convert(model, program, inputs, samples, quantization, Progress("a test", verbose=False))
     return converting.without_zeros(file) if sparse else file

@@ -107,8 +107,8 @@ class BackupAndRestore(compat.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Puts back what the snapshot holds, if there is one."""
         self._check_fit()
-        compat.trains_again(self.model)
-        fits.began(self.model)
+        compat.stop_skipping_batches(self.model)
+        fits.forget_start(self.model)
         remove_unfinished(self._latest)
         restored = self._load()
         self._variables = fits.variables(self.model)
@@ -124,7 +124,7 @@ class BackupAndRestore(compat.Callback):
         """Notes with which epoch the fit begins or goes on."""
         if not self._begun:
             self._begun = True
-            fits.began(self.model)
+            fits.forget_start(self.model)
             handed = handed_over(self)
             if handed is not None and handed.state is not None and mask_setter(self) is None:
                 warn(
@@ -132,13 +132,13 @@ class BackupAndRestore(compat.Callback):
                     "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too"
                 )
         first = epoch if self._position is None else self._position.first_epoch
-        self._position = Position(first, epoch, 0, fits.executions_of(self.model))
+        self._position = Position(first, epoch, 0, fits.steps_per_execution(self.model))
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Saves where that is due: only now have all callbacks seen the batch before."""
         if self._due:
             self._save()
-        self._batch, self._passes_over = batch, compat.passes_over(self.model)
+        self._batch, self._passes_over = batch, compat.is_skipping_batches(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts what is done of the epoch."""
@@ -156,7 +156,7 @@ class BackupAndRestore(compat.Callback):
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Removes the file of a training that came to its end."""
-        fits.began(self.model)
+        fits.forget_start(self.model)
         self._variables = {}
         if self.delete_checkpoint:
             for path in (self._latest, self._previous):
@@ -204,7 +204,7 @@ class BackupAndRestore(compat.Callback):
 
     def _restore(self, restored: Snapshot) -> None:
         differs = snapshot.difference(self._values(), restored.variables)
-        position, size = restored.position, fits.executions_of(self.model)
+        position, size = restored.position, fits.steps_per_execution(self.model)
         if differs is None and position.executions and position.steps_per_execution != size:
             differs = f"steps_per_execution is {position.steps_per_execution} in it, and {size} in this fit"
         if differs is not None:
@@ -217,7 +217,7 @@ class BackupAndRestore(compat.Callback):
                 for variable, array in zip(replicas, value.arrays, strict=True):
                     variable.assign(array)
         fits.set_random_state(restored.random)
-        fits.go_on(self.model, position.first_epoch, position.epoch, position.executions)
+        fits.resume_at(self.model, position.first_epoch, position.epoch, position.executions)
         self._position = position
 
     def _save(self) -> None:

@@ -212,7 +212,7 @@ class LAPCallback(compat.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes hold of the kernels at the first batch; warns there if the training is too short for the schedule."""
-        self._passes_over = compat.passes_over(self.model)
+        self._passes_over = compat.is_skipping_batches(self.model)
         if self._passes_over:
             return
         self._batch = batch
@@ -276,7 +276,7 @@ class LAPCallback(compat.Callback):
         pruner = self.pruner
         if not self._started:  # a training that was killed after its last epoch
             self._resume(pruner)
-        elif not self._watch.zeroes and not compat.uses_averages(self.model):
+        elif not self._watch.zeroes and not compat.has_moving_averages(self.model):
             self._warn_of_restored(pruner.enforcement.revived())
         # The optimizer's averages take the place of the weights after the last epoch.
         pruner.apply()

@@ -64,7 +64,7 @@ class PreserveSparsity(compat.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes the zeros for its masks at the first batch, when weights are restored."""
-        if self._enforcement is not None or compat.passes_over(self.model):
+        if self._enforcement is not None or compat.is_skipping_batches(self.model):
             return
         nonzero = {path: tf.not_equal(tf.convert_to_tensor(matrix), 0) for path, matrix in self._matrices.items()}
         if (handed := handed_over(self)) is not None and handed.state is not None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Any
 
-from tf_lap.compat import Callback
+from tf_lap.compat import types
+from tf_lap.compat.call_stack import running_frames
+from tf_lap.compat.callback import Callback
 
 
-def callbacks_of_fit(callback: Any) -> list[Any]:
-    """The callbacks of the fit that calls `on_train_begin` of this one now; empty where no fit does.
+def callbacks_of_fit(callback: types.Callback) -> list[types.Callback]:
+    """The callbacks of the fit that is calling `on_train_begin` of this one; empty where no fit does.
 
     The list is the fit's own: what is appended to it is called last, in this fit alone. Keras tells a callback
     nothing of the others, so this looks at the call stack.
@@ -18,32 +18,29 @@ def callbacks_of_fit(callback: Any) -> list[Any]:
     Args:
         callback: a callback whose `on_train_begin` is running.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        # Of no other frame: to read the variables of a user's function would keep them alive as long as it runs.
+    for frame in running_frames():
         if frame.f_code.co_name == "on_train_begin":
             callbacks = getattr(frame.f_locals.get("self"), "callbacks", None)
             if isinstance(callbacks, list) and any(member is callback for member in callbacks):
                 return callbacks
-        frame = frame.f_back
     return []
 
 
-class _Last(Callback):
+class _LastCallback(Callback):
     """Runs a function when all other callbacks of a fit have ended."""
 
-    def __init__(self, callbacks: list[Any], function: Callable[[], None]) -> None:
+    def __init__(self, callbacks: list[types.Callback], function: Callable[[], None]) -> None:
         super().__init__()
         self._callbacks, self._function = callbacks, function
 
-    def on_train_end(self, logs: Any = None) -> None:
-        """Runs the function; a list that is used for another fit does not run it again."""
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Runs the function, and leaves the list, which may be used for another fit."""
         self._callbacks.remove(self)
         self._function()
 
 
-def run_after_others(callbacks: list[Any], model: Any, function: Callable[[], None]) -> None:
-    """Lets a function run when a fit has ended for all its callbacks.
+def run_after_others(callbacks: list[types.Callback], model: types.Model, function: Callable[[], None]) -> None:
+    """Runs a function when a fit has ended for all its callbacks.
 
     Args:
         callbacks: the fit's, as `callbacks_of_fit` gives them; where there are none, nothing is done.
@@ -51,6 +48,6 @@ def run_after_others(callbacks: list[Any], model: Any, function: Callable[[], No
         function: what to run.
     """
     if callbacks:
-        last = _Last(callbacks, function)
+        last = _LastCallback(callbacks, function)
         last.set_model(model)
         callbacks.append(last)

@@ -1,7 +1,7 @@
 """A model of either Keras as a TensorFlow function, and that as a TFLite file.
 
-Both Kerases take the same way, through a function traced here and a SavedModel. So it asks nothing of a Keras's own
-exporters, which older releases of Keras 3 do not have, and inputs and outputs have the names that `exporting` gives.
+Models of both Kerases go the same way, through a function that is traced here and a SavedModel. Keras's own exporters
+are not used: older releases of Keras 3 do not have them. Inputs and outputs have the names that `exporting` gives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tensorflow.lite.python.convert import mlir_sparsify
 
 from tf_lap.compat import exporting, own_weights, sublayers, variable_name
 from tf_lap.compat.exporting import Input
+from tf_lap.compat.types import Layer, Model, Variable
 
 
 class Program(NamedTuple):
@@ -31,12 +32,12 @@ class Program(NamedTuple):
 
 
 @contextlib.contextmanager
-def saved(model: Any, inputs: Sequence[Input]) -> Iterator[Program]:
-    """Traces a model at inference and saves it, to be converted.
+def save_program(model: Model, inputs: Sequence[Input]) -> Iterator[Program]:
+    """Traces a model at inference and saves it in a folder that is removed at the end.
 
     Args:
         model: the model.
-        inputs: what the file shall take, from `exporting.signature`.
+        inputs: what the file is to take, from `exporting.signature`.
 
     Raises:
         Exception: whatever the model's own code raises while it is traced.
@@ -54,7 +55,7 @@ def saved(model: Any, inputs: Sequence[Input]) -> Iterator[Program]:
     module.tables = [part for part in parts if isinstance(part, tf.saved_model.experimental.TrackableResource)]
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={exporting.SIGNATURE: function})
-        yield Program(folder, _readers(model, function))
+        yield Program(folder, _find_readers(model, function))
 
 
 def convert(program: Program, settings: Mapping[str, Any]) -> bytes:
@@ -81,10 +82,10 @@ def convert(program: Program, settings: Mapping[str, Any]) -> bytes:
 
 
 def without_zeros(file: bytes) -> bytes:
-    """A TFLite file with each tensor stored without its zeros that is sparse enough, and of a form known for that.
+    """A TFLite file in which tensors with many zeros are stored without them, where TensorFlow's converter can.
 
-    It is the pass that ends a conversion with `tf.lite.Optimize.EXPERIMENTAL_SPARSITY`. TensorFlow has no public name
-    for it, and does not need the model a second time for it.
+    This is the last pass of a conversion with `tf.lite.Optimize.EXPERIMENTAL_SPARSITY`. TensorFlow has no public name
+    for it. The pass needs the file alone, so the model is converted once.
 
     Raises:
         Exception: whatever the converter raises.
@@ -92,42 +93,43 @@ def without_zeros(file: bytes) -> bytes:
     return bytes(mlir_sparsify(file))
 
 
-def matrices(model: Any) -> Iterator[tuple[str, Any]]:
-    """Each weight of two dimensions or more but biases, once, with its layer's path.
+def matrices(model: Model) -> Iterator[tuple[str, Variable]]:
+    """All weights of two dimensions or more except biases, with their layers' paths. A shared weight comes once.
 
-    Of a layer that owns several of them, the path ends with the variable's name: `lstm/recurrent_kernel`.
+    Where a layer has several of them, the path ends with the variable's name: `lstm/recurrent_kernel`.
     """
-    seen: set[int] = set()
+    visited: set[int] = set()
 
-    def walk(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for sub in sublayers(layer):
-            if id(sub) in seen:
+    def walk(layer: Layer, prefix: str) -> Iterator[tuple[str, Variable]]:
+        for sublayer in sublayers(layer):
+            if id(sublayer) in visited:
                 continue
-            seen.add(id(sub))
-            path = prefix + sub.name
-            owned = [v for v in own_weights(sub) if len(v.shape) > 1 and "bias" not in variable_name(v)]
-            for weight in owned:
-                yield path if len(owned) == 1 else f"{path}/{variable_name(weight)}", weight
-            yield from walk(sub, path + "/")
+            visited.add(id(sublayer))
+            path = prefix + sublayer.name
+            weights = [v for v in own_weights(sublayer) if len(v.shape) > 1 and "bias" not in variable_name(v)]
+            for weight in weights:
+                yield path if len(weights) == 1 else f"{path}/{variable_name(weight)}", weight
+            yield from walk(sublayer, path + "/")
 
     yield from walk(model, "")
 
 
-_PASSING = {"ReadVariableOp", "Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose"}
-"""Operations that hand a weight on to those that compute with it."""
+_FORWARDING = {"ReadVariableOp", "Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose"}
+"""Operations that hand a weight on to the operations that compute with it."""
 
 
-def _readers(model: Any, function: Any) -> dict[str, str]:
+def _find_readers(model: Model, function: Any) -> dict[str, str]:
     """For each operation that reads one weight matrix, by its name, the path of that matrix."""
     captured = function.captured_inputs
-    inside = dict(zip(map(id, captured), function.inputs[len(function.inputs) - len(captured) :], strict=True))
+    # Inside the function each captured tensor has a placeholder, behind those of the arguments.
+    placeholders = dict(zip(map(id, captured), function.inputs[len(function.inputs) - len(captured) :], strict=True))
     paths: dict[str, set[str]] = {}
     for path, weight in matrices(model):
         variable = weight if isinstance(weight, tf.Variable) else weight.value
-        handed = [inside[id(variable.handle)]] if id(variable.handle) in inside else []
-        while handed:
-            for operation in handed.pop().consumers():
+        pending = [placeholders[id(variable.handle)]] if id(variable.handle) in placeholders else []
+        while pending:
+            for operation in pending.pop().consumers():
                 paths.setdefault(operation.name, set()).add(path)
-                if operation.type in _PASSING:
-                    handed.extend(operation.outputs)
-    return {name: min(read) for name, read in paths.items() if len(read) == 1}
+                if operation.type in _FORWARDING:
+                    pending.extend(operation.outputs)
+    return {operation: min(read) for operation, read in paths.items() if len(read) == 1}

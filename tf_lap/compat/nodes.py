@@ -1,4 +1,4 @@
-"""A model's graph in terms that both kinds of Keras share."""
+"""A model's graph in terms that both Kerases share."""
 
 from __future__ import annotations
 
@@ -6,28 +6,44 @@ import dataclasses
 import importlib
 from typing import Any
 
+from tf_lap.compat.types import KerasTensor, Layer
+
 TESTED = "keras 3.7 to 3.15, or tf_keras 2.17 to 2.21"
 """The releases that the tests were run with, from the oldest that pyproject.toml admits; see tests/versions.sh."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One call of a layer or of a Keras operation: symbolic tensors in, symbolic tensors out."""
+    """One call of a layer or of a Keras operation on symbolic tensors.
 
-    layer: Any
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    Attributes:
+        layer: the layer or operation that is called.
+        inputs: the symbolic tensors among its arguments, flattened.
+        outputs: the symbolic tensors that it returns, flattened.
+        args: all its positional arguments.
+        kwargs: all its keyword arguments.
+    """
+
+    layer: Layer
+    inputs: tuple[KerasTensor, ...]
+    outputs: tuple[KerasTensor, ...]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The graph of a model: its nodes in topological order, its input and output tensors."""
+    """The graph of a model.
+
+    Attributes:
+        nodes: its calls, in topological order.
+        inputs: the symbolic tensors that enter it.
+        outputs: the symbolic tensors that leave it.
+    """
 
     nodes: tuple[Node, ...]
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    inputs: tuple[KerasTensor, ...]
+    outputs: tuple[KerasTensor, ...]
 
 
 def private(obj: Any, name: str) -> Any:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
-import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tf_lap import compat, samples
 from tf_lap.compat import converting, exporting
+from tf_lap.compat.exporting import Input
+from tf_lap.compat.types import Model
 from tf_lap.export import file as tflite
-from tf_lap.export.check import TOLERANCES, Check, ExportError, Quantization
-from tf_lap.export.convert import convert, explained, in_batches, loop_advice
+from tf_lap.export.arguments import check_batch_size, check_choices, check_path
+from tf_lap.export.check import TOLERANCES, Check, Quantization
+from tf_lap.export.check import ExportError as ExportError
+from tf_lap.export.convert import Samples, convert, explain_errors, loop_advice, repeat_to_batch
 from tf_lap.export.origins import Origins
 from tf_lap.export.progress import Progress
 from tf_lap.export.report import ExportReport, TensorReport
-from tf_lap.export.sparse import Refused, sparse_file
-from tf_lap.files import AnyPath, as_path, replaced
+from tf_lap.export.sparse import CheckedFile, Refused, make_sparse_file
+from tf_lap.files import AnyPath, replaced
 
 
 def export_tflite(
-    model: Any,
+    model: Model,
     path: AnyPath,
     *,
     quantization: Quantization = None,
@@ -46,9 +48,10 @@ def export_tflite(
     `keras.Input`, built by a call on 40 samples, has a batch of 40 in this sense; with an open one it is
     `keras.Sequential([keras.Input(shape), *model.layers])`.
 
-    With `sparse="auto"` a file without zeros is taken where it computes right, is smaller, and takes at most 1.2 times
-    as long as the dense one. Where the runtime multiplies tensors as they are stored, that is measured: seven rounds
-    of each by turns on one thread, of which the fastest count, and once more where the sparse file seems too slow.
+    With `sparse="auto"` a file without zeros is written where it computes right, is smaller, and takes at most 1.2
+    times as long as the dense one. Where the runtime multiplies tensors as they are stored, that time is measured:
+    seven rounds of each by turns on one thread, of which the fastest count, and once more where the sparse file seems
+    too slow.
 
     Example:
 
@@ -82,104 +85,127 @@ def export_tflite(
         ExportError: TensorFlow cannot convert the model, or the file does not answer as the model does.
         OSError: the file cannot be written.
     """
-    target = _checked_path(path)
-    _check_choices(quantization, representative_dataset, sparse)
+    target = check_path(path)
+    check_choices(quantization, representative_dataset, sparse)
     compat.check_model(model)
-    given = None if representative_dataset is None else samples.given(representative_dataset, exporting.inputs(model))
+    user_samples: Samples | None = None
+    if representative_dataset is not None:
+        user_samples = samples.given(representative_dataset, exporting.inputs(model))
     model = exporting.without_wrappers(model)
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(target.name, bool(verbose)))
-        stack.enter_context(exporting.in_float32(model))
-        inputs = exporting.signature(model, _checked_batch(batch_size))
+    with Progress(target.name, bool(verbose)) as progress, exporting.in_float32(model):
+        inputs = exporting.signature(model, check_batch_size(batch_size))
         batch = inputs[0].shape[0]
-        if given is not None and batch is not None:
-            given = in_batches(given, batch)
-        progress.stage("tracing the model")
-        with explained(model):
-            program = stack.enter_context(converting.saved(model, inputs))
-        progress.stage("converting", silent=True)
-        dense = convert(model, program, inputs, given, quantization, progress)
-        origins = Origins(program.readers, dict(converting.matrices(model)))
+        if user_samples is not None and batch is not None:
+            user_samples = repeat_to_batch(user_samples, batch)
+        dense, origins = _make_dense_file(model, inputs, user_samples, quantization, progress)
         contents = tflite.read(dense, origins)
-        if contents.flex:
-            names = ", ".join(contents.flex)
-            raise ExportError(
-                f"model {model.name!r} uses {names}, for which TFLite has no operation of its own, or not in this "
-                + "; ".join(
-                    ["dtype; a file that needs TensorFlow's cannot be checked here", *loop_advice(names, batch)]
-                )
-            )
+        _refuse_flex(model, contents, batch)
         progress.stage("comparing with Keras")
-        check = Check(model, inputs, given, dense, quantization)
-        files, difference, reason, latency = (dense,), None, None, None
-        if sparse:
-            progress.stage("leaving the zeros out", silent=True)
-            try:
-                file, contents, difference, latency = sparse_file(
-                    dense, contents, origins, check, quantization, auto=sparse == "auto"
-                )
-                files = (dense, file)
-            except Refused as refusal:
-                reason = str(refusal)
-        if sparse is True and reason is not None:
-            raise ValueError(f"sparse=True, quantization={quantization!r}: {reason}. Use sparse='auto' or False")
-        if difference is None:
-            difference = check(dense)
-    _write(target, files[-1])
+        check = Check(model, inputs, user_samples, dense, quantization)
+        chosen, reason = _choose_file(dense, contents, origins, check, quantization, sparse, progress)
+    _write(target, chosen.file)
     return ExportReport(
         path=target,
         quantization=quantization,
-        sparse=bool(contents.sparse),
+        sparse=bool(chosen.contents.sparse),
         reason=reason,
         dense_bytes=len(dense),
-        file_bytes=len(files[-1]),
-        tensors=tuple(map(TensorReport.of, contents.weights)),
-        difference=difference.absolute,
-        relative_difference=difference.relative,
+        file_bytes=len(chosen.file),
+        tensors=tuple(map(TensorReport.from_weight, chosen.contents.weights)),
+        difference=chosen.difference.absolute,
+        relative_difference=chosen.difference.relative,
         tolerance=TOLERANCES[quantization],
         runtime=check.runtime.name,
         batch_size=batch,
-        latency=latency,
-        _files=files,
+        latency=chosen.latency,
+        _files=(dense,) if chosen.file is dense else (dense, chosen.file),
         _sample=check.sample,
     )
 
 
-def _check_choices(quantization: Any, representative_dataset: Any, sparse: Any) -> None:
-    if not isinstance(quantization, (str, type(None))) or quantization not in TOLERANCES:
-        raise ValueError(f"quantization={quantization!r} is not known: use one of {list(TOLERANCES)}")
-    if not isinstance(sparse, bool) and sparse != "auto":
-        raise ValueError(f"sparse={sparse!r}: expected True, False or 'auto'")
-    if quantization == "int8" and representative_dataset is None:
-        raise ValueError(
-            "quantization='int8' calibrates activations: pass representative_dataset, typical inputs such as "
-            "x_train[:500], a tf.data.Dataset, or a function that returns samples"
+def _make_dense_file(
+    model: Model,
+    inputs: list[Input],
+    user_samples: Samples | None,
+    quantization: Quantization,
+    progress: Progress,
+) -> tuple[bytes, Origins]:
+    """Converts a model with every zero written out.
+
+    Args:
+        model: the model.
+        inputs: what the file takes.
+        user_samples: samples to calibrate int8 with.
+        quantization: of the file.
+        progress: is told the stages.
+
+    Returns:
+        The file, and what tells which layers its tensors come from.
+
+    Raises:
+        ExportError: TensorFlow cannot trace or convert the model.
+    """
+    progress.stage("tracing the model")
+    with contextlib.ExitStack() as stack:
+        with explain_errors(model):
+            program = stack.enter_context(converting.save_program(model, inputs))
+        progress.stage("converting", silent=True)
+        file = convert(model, program, inputs, user_samples, quantization, progress)
+    return file, Origins(program.readers, dict(converting.matrices(model)))
+
+
+def _refuse_flex(model: Model, contents: tflite.Contents, batch: int | None) -> None:
+    """Raises ExportError where a file needs operations of TensorFlow beside TFLite's own."""
+    if contents.flex:
+        names = ", ".join(contents.flex)
+        advice = ["dtype; a file that needs TensorFlow's cannot be checked here", *loop_advice(names, batch)]
+        raise ExportError(
+            f"model {model.name!r} uses {names}, for which TFLite has no operation of its own, or not in this "
+            + "; ".join(advice)
         )
 
 
-def _checked_batch(batch_size: Any) -> int | None:
-    if batch_size is None:
-        return None
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
-        raise TypeError(f"batch_size={batch_size!r}: expected a whole number, or None for the model's own batch")
-    if operator.index(batch_size) < 1:
-        raise ValueError(f"batch_size={batch_size!r}: expected at least 1, or None for the model's own batch")
-    return operator.index(batch_size)
+def _choose_file(
+    dense: bytes,
+    contents: tflite.Contents,
+    origins: Origins,
+    check: Check,
+    quantization: Quantization,
+    sparse: bool | Literal["auto"],
+    progress: Progress,
+) -> tuple[CheckedFile, str | None]:
+    """The file to write, and why it is not the sparse one where that was to be tried.
 
+    Args:
+        dense: the file with every zero written out.
+        contents: what that holds.
+        origins: tells which layers its tensors come from.
+        check: compares files with the model.
+        quantization: how the file is quantized.
+        sparse: as the user passed it.
+        progress: is told the stages.
 
-def _checked_path(path: AnyPath) -> Path:
-    target = as_path(path)
-    if target.is_dir() or not target.name:
-        raise IsADirectoryError(f"path={str(target)!r} is a directory: name the file to write in it")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"path={str(target)!r}: there is no directory {str(target.parent)!r}")
-    with tempfile.TemporaryFile(dir=target.parent):  # raises before the work where nothing can be written
-        pass
-    return target
+    Raises:
+        ValueError: `sparse=True`, and there is no sparse file.
+        ExportError: the dense file does not answer as the model does.
+    """
+    reason = None
+    if sparse:
+        progress.stage("leaving the zeros out", silent=True)
+        try:
+            return make_sparse_file(dense, contents, origins, check, quantization, auto=sparse == "auto"), None
+        except Refused as refusal:
+            reason = str(refusal)
+    if sparse is True:
+        raise ValueError(f"sparse=True, quantization={quantization!r}: {reason}. Use sparse='auto' or False")
+    return CheckedFile(dense, contents, check(dense), None), reason
 
 
 def _write(target: Path, file: bytes) -> None:
-    """Writes beside the target first: a crash leaves what was there. Of a link the file that it names is replaced."""
+    """Writes a file under another name, then gives it its own. Of a link the file that it points to is replaced.
+
+    A crash leaves what was there.
+    """
     with replaced(Path(os.path.realpath(target))) as out:
         out.write(file)
         out.flush()

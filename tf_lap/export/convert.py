@@ -1,4 +1,4 @@
-"""TFLite files of a saved model, in the quantization that is asked for."""
+"""TFLite files of a saved model, in each quantization."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import tensorflow as tf
 from tf_lap import samples
 from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
+from tf_lap.compat.types import Model
 from tf_lap.export.check import ExportError, Quantization
 from tf_lap.export.progress import Progress
 from tf_lap.export.reasons import LISTED, explain
 
 Samples = Sequence[list[np.ndarray]]
+"""Of each sample the arrays of the model's inputs, in their order, with a batch dimension."""
 
 
 def convert(
-    model: Any,
+    model: Model,
     program: converting.Program,
     inputs: Sequence[Input],
-    given: Samples | None,
+    user_samples: Samples | None,
     quantization: Quantization,
     progress: Progress,
 ) -> bytes:
@@ -33,7 +35,7 @@ def convert(
         model: the model.
         program: the same, saved.
         inputs: its inputs.
-        given: samples to calibrate int8 with.
+        user_samples: samples to calibrate int8 with.
         quantization: of the file.
         progress: is told how far the calibration is.
 
@@ -44,23 +46,24 @@ def convert(
     if quantization == "float16":
         settings["target_spec"] = {"supported_types": [tf.float16]}
     if quantization == "int8":
-        settings["representative_dataset"] = lambda: _calibration(inputs, given or (), progress)
+        settings["representative_dataset"] = lambda: _calibrate(inputs, user_samples or (), progress)
         settings["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
-    with explained(model, inputs[0].shape[0], program.readers):
+    with explain_errors(model, inputs[0].shape[0], program.readers):
         return converting.convert(program, settings)
 
 
-def _calibration(inputs: Sequence[Input], given: Samples, progress: Progress) -> Iterator[Any]:
+def _calibrate(inputs: Sequence[Input], user_samples: Samples, progress: Progress) -> Iterator[Any]:
+    """The samples as TensorFlow's converter takes them: a list for one input, a mapping by name for several."""
     names = [entry.name for entry in inputs]
-    for number, sample in enumerate(given, 1):
-        progress.stage(f"calibrating, sample {number} of {len(given)}")
+    for number, sample in enumerate(user_samples, 1):
+        progress.stage(f"calibrating, sample {number} of {len(user_samples)}")
         yield dict(zip(names, sample, strict=True)) if len(names) > 1 else sample
     progress.stage("quantizing", silent=True)
 
 
 @contextlib.contextmanager
-def explained(model: Any, batch: int | None = None, readers: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Makes whatever is raised while a model is traced or converted an error that says why, and what to do.
+def explain_errors(model: Model, batch: int | None = None, readers: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turns any error of tracing or converting a model into one that says why, and what to do.
 
     Args:
         model: the model.
@@ -88,7 +91,7 @@ def loop_advice(text: str, batch: int | None) -> list[str]:
     return [f"{fixed}build recurrent layers with unroll=True"]
 
 
-def _quantize_advice(model: Any) -> list[str]:
+def _quantize_advice(model: Model) -> list[str]:
     quantized = exporting.quantized_layers(model)
     if not quantized:
         return []
@@ -99,11 +102,13 @@ def _quantize_advice(model: Any) -> list[str]:
     ]
 
 
-def in_batches(given: Samples, size: int) -> Samples:
-    """Samples of a batch of `size`: where they have another, each single one is repeated."""
-    rows = [
-        sample if len(sample[0]) == size else [np.repeat(column[i : i + 1], size, axis=0) for column in sample]
-        for sample in given
-        for i in range(1 if len(sample[0]) == size else len(sample[0]))
-    ]
-    return rows[: samples.MOST]
+def repeat_to_batch(user_samples: Samples, size: int) -> Samples:
+    """Samples of a batch of `size`. Where they have another batch, each row of it is repeated `size` times."""
+    repeated: list[list[np.ndarray]] = []
+    for sample in user_samples:
+        if len(sample[0]) == size:
+            repeated.append(sample)
+        else:
+            rows = range(len(sample[0]))
+            repeated += [[np.repeat(column[row : row + 1], size, axis=0) for column in sample] for row in rows]
+    return repeated[: samples.MOST]

@@ -19,13 +19,14 @@ _DTYPES = {
     schema.TensorType.INT8: np.int8,
 }
 
-# TensorFlow 2.17 cannot read weights beyond 2 GB of a file, and writes no such file unless a private flag is set.
+# The first can read weights beyond 2 GB of a file. TensorFlow 2.17 has the second alone, which cannot; it writes no
+# such file unless a private flag is set.
 _parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightTensor:
-    """A constant of two dimensions or more.
+    """A constant tensor of two dimensions or more.
 
     Attributes:
         name: the converter's name for it.
@@ -43,14 +44,16 @@ class WeightTensor:
 
     @property
     def label(self) -> str:
-        """The layer's path, or the converter's name where no layer is told."""
-        # The converter joins names of what it made one by semicolons.
+        """The layer's path, or the converter's name where the layer is not known."""
+        # Where the converter merges tensors, it joins their names by semicolons.
         return self.name.partition(";")[0] if self.layer is None else self.layer
 
     @property
     def encoding(self) -> str:
-        """The same in words: "dense", "sparse", or "sparse blocks 1x4"."""
-        return "dense" if not self.block else "sparse" if self.block == 1 else f"sparse blocks 1x{self.block}"
+        """How it is stored, in words: "dense", "sparse", or "sparse blocks 1x4"."""
+        if self.block > 1:
+            return f"sparse blocks 1x{self.block}"
+        return "sparse" if self.block else "dense"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ class Contents:
 
     @property
     def sparse(self) -> tuple[WeightTensor, ...]:
-        """Those weights that are stored without their zeros."""
+        """The weights that are stored without their zeros."""
         return tuple(weight for weight in self.weights if weight.block)
 
 
@@ -79,7 +82,7 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
         origins: tells which layers its tensors come from.
 
     Raises:
-        ValueError: it holds a sparse tensor of a form that is not known here.
+        ValueError: it holds a sparse tensor of an unknown form.
     """
     model = _parse(bytearray(file))
     graphs, codes = model.subgraphs or [], model.operatorCodes or []
@@ -94,38 +97,43 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
                 continue
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
             name = tensor.name.decode()
-            values, block = _decoded(name, stored, shape, tensor.sparsity)
+            values, block = _decode(name, stored, shape, tensor.sparsity)
             layer = None if origins is None else origins.path(name, values)
             weights.append(WeightTensor(name, layer, values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
 
 
-def _decoded(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:
-    """A tensor with its zeros, and how many inputs are stored together.
+def _decode(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:
+    """A tensor with its zeros written out, and how many inputs are stored together.
 
-    TensorFlow's converter stores all dimensions dense but the last, and of that either single columns or blocks of
-    them; any other form is not read.
+    TensorFlow's converter stores all dimensions dense except the last, and of the last either single columns or blocks
+    of columns. No other form is read.
+
+    Args:
+        name: the tensor's name, for errors.
+        stored: the values in the file, of one dimension.
+        shape: the tensor's shape.
+        sparsity: the file's description of the encoding; None for a dense tensor.
+
+    Raises:
+        ValueError: the encoding has another form.
     """
     if sparsity is None:
         return stored.reshape(shape), 0
     rank, levels = len(shape), sparsity.dimMetadata
     blocks = [] if sparsity.blockMap is None else list(sparsity.blockMap)
-    sparse = [level.format == schema.DimensionType.SPARSE_CSR for level in levels]
-    in_order = list(sparsity.traversalOrder) == list(range(len(levels)))
-    if (
-        not in_order
-        or sparse != [False] * (rank - 1) + [True] + [False] * len(blocks)
-        or blocks not in ([], [rank - 1])
-    ):
+    are_sparse = [level.format == schema.DimensionType.SPARSE_CSR for level in levels]
+    is_in_order = list(sparsity.traversalOrder) == list(range(len(levels)))
+    only_last_sparse = are_sparse == [False] * (rank - 1) + [True] + [False] * len(blocks)
+    if not is_in_order or not only_last_sparse or blocks not in ([], [rank - 1]):
         raise ValueError(f"tensor {name!r} has a sparse encoding that is not known: {sparsity.__dict__}")
     width = levels[-1].denseSize if blocks else 1
-    starts, columns = (
-        np.asarray(part.values) for part in (levels[rank - 1].arraySegments, levels[rank - 1].arrayIndices)
-    )
-    # Where blocks do not divide the inputs, the converter stores those that are whole.
+    starts = np.asarray(levels[rank - 1].arraySegments.values).astype(np.int64)
+    columns = np.asarray(levels[rank - 1].arrayIndices.values)
+    # Where the width of a block does not divide the inputs, the converter stores the whole blocks alone.
     dense = np.zeros((math.prod(shape[:-1]), -(-shape[-1] // width), width), stored.dtype)
-    rows = np.repeat(np.arange(len(dense)), np.diff(starts.astype(np.int64)))
-    # Buffers are padded to whole words.
+    rows = np.repeat(np.arange(len(dense)), starts[1:] - starts[:-1])
+    # The converter pads buffers to whole words.
     dense[rows, columns] = stored[: len(columns) * width].reshape(-1, width)
     return dense.reshape(len(dense), -1)[:, : shape[-1]].reshape(shape), width

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+
+from tf_lap.compat.types import Variable
 
 _DIGITS = "0123456789"
 # Eight bits of a row's largest value leave half a step of 1/127.
@@ -13,42 +14,54 @@ _ROUNDING = 0.005
 
 
 class Origins:
-    """Paths of layers, by the names that the converter gives to tensors, and where these do not tell, by their values.
+    """Paths of layers, found by the names that the converter gives to tensors, else by the tensors' values.
 
     Args:
         readers: paths of weights by the operations of the model that read them.
         weights: the weights themselves by path, of two dimensions or more, in Keras's order of axes.
     """
 
-    def __init__(self, readers: Mapping[str, str], weights: Mapping[str, Any]) -> None:
+    def __init__(self, readers: Mapping[str, str], weights: Mapping[str, Variable]) -> None:
         self._readers, self._weights = readers, weights
 
     def path(self, name: str, values: np.ndarray) -> str | None:
-        """The path of the one weight that a tensor holds, or None where it cannot be told.
+        """The path of the one weight that a tensor holds, or None where several or none may be it.
 
         Args:
-            name: the converter's name for it. It is that of the operation that the tensor went into, or of one inside
-                that operation, as of a loop. Of several that were made one, as a convolution and its normalization, all
-                names are there, joined by semicolons. A number at the end may be the converter's.
-            values: outputs first, inputs last; each output may be scaled by a positive factor, as quantization does.
+            name: the converter's name for it: the operation that the tensor went into, or one inside that operation,
+                as in a loop. Where the converter merged operations, as a convolution and its normalization, the names
+                are joined by semicolons. A number at the end may be the converter's.
+            values: the tensor's, outputs first, inputs last; each output may be scaled by a positive factor, as
+                quantization does.
         """
-        paths = {path for path in map(self._named, name.split(";")) if path is not None}
+        paths = {path for path in map(self._find_by_operation, name.split(";")) if path is not None}
         if not paths:
-            paths = {path for path, weight in self._weights.items() if _alike(values, weight)}
+            paths = {path for path, weight in self._weights.items() if _is_alike(values, weight)}
         return paths.pop() if len(paths) == 1 else None
 
-    def _named(self, name: str) -> str | None:
-        within = name.split("/")
-        around = ["/".join(within[:length]) for length in range(len(within) - 1, 0, -1)]
-        names = [name, name.rstrip(_DIGITS), *around]
+    def _find_by_operation(self, name: str) -> str | None:
+        """The path of the weight that an operation, or one that it is inside of, reads; None for any other name."""
+        parts = name.split("/")
+        enclosing = ["/".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
+        names = [name, name.rstrip(_DIGITS), *enclosing]
         return next((self._readers[operation] for operation in names if operation in self._readers), None)
 
 
-def _alike(values: np.ndarray, weight: Any) -> bool:
-    """Whether values are a weight, each of its outputs up to a factor and the rounding of eight bits."""
+def _is_alike(values: np.ndarray, weight: Variable) -> bool:
+    """Whether values are those of a weight, up to a factor for each output and the rounding of eight bits.
+
+    Args:
+        values: of a tensor in a file, outputs first.
+        weight: a weight of the model, outputs last.
+    """
     shape = tuple(weight.shape)
     if values.shape != (shape[-1], *shape[:-1]):
         return False
-    rows = [np.reshape(side, (len(values), -1)) for side in (values, np.moveaxis(np.asarray(weight), -1, 0))]
-    scaled = [row / np.maximum(np.abs(row).max(axis=1, keepdims=True), 1e-30) for row in np.asarray(rows, np.float64)]
-    return bool(np.abs(scaled[0] - scaled[1]).max() <= _ROUNDING)
+    stored, expected = _scale_rows(values), _scale_rows(np.moveaxis(np.asarray(weight), -1, 0))
+    return bool(np.abs(stored - expected).max() <= _ROUNDING)
+
+
+def _scale_rows(values: np.ndarray) -> np.ndarray:
+    """Values as float64 of shape (outputs, weights of each), each output divided by its largest magnitude."""
+    rows = np.reshape(values, (len(values), -1)).astype(np.float64)
+    return rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-30)

@@ -1,4 +1,4 @@
-"""What a long export is doing, told every few seconds."""
+"""Lines on standard error about what a long export is doing."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from types import TracebackType
 EVERY = 5.0
 """Seconds until the first line, and from one line to the next."""
 EARLY = 1.5
-"""Seconds after which a stage that lets nothing else run is told as it begins."""
+"""Seconds after which a stage that lets no other thread run is told as it begins."""
 
 
 class Progress:
     """Tells on standard error what is being done, where that takes long. Used as a context.
 
-    A thread does it. TensorFlow's converter lets no other thread run while it works: where an export takes long, it is
-    told before.
+    A thread writes the lines. TensorFlow's converter lets no other thread run while it works, so its stages are told
+    as they begin.
 
     Args:
-        what: what is being done, as "model.tflite".
+        file_name: the name of the file that is exported.
         verbose: whether to tell anything.
     """
 
-    def __init__(self, what: str, verbose: bool) -> None:
-        self._what, self._stage, self._verbose = what, "", verbose
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._tell, daemon=True)
+    def __init__(self, file_name: str, verbose: bool) -> None:
+        self._file_name, self._stage, self._verbose = file_name, "", verbose
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._print_every, daemon=True)
 
     def __enter__(self) -> Progress:
         self._start = time.perf_counter()
@@ -36,26 +36,26 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._done.set()
+        self._is_done.set()
         if self._verbose:
             self._thread.join()
 
     def stage(self, name: str, silent: bool = False) -> None:
-        """Notes what is done from now on, as "calibrating".
+        """Begins a stage of the export.
 
         Args:
-            name: what it is.
-            silent: whether no thread can run meanwhile. It is told at once, then, where more than `EARLY` seconds have
-                passed: what has taken so long to trace takes longer to convert.
+            name: what is done in it, as "calibrating".
+            silent: whether no other thread can run in this stage. Then it is told at once, if more than `EARLY` seconds
+                have passed: a model that took so long to trace takes longer to convert.
         """
         self._stage = name
         if silent and self._verbose and time.perf_counter() - self._start > EARLY:
             self._print()
 
-    def _tell(self) -> None:
-        while not self._done.wait(EVERY):
+    def _print_every(self) -> None:
+        while not self._is_done.wait(EVERY):
             self._print()
 
     def _print(self) -> None:
         seconds = time.perf_counter() - self._start
-        print(f"tf_lap.export_tflite, {seconds:.0f} s: {self._stage} ({self._what})", file=sys.stderr, flush=True)
+        print(f"tf_lap.export_tflite, {seconds:.0f} s: {self._stage} ({self._file_name})", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What an exported file holds, and what its user gained."""
+"""What an exported file holds, and how much smaller and faster it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tf_lap.export import runtime as runtimes
 from tf_lap.export.file import WeightTensor
 from tf_lap.tabular import table
 
-# Less may be noise.
+# A file is called faster or slower from these ratios on; smaller ones may be noise.
 _FASTER = 1.05
 _SLOWER = 1.1
 
@@ -24,8 +24,8 @@ class TensorReport:
     """One weight tensor of the file, of two dimensions or more.
 
     Attributes:
-        name: the path of the layer whose weight it is; of a layer with several, with the variable's name behind it;
-            the converter's name where that does not tell.
+        name: the path of the layer whose weight it is. Where the layer has several, the variable's name is appended.
+            Where the layer is not known, the converter's name.
         shape: its shape, in TFLite's order: outputs first, inputs last.
         dtype: its dtype.
         sparsity: the fraction of zeros.
@@ -43,8 +43,8 @@ class TensorReport:
     tensor: str
 
     @classmethod
-    def of(cls, weight: WeightTensor) -> TensorReport:
-        """What is to say of a tensor."""
+    def from_weight(cls, weight: WeightTensor) -> TensorReport:
+        """The report of a tensor."""
         values = weight.values
         zeros = 1 - np.count_nonzero(values) / values.size
         dtype = str(values.dtype)
@@ -58,8 +58,8 @@ class Latency:
     Attributes:
         threads: how many threads the runtime had.
         rounds: how often each was measured.
-        dense: the same model with every zero written out, in milliseconds.
-        file: the file, in milliseconds.
+        dense: the milliseconds of the same model with every zero written out.
+        file: the milliseconds of the file.
     """
 
     threads: int
@@ -69,7 +69,7 @@ class Latency:
 
     @property
     def on(self) -> str:
-        """The threads in words."""
+        """The number of threads, in words."""
         return "1 thread" if self.threads == 1 else f"{self.threads} threads"
 
     @property
@@ -93,18 +93,18 @@ class ExportReport:
 
     Attributes:
         path: where it lies.
-        quantization: as it was asked for.
+        quantization: as it was passed to `export_tflite`.
         sparse: whether any tensor in it is stored without its zeros.
-        reason: why none is; None where one is, or where nobody asked.
+        reason: why none is; None where one is, or with `sparse=False`.
         dense_bytes: the size of the file with the same quantization and every zero written out.
         file_bytes: the size of this file.
         tensors: its weight tensors.
         difference: the largest difference of an output to the Keras model's, over the inputs it was checked with.
         relative_difference: the same, over the largest output; of several outputs the one where it is largest.
-        tolerance: what that may be.
-        runtime: what it was run in.
+        tolerance: the largest relative difference that is accepted.
+        runtime: the interpreter that it was run in.
         batch_size: the fixed batch of its first input; None where it is open.
-        latency: how long a call takes, where sparse="auto" had to weigh it, or `timed` measured it.
+        latency: how long a call takes, where `sparse="auto"` or `timed` measured it; else None.
     """
 
     path: Path
@@ -125,7 +125,7 @@ class ExportReport:
 
     @functools.cached_property
     def gzip_bytes(self) -> int:
-        """The size of the file after gzip. It is packed when this is first asked for, since that takes long."""
+        """The size of the file after gzip. The file is packed when this is first read, since that takes long."""
         return len(gzip.compress(self._files[-1]))
 
     @property
@@ -167,13 +167,13 @@ class ExportReport:
         if threads < 1 or rounds < 1:
             raise ValueError(f"threads={threads}, rounds={rounds}: expected at least one of each")
         tool = runtimes.installed()
-        found = runtimes.in_turn([tool.load(file, threads) for file in self._files], self._sample, rounds)
-        return dataclasses.replace(self, latency=Latency(threads, rounds, found[0], found[-1]))
+        timings = runtimes.time_in_turn([tool.load(file, threads) for file in self._files], self._sample, rounds)
+        return dataclasses.replace(self, latency=Latency(threads, rounds, timings[0], timings[-1]))
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, ready for `json.dumps`."""
-        kept = [field.name for field in dataclasses.fields(self) if not field.name.startswith("_")]
-        plain = {name: getattr(self, name) for name in kept} | {"path": str(self.path)}
+        names = [field.name for field in dataclasses.fields(self) if not field.name.startswith("_")]
+        plain = {name: getattr(self, name) for name in names} | {"path": str(self.path)}
         plain["tensors"] = [dataclasses.asdict(tensor) | {"shape": list(tensor.shape)} for tensor in self.tensors]
         if self.latency is not None:
             times = {name: getattr(self.latency, name)._asdict() for name in ("dense", "file")}
@@ -203,7 +203,9 @@ class ExportReport:
             f"{self.relative_difference:.2g} of the largest output (at most {self.tolerance:g})"
         )
         if self.latency is not None:
-            each = {"dense": self.latency.dense, **({"file": self.latency.file} if self.sparse else {})}
-            times = "; ".join(f"{name} {t.median:.3g} ms ({t.least:.3g} to {t.most:.3g})" for name, t in each.items())
+            timings = {"dense": self.latency.dense, **({"file": self.latency.file} if self.sparse else {})}
+            times = "; ".join(
+                f"{name} {t.median:.3g} ms ({t.least:.3g} to {t.most:.3g})" for name, t in timings.items()
+            )
             lines.append(f"latency on {self.latency.on}, {self.latency.rounds} rounds: {times}")
         return "\n".join([*lines, self.gain])

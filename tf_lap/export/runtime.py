@@ -16,8 +16,7 @@ import tensorflow as tf
 from tf_lap.compat import exporting
 from tf_lap.compat.exporting import SIGNATURE, Input
 
-# A single call of a small model is too short to time.
-_SHORTEST = 5e-3
+_SHORTEST = 5e-3  # seconds; a single call of a small model is too short to time, so several are timed together
 
 
 class Runtime(NamedTuple):
@@ -65,7 +64,7 @@ def installed() -> Runtime:
 
 
 def inputs(interpreter: Any) -> list[Input]:
-    """The inputs of a file, in an order that does not depend on it."""
+    """The inputs of a file, sorted by name."""
     details = interpreter.get_signature_runner(SIGNATURE).get_input_details()
     return [
         Input(
@@ -74,55 +73,68 @@ def inputs(interpreter: Any) -> list[Input]:
             tuple(int(extent) if extent > 0 else None for extent in details[name]["shape_signature"]),
             np.dtype(details[name]["dtype"]),
         )
-        for name in sorted(details, key=_natural)
+        for name in sorted(details, key=_natural_key)
     ]
 
 
 def run(interpreter: Any, samples: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """What the file answers to each sample, by the outputs' names.
+    """The outputs of a file for each sample, by their names.
 
     Raises:
         RuntimeError, ValueError: the interpreter cannot run the file.
     """
     answers = []
     for sample in samples:
-        answers.append(_answer(interpreter, sample))
+        answers.append(_run_once(interpreter, sample))
         interpreter.reset_all_variables()  # or a recurrent layer's state would stay from call to call
     return answers
 
 
-def _answer(interpreter: Any, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    # Nothing can be reset while a runner is about: it goes when this returns.
+def _run_once(interpreter: Any, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    # The interpreter cannot be reset while a runner exists: this one ends when the function returns.
     runner = interpreter.get_signature_runner(SIGNATURE)
     return {name: np.array(value) for name, value in runner(**sample).items()}
 
 
-def in_turn(interpreters: Sequence[Any], sample: dict[str, np.ndarray], rounds: int) -> list[Timing]:
-    """How long a call of each takes, one after another in each round, so that what disturbs one disturbs all."""
+def time_in_turn(interpreters: Sequence[Any], sample: dict[str, np.ndarray], rounds: int) -> list[Timing]:
+    """How long a call of each interpreter takes. They run in turn in each round, so that a disturbance hits all alike.
+
+    Args:
+        interpreters: of the files.
+        sample: one input, by the names in the files.
+        rounds: how often each is measured.
+    """
     for interpreter in interpreters:
         run(interpreter, [sample])  # sets the inputs' shapes and values
-    repeats = [max(1, round(_SHORTEST / _seconds(interpreter, 3))) for interpreter in interpreters]
+    repeats = [max(1, round(_SHORTEST / _measure_call(interpreter, 3))) for interpreter in interpreters]
     milliseconds: list[list[float]] = [[] for _ in interpreters]
     for _ in range(rounds):
-        for interpreter, repeat, found in zip(interpreters, repeats, milliseconds, strict=True):
-            found.append(1e3 * _seconds(interpreter, repeat))
-    return [Timing(statistics.median(found), min(found), max(found)) for found in milliseconds]
+        for interpreter, repeat, times in zip(interpreters, repeats, milliseconds, strict=True):
+            times.append(1e3 * _measure_call(interpreter, repeat))
+    return [Timing(statistics.median(times), min(times), max(times)) for times in milliseconds]
 
 
-def _seconds(interpreter: Any, repeat: int) -> float:
+def _measure_call(interpreter: Any, repeat: int) -> float:
+    """Seconds of one call, the mean of so many."""
     start = time.perf_counter()
     for _ in range(repeat):
         interpreter.invoke()
     return (time.perf_counter() - start) / repeat
 
 
-def _natural(name: str) -> list[Any]:
-    """A key that sorts args_0_2 before args_0_10."""
+def _natural_key(name: str) -> list[Any]:
+    """A sort key that puts args_0_2 before args_0_10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def by_name(names: Sequence[str], values: Sequence[Any], expected: Sequence[str]) -> dict[str, Any]:
-    """Values under the names that the file expects; by their order where the names are others."""
+    """Values by the names that a file expects.
+
+    Args:
+        names: the names of the values.
+        values: the values.
+        expected: the file's names. Where these are others than `names`, values are assigned in the order of the names.
+    """
     if set(names) == set(expected):
         return dict(zip(names, values, strict=True))
-    return dict(zip(sorted(expected, key=_natural), values, strict=True))
+    return dict(zip(sorted(expected, key=_natural_key), values, strict=True))

@@ -1,4 +1,4 @@
-"""Whether a file without zeros is worth having: it computes right, is smaller, and is about as fast as a dense one."""
+"""Files without zeros: they must compute right, be smaller, and be about as fast as dense ones."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tf_lap.export.report import Latency
 SLOWEST = 1.2
 """How many times as long as the dense file a sparse one may run, by the fastest rounds of each, to be chosen."""
 ROUNDS = 7
-"""How often each is measured, by turns, on one thread."""
+"""How often each file is measured, by turns, on one thread."""
 
 
 class Refused(Exception):
-    """There is no sparse file that is worth having; its text says why."""
+    """There is no sparse file, or it is wrong, larger or too slow; the text says which."""
 
 
-class SparseFile(NamedTuple):
-    """A file without zeros.
+class CheckedFile(NamedTuple):
+    """A file that was compared with the model.
 
     Attributes:
         file: its bytes.
         contents: what it holds.
         difference: how far its outputs are from Keras's.
-        latency: how fast it runs beside the dense one; None where it was not measured.
+        latency: how fast it runs beside the dense file; None where that was not measured.
     """
 
     file: bytes
@@ -42,15 +42,15 @@ class SparseFile(NamedTuple):
     latency: Latency | None
 
 
-def sparse_file(
+def make_sparse_file(
     dense: bytes,
     dense_contents: tflite.Contents,
     origins: Origins,
     check: Check,
     quantization: Quantization,
     auto: bool,
-) -> SparseFile:
-    """The sparse file of a model, made of its dense one.
+) -> CheckedFile:
+    """Makes the sparse file of a model from its dense one, and checks it.
 
     Args:
         dense: the file with zeros.
@@ -58,11 +58,11 @@ def sparse_file(
         origins: tells which layers its tensors come from.
         check: compares it with the model.
         quantization: how the file is quantized.
-        auto: whether it must also be smaller, and not slower than `SLOWEST` times the dense file. Only tensors that the
-            runtime multiplies as they are stored can make a difference, so without such nothing is measured.
+        auto: whether it must also be smaller, and not slower than `SLOWEST` times the dense file. The speed is measured
+            only where the runtime multiplies a tensor as it is stored: other files run as the dense one does.
 
     Raises:
-        Refused: there is none, it is wrong, or not worth having.
+        Refused: there is none, it is wrong, larger or too slow.
     """
     try:
         file = converting.without_zeros(dense)
@@ -72,7 +72,7 @@ def sparse_file(
         contents = tflite.read(file, origins)
     except ValueError as error:
         raise Refused(str(error)) from error
-    fault = _fault(quantization, dense_contents, contents)
+    fault = _find_fault(quantization, dense_contents, contents)
     if fault is not None:
         raise Refused(fault)
     if auto and len(file) >= len(dense):
@@ -81,19 +81,19 @@ def sparse_file(
         difference = check(file)
     except ExportError as error:
         raise Refused(str(error)) from error
-    timed = auto and any(not weight.densified for weight in contents.sparse)
-    return SparseFile(file, contents, difference, _weighed(dense, file, check) if timed else None)
+    needs_timing = auto and any(not weight.densified for weight in contents.sparse)
+    return CheckedFile(file, contents, difference, _time_files(dense, file, check) if needs_timing else None)
 
 
-def _weighed(dense: bytes, file: bytes, check: Check) -> Latency:
-    """How fast two files run by turns.
+def _time_files(dense: bytes, file: bytes, check: Check) -> Latency:
+    """How fast a dense and a sparse file run by turns. A second measurement decides where the first is too slow.
 
     Raises:
-        Refused: the sparse one is too slow, in each of two measurements: what disturbs one rarely disturbs the next.
+        Refused: the sparse file is too slow in both measurements.
     """
-    loaded = [check.runtime.load(content, 1) for content in (dense, file)]
+    interpreters = [check.runtime.load(content, 1) for content in (dense, file)]
     for _ in range(2):
-        latency = Latency(1, ROUNDS, *runtimes.in_turn(loaded, check.sample, ROUNDS))
+        latency = Latency(1, ROUNDS, *runtimes.time_in_turn(interpreters, check.sample, ROUNDS))
         slowdown = latency.file.least / latency.dense.least
         if slowdown <= SLOWEST:
             return latency
@@ -104,7 +104,7 @@ def _weighed(dense: bytes, file: bytes, check: Check) -> Latency:
 
 
 _TOO_FEW = "no tensor has zeros enough to be stored without them"
-# The sizes are tested, on Dense layers of width 1024.
+# test_export_sparse.py tests these percentages, on Dense layers of width 1024.
 _FLOAT32 = (
     "quantization=None stores blocks of 1x4, which gain speed and size (smaller than this file from about {}% zeros "
     "on), and single zeros, which gain size alone"
@@ -114,60 +114,71 @@ _GAINS = {
     "dynamic_range": _FLOAT32.format(80),
     "int8": "pattern='block:1x16' gains size, and speed only where sparse='auto' measures it; " + _FLOAT32.format(80),
 }
-# Of Dense layers of int8 LiteRT runs no others, and the converter makes no others.
+# LiteRT runs sparse int8 Dense layers in blocks of this size only, and the converter makes no others.
 _INT8_BLOCK = 16
 _FLOAT_BLOCK = 4
 
 
-def _fault(quantization: Quantization, dense: tflite.Contents, sparse: tflite.Contents) -> str | None:
-    """What is known to be wrong with a sparse file; some of it shows on other devices only, or in a few outputs."""
+def _find_fault(quantization: Quantization, dense: tflite.Contents, sparse: tflite.Contents) -> str | None:
+    """A known fault of a sparse file, or None. A comparison of outputs may miss it.
+
+    Some faults show on other devices only, or in few outputs.
+    """
     stored = sparse.sparse
-    lost = _lost(dense, sparse)
+    lost = _find_lost_weights(dense, sparse)
     if lost:
         block = _INT8_BLOCK if quantization == "int8" else _FLOAT_BLOCK
         return (
             f"TensorFlow's converter stores whole blocks of {block} inputs alone, and loses weights of "
-            f"{_listed(lost, block)}: leave such layers out of pruning with filters"
+            f"{_list_names(lost, block)}: leave such layers out of pruning with filters"
         )
     if not stored:
         return _TOO_FEW
     if quantization == "float16":
         blocks = [weight for weight in stored if weight.block > 1]
         if blocks:
-            return f"LiteRT computes NaN from sparse blocks of float16, as of {_listed(blocks)}; {_GAINS[quantization]}"
+            return (
+                f"LiteRT computes NaN from sparse blocks of float16, as of {_list_names(blocks)}; "
+                f"{_GAINS[quantization]}"
+            )
     if quantization == "dynamic_range":
         return (
             "LiteRT does not load sparse tensors of dynamic range, or computes wrongly with them; "
             f"{_GAINS[quantization]}"
         )
     if quantization == "int8":
-        others = [weight for weight in stored if weight.values.ndim == 2 and weight.block != _INT8_BLOCK]
-        if others:
+        unsupported = [weight for weight in stored if weight.values.ndim == 2 and weight.block != _INT8_BLOCK]
+        if unsupported:
             return (
                 f"LiteRT loads sparse Dense layers of int8 only in blocks of 1 output by {_INT8_BLOCK} inputs, which "
-                f"{_listed(others, _INT8_BLOCK)} cannot be stored in; {_GAINS[quantization]}"
+                f"{_list_names(unsupported, _INT8_BLOCK)} cannot be stored in; {_GAINS[quantization]}"
             )
     return None
 
 
-def _lost(dense: tflite.Contents, sparse: tflite.Contents) -> list[tflite.WeightTensor]:
-    """Those tensors of the dense file that have no equal in the sparse one, by shape and number of weights."""
-    left = Counter(map(_nonzeros, sparse.weights))
+def _find_lost_weights(dense: tflite.Contents, sparse: tflite.Contents) -> list[tflite.WeightTensor]:
+    """The tensors of the dense file without an equal in the sparse file, by shape and number of nonzeros."""
+    unmatched = Counter(map(_shape_and_nonzeros, sparse.weights))
     lost = []
     for weight in dense.weights:
-        if left[_nonzeros(weight)]:
-            left[_nonzeros(weight)] -= 1
+        if unmatched[_shape_and_nonzeros(weight)]:
+            unmatched[_shape_and_nonzeros(weight)] -= 1
         else:
             lost.append(weight)
     return lost
 
 
-def _nonzeros(weight: tflite.WeightTensor) -> tuple[tuple[int, ...], int]:
+def _shape_and_nonzeros(weight: tflite.WeightTensor) -> tuple[tuple[int, ...], int]:
     return weight.values.shape, int(np.count_nonzero(weight.values))
 
 
-def _listed(weights: Sequence[tflite.WeightTensor], block: int = 0) -> str:
-    """Names of tensors, and of their inputs those that blocks do not divide."""
+def _list_names(weights: Sequence[tflite.WeightTensor], block: int = 0) -> str:
+    """The names of tensors, with the number of their inputs where a block does not divide it.
+
+    Args:
+        weights: the tensors; the first three by name are listed.
+        block: the size of a block; 0 for the names alone.
+    """
     words = []
     for weight in sorted(weights, key=lambda weight: weight.label)[:3]:  # the converter's order varies
         inputs = weight.values.shape[-1]

@@ -299,5 +299,5 @@ def _explain_untraced(layer: Layer, error: Exception, remedy: str) -> str:
     """
     text = " ".join(f"{type(error).__name__}: {error}".split())
     excerpt = text if len(text) <= 160 else text[:160] + "..."
-    rewrite = f"write it with {compat.followed(layer)}"
+    rewrite = f"write it with {compat.traceable_code(layer)}"
     return f"its call cannot be followed on symbolic tensors ({excerpt}); {rewrite}, or {remedy}"

@@ -134,7 +134,7 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     Raises:
         ValueError: none is left, or the model wears pruning wrappers.
     """
-    if compat.wears_wrappers(model):
+    if compat.has_wrappers(model):
         raise ValueError(
             f"model {model.name!r} wears tfmot's pruning wrappers, which choose masks of their own: take them off "
             "first with tfmot.sparsity.keras.strip_pruning(model)"

@@ -1,0 +1,109 @@
+"""Running the `call` of a Keras 3 layer or model on symbolic tensors, to learn the graph of what it does."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional
+from keras.src.ops.function import Function
+
+from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
+from tf_lap.compat.nodes import Network, Node, private
+from tf_lap.compat.types import KerasTensor, Layer, Model
+
+TRACEABLE_CODE = "layers and keras.ops"
+"""What a `call` may be made of that is run on symbolic tensors."""
+
+
+def trace(node: Node) -> Network:
+    """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
+    fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(node.inputs)}
+    args, kwargs = keras.tree.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))
+    return _trace_call(node.layer, tuple(fresh[id(tensor)] for tensor in node.inputs), args, kwargs)
+
+
+def trace_model(model: Model) -> Network:
+    """Runs a subclassed model's `call` on symbolic tensors of the shapes it was built with.
+
+    Raises:
+        Exception: whatever `call` raises on symbolic tensors.
+    """
+    if isinstance(model, Functional):
+        fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(model.inputs)}
+        structure = keras.tree.map_structure(lambda tensor: fresh[id(tensor)], private(model, "_inputs_struct"))
+        return _trace_call(model, tuple(fresh.values()), (structure,), {})
+    config = model.get_build_config() or {}
+    shapes = config.get("input_shape") or config.get("shapes_dict")
+    if shapes is None:
+        raise ValueError("it keeps no record of the input shapes it was built with")
+    inputs: list[KerasTensor] = []
+
+    def make_inputs(shape: Any) -> Any:
+        if isinstance(shape, dict):
+            return {name: make_inputs(part) for name, part in shape.items()}
+        if isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], (list, tuple, dict)):
+            return [make_inputs(part) for part in shape]
+        inputs.append(new_input((None, *shape[1:]), keras.config.floatx(), len(inputs)))
+        return inputs[-1]
+
+    tensors = make_inputs(shapes)
+    if "shapes_dict" in config:
+        kwargs = {name.removesuffix("_shape"): tensor for name, tensor in tensors.items()}
+        return _trace_call(model, tuple(inputs), (), kwargs)
+    return _trace_call(model, tuple(inputs), (tensors,), {})
+
+
+def _trace_call(
+    layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Network:
+    """The graph of one `call` of a layer or model at inference; nothing that the call does to the layer is kept.
+
+    Args:
+        layer: the layer or model.
+        inputs: the symbolic tensors among the arguments.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+    """
+    training = inspect.signature(layer.call).parameters.get("training")
+    if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
+        kwargs = {"training": False, **kwargs}
+    # The scope keeps what `call` assigns to variables from being written into them.
+    with _restore_graph(layer), keras.StatelessScope():
+        outputs = layer.call(*args, **kwargs)
+        # Keras before 3.13 refuses a graph with an input that no output depends on, such as a mask that is not used.
+        return dataclasses.replace(read_graph(Function(_select_used(inputs, outputs), outputs)), inputs=inputs)
+
+
+def _select_used(inputs: tuple[KerasTensor, ...], outputs: Any) -> list[KerasTensor]:
+    """Those of a call's symbolic inputs that its outputs depend on; all inputs where these depend on none."""
+    reached: dict[int, KerasTensor] = {}
+    pending = [tensor for tensor in keras.tree.flatten(outputs) if hasattr(tensor, "_keras_history")]
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) not in reached:
+            reached[id(tensor)] = tensor
+            operation, node_index, _ = tensor._keras_history
+            pending += operation._inbound_nodes[node_index].input_tensors
+    return [tensor for tensor in inputs if id(tensor) in reached] or list(inputs)
+
+
+@contextlib.contextmanager
+def _restore_graph(layer: Layer) -> Iterator[None]:
+    """Removes at its end what symbolic calls leave behind: nodes on the layers, and moved name counters."""
+    layers = [layer, *descendants(layer)]
+    recorded = [private(member, name) for member in layers for name in ("_inbound_nodes", "_outbound_nodes")]
+    lengths = [len(nodes) for nodes in recorded]
+    counters = collections.defaultdict(int, global_state.get_global_attribute("object_name_uids", default={}))
+    try:
+        yield
+    finally:
+        for nodes, length in zip(recorded, lengths, strict=True):
+            del nodes[length:]
+        global_state.set_global_attribute("object_name_uids", counters)

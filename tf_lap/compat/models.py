@@ -1,0 +1,97 @@
+"""What a model or layer of either Keras is, and what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
+from tf_lap.compat.types import Layer, Model
+
+
+def check_model(model: Model) -> None:
+    """Raises TypeError or ValueError unless `model` is a built Keras model that TensorFlow runs."""
+    tf_keras = sys.modules.get("tf_keras")
+    if not isinstance(model, keras.Model) and not (tf_keras and isinstance(model, tf_keras.Model)):
+        raise TypeError(
+            f"expected a keras.Model or a tf_keras.Model, got {type(model).__name__}: pass the model itself, "
+            "not a layer, a list of layers or a path."
+        )
+    if isinstance(model, keras.Model) and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Keras runs on the {keras.backend.backend()!r} backend; tf_lap computes with TensorFlow. "
+            "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
+        )
+    if not is_built(model):
+        raise ValueError(
+            f"model {model.name!r} is not built, so it has no kernels yet. Build it first: "
+            "give it a keras.Input, call model.build(input_shape), or call it once on a batch."
+        )
+
+
+def is_built(model: Model) -> bool:
+    """Whether a model has its weights. A Sequential without an Input and a subclassed model get them when called."""
+    return model.built
+
+
+def is_keras_own(layer: Layer) -> bool:
+    """Whether Keras ships this exact class as a layer or operation, so that its `call` is no user's code."""
+    return flavour_of(layer).is_keras_own(layer)
+
+
+def is_operation(layer: Layer) -> bool:
+    """Whether it is an operation of `keras.ops` and no layer."""
+    return isinstance(layer, keras.Operation) and not isinstance(layer, keras.Layer)
+
+
+def function_name(layer: Layer) -> str | None:
+    """The name below `tf.` of the TensorFlow function that tf_keras made this layer of; None for any other layer."""
+    return tf_keras_module().function_name(layer) if is_tf_keras(layer) else None
+
+
+def sublayers(layer: Layer) -> list[Layer]:
+    """The layers directly inside a layer or a model."""
+    return flavour_of(layer).sublayers(layer)
+
+
+def has_wrappers(model: Model) -> bool:
+    """Whether pruning wrappers of tfmot are around layers of the model."""
+    return is_tf_keras(model) and any(map(tf_keras_module().is_wrapper, model._flatten_layers()))
+
+
+@contextlib.contextmanager
+def intercepted(layer: Layer, record: Callable[[Any, Any], None], linear: bool) -> Iterator[None]:
+    """Calls a function after each call of a layer or operation.
+
+    Args:
+        layer: a layer or operation that is called eagerly.
+        record: is called with the first input of the call and its output.
+        linear: whether `record` gets the output before the layer's own activation.
+    """
+    original, activation = layer.call, getattr(layer, "activation", None) if linear else None
+    # tf_keras's operators have a call of their own on the instance.
+    has_own_call = "call" in vars(layer)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if activation is not None:
+            object.__setattr__(layer, "activation", None)
+        try:
+            output = original(*args, **kwargs)
+        finally:
+            if activation is not None:
+                object.__setattr__(layer, "activation", activation)
+        record(args[0] if args else next(iter(kwargs.values())), output)
+        return output if activation is None else activation(output)
+
+    object.__setattr__(layer, "call", call)
+    try:
+        yield
+    finally:
+        if has_own_call:
+            object.__setattr__(layer, "call", original)
+        else:
+            object.__delattr__(layer, "call")
