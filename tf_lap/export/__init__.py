@@ -85,7 +85,11 @@ def export_tflite(
     target = _checked_path(path)
     _check_choices(quantization, representative_dataset, sparse)
     compat.check_model(model)
-    given = None if representative_dataset is None else samples.given(representative_dataset, exporting.inputs(model))
+    given = (
+        None
+        if representative_dataset is None
+        else samples.read_samples(representative_dataset, exporting.inputs(model))
+    )
     model = exporting.without_wrappers(model)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(target.name, bool(verbose)))

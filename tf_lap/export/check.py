@@ -65,7 +65,7 @@ class Check:
         self.runtime = runtimes.installed()
         self._tolerance, self._quantized = TOLERANCES[quantization], quantization is not None
         ports = self._loaded(dense, runtimes.inputs)
-        chosen = samples.drawn(inputs) if given is None else given[: samples.CHECKED]
+        chosen = samples.draw_samples(inputs) if given is None else given[: samples.CHECKED]
         with exporting.states_kept(model):
             expected = [exporting.outputs(model, sample) for sample in chosen]
         self._expected = {name: [each[name] for each in expected] for name in expected[0]}
