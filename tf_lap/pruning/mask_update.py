@@ -140,7 +140,7 @@ class Updater:
             gains: as `update` takes them.
             read: reads variables into arrays like the kernel energies; by default as they are now.
         """
-        if self.score.looks:
+        if self.score.needs_energies:
             incoming, outgoing = self._around(kernel_energies, gains, read)
             for kernel, (previous, following) in self.override.items():
                 incoming[kernel] = _fed(

@@ -124,7 +124,7 @@ class Pruner:
         self._engine = engine(self._updater)
         variables = {kernels[i].path: kernels[i].variable for i in self._targets}
         self._enforcement = Enforcement(model, variables, self._masks)
-        if self._recipe.untraced and self.score.looks:
+        if self._recipe.untraced and self.score.needs_energies:
             warn(
                 f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
                 "in and beside it are ranked without the energies on that side; report() has the reasons"
