@@ -116,11 +116,11 @@ def test_lamp_is_the_papers_formula_on_any_score(score):
     model = chain(10, 20, 20, 5)
     scores = scores_of(model, score)
     lamp = [np.array([[u**2 / np.sum(s[s >= u] ** 2) for u in row] for row in s]) for s in scores]
-    cut = np.sort(np.concatenate([each.ravel() for each in lamp]))[-round(700 * 0.1)]
+    cut = np.sort(np.concatenate([scores.ravel() for scores in lamp]))[-round(700 * 0.1)]
     pruner = tf_lap.Pruner(model, score=score, allocation="lamp")
     pruner.update(0.9)
-    for mask, each in zip(pruner.masks.values(), lamp, strict=True):
-        np.testing.assert_array_equal(mask, each >= cut)
+    for mask, adaptive in zip(pruner.masks.values(), lamp, strict=True):
+        np.testing.assert_array_equal(mask, adaptive >= cut)
 
 
 def test_lamp_leaves_every_kernel_one_weight_and_keeps_exact_counts_among_equal_ones():

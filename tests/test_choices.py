@@ -18,10 +18,12 @@ CHOICES = [
     (patterns, "unstructured", patterns.Unstructured(), patterns.NOfM(2, 4)),
     (patterns, "block:1x4", patterns.Blocks(1, 4), patterns.Blocks(2, 8)),
 ]
-EACH = pytest.mark.parametrize(("module", "name", "named", "other"), CHOICES, ids=[name for _, name, _, _ in CHOICES])
+EVERY_CHOICE = pytest.mark.parametrize(
+    ("module", "name", "named", "other"), CHOICES, ids=[name for _, name, _, _ in CHOICES]
+)
 
 
-@EACH
+@EVERY_CHOICE
 def test_a_name_an_object_and_a_configuration_stand_for_the_same(module, name, named, other):
     assert module.get(name) == named
     for choice in (named, other):
@@ -42,7 +44,7 @@ def test_pruning_takes_configurations():
     assert report.sparsity == pytest.approx(0.5, abs=0.05)
 
 
-@EACH
+@EVERY_CHOICE
 def test_a_configuration_of_another_form_is_told_the_right_one(module, name, named, other):
     with pytest.raises(ValueError, match=r"a configuration is a mapping of 'class_name' and 'config', as tf_lap\.\w+"):
         module.get({"name": "x"})
@@ -151,12 +153,12 @@ class Misshapen(patterns.Pattern):
 
 
 @pytest.mark.parametrize(
-    ("flat", "given"), [(True, r"shape \(20,\) and dtype bool"), (False, r"shape \(4, 5\) and dtype float32")]
+    ("flat", "result"), [(True, r"shape \(20,\) and dtype bool"), (False, r"shape \(4, 5\) and dtype float32")]
 )
-def test_a_mask_of_another_shape_or_dtype_is_an_error_before_anything_changes(flat, given):
+def test_a_mask_of_another_shape_or_dtype_is_an_error_before_anything_changes(flat, result):
     model = chain(4, 5, 2)
     before = [np.array(weight) for weight in model.get_weights()]
-    with pytest.raises(ValueError, match=f"gives a mask of {given} for the kernel of layer 'dense_0': return bool"):
+    with pytest.raises(ValueError, match=f"gives a mask of {result} for the kernel of layer 'dense_0': return bool"):
         tf_lap.prune(model, 0.5, pattern=Misshapen(0.5, flat))
     for weight, was in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, was)

@@ -1,7 +1,5 @@
 """Blocks and N:M against a plain loop over the kernel's definition: outputs by inputs, one tap at a time."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -10,7 +8,8 @@ from chains import chain, kernels
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from perceptrons import Interrupt, compiled, fit, network, polynomial
+from pattern_loops import as_rows, blocks_of, groups_of
+from perceptrons import compiled, fit, network, polynomial
 
 import tf_lap
 from tf_lap import patterns
@@ -22,12 +21,6 @@ from tf_lap.topk.traced_select import keep_largest
 layers = keras.layers
 
 
-def as_rows(kernel, swapped):
-    """`(taps, outputs, inputs)`, a view."""
-    matrices = kernel.reshape(-1, *kernel.shape[-2:])
-    return matrices if swapped else matrices.transpose(0, 2, 1)
-
-
 def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     weights = np.ones_like(scores) if weights is None else weights
     live = np.ones(scores.shape, bool) if live is None else live
@@ -36,14 +29,6 @@ def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     ranked = pattern.protect(pooled, layout, more)
     (chosen,), _ = keep_largest(ranks([ranked]), tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
-
-
-def blocks_of(scores, swapped, height, width):
-    """The norm of each block, by its tap and first output and input."""
-    rows = as_rows(scores.astype(np.float64), swapped)
-    taps, outputs, inputs = rows.shape
-    starts = itertools.product(range(taps), range(0, outputs, height), range(0, inputs, width))
-    return {(t, o, i): np.linalg.norm(rows[t, o : o + height, i : i + width]) for t, o, i in starts}
 
 
 SHAPES = [(8, 12), (7, 5), (3, 5, 6), (2, 2, 9, 4), (1, 2, 2, 6, 3), (3, 2), (1, 1)]
@@ -89,13 +74,6 @@ def test_blocks_without_a_score_go_by_magnitude_and_dead_ones_never_come_back():
     np.testing.assert_array_equal(mask, expected)
 
 
-def groups_of(scores, swapped, m):
-    """The positions of each group, in `(tap, output, input)`."""
-    taps, outputs, inputs = as_rows(scores, swapped).shape
-    for tap, output, first in itertools.product(range(taps), range(outputs), range(0, inputs, m)):
-        yield [(tap, output, i) for i in range(first, min(first + m, inputs))]
-
-
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (1, 2), (4, 20), (2, 5000)])
@@ -120,7 +98,7 @@ def test_groups_of_any_width_are_ranked_alike(data):
     n = data.draw(st.integers(1, m - 1)) if data else 1
     order = data.draw(arrays(np.int32, (3, m, 2), elements=st.integers(0, 4))) if data else np.ones((3, m, 2), np.int32)
     ranks = np.argsort(np.argsort(-order, axis=1, kind="stable"), axis=1, kind="stable")
-    np.testing.assert_array_equal(patterns._highest(tf.constant(order), n, 1), ranks < n)
+    np.testing.assert_array_equal(patterns._mark_highest(tf.constant(order), n, 1), ranks < n)
 
 
 def test_on_the_way_to_the_pattern_no_group_loses_more_and_counts_are_exact():
@@ -179,20 +157,20 @@ def test_pooled_blocks_are_ranked_by_their_norms_and_no_kernel_loses_all():
 @pytest.mark.parametrize("order", ["simultaneous", "forward", "backward"])
 def test_scores_are_those_of_lookahead_in_every_order(pattern, order):
     model = chain(12, 8, 8, 4)
-    made = patterns.get(pattern)
+    chosen = patterns.get(pattern)
     weights = [w.astype(np.float64) for w in kernels(model).values()]
     pruner = tf_lap.Pruner(model, pattern=pattern, order=order)
     pruner.update(0.5)
-    turn = reversed(range(3)) if order == "backward" else range(3)
-    seen, masks = [w.copy() for w in weights], [None] * 3
-    for i in turn:
-        back = np.linalg.norm(seen[i - 1], axis=0) if i else np.ones(12)
-        ahead = np.linalg.norm(seen[i + 1], axis=1) if i < 2 else np.ones(4)
+    kernels_in_order = reversed(range(3)) if order == "backward" else range(3)
+    pruned, masks = [w.copy() for w in weights], [None] * 3
+    for i in kernels_in_order:
+        back = np.linalg.norm(pruned[i - 1], axis=0) if i else np.ones(12)
+        ahead = np.linalg.norm(pruned[i + 1], axis=1) if i < 2 else np.ones(4)
         scores = (np.abs(weights[i]) * np.outer(back, ahead)).astype(np.float32)
         layout = Layout(scores.shape)
-        masks[i] = mask_of(made, scores, layout, max(made.least(layout), made.units(layout) // 2))
+        masks[i] = mask_of(chosen, scores, layout, max(chosen.least(layout), chosen.units(layout) // 2))
         if order != "simultaneous":
-            seen[i] = weights[i] * masks[i]
+            pruned[i] = weights[i] * masks[i]
     for mask, expected in zip(pruner.masks.values(), masks, strict=True):
         np.testing.assert_array_equal(mask, expected)
 
@@ -211,7 +189,7 @@ def several_kinds():
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 @pytest.mark.parametrize("pattern", ["block:1x4", "block:2x3", "2:4"])
 def test_every_kind_of_kernel_has_exact_counts_in_the_pattern(pattern, allocation):
-    model, made = several_kinds(), patterns.get(pattern)
+    model, chosen = several_kinds(), patterns.get(pattern)
     pruner = tf_lap.Pruner(model, pattern=pattern, allocation=allocation)
     for sparsity in (0.25, 0.5):
         pruner.update(sparsity)
@@ -223,14 +201,14 @@ def test_every_kind_of_kernel_has_exact_counts_in_the_pattern(pattern, allocatio
         if pattern == "2:4":
             kept[kernel.path] = np.count_nonzero(mask)
         else:
-            norms = blocks_of(mask, layout.swapped, made.outputs, made.inputs)
-            sizes = blocks_of(np.ones_like(mask), layout.swapped, made.outputs, made.inputs)
+            norms = blocks_of(mask, layout.swapped, chosen.outputs, chosen.inputs)
+            sizes = blocks_of(np.ones_like(mask), layout.swapped, chosen.outputs, chosen.inputs)
             assert set(norms.values()) <= {0.0, *sizes.values()}
             assert all(norm in (0, sizes[at]) for at, norm in norms.items())
             kept[kernel.path] = np.count_nonzero(list(norms.values()))
     layouts = {kernel.path: kernel.layout for kernel in pruner._recipe.kernels}
-    units = {path: made.units(layout) for path, layout in layouts.items()}
-    least = {path: made.least(layout) for path, layout in layouts.items()}
+    units = {path: chosen.units(layout) for path, layout in layouts.items()}
+    least = {path: chosen.least(layout) for path, layout in layouts.items()}
     if allocation == "global":
         assert sum(kept.values()) == max(sum(least.values()), round(sum(units.values()) * 0.5))
     else:
@@ -247,54 +225,8 @@ def test_under_xla_patterns_choose_the_same():
             units = pattern.protect(pattern.pool(ranked, layout), layout, tf.constant(True))
             return (*units, pattern.expand(units.scores > 0.5, ranked.live, layout))
 
-        for one, other in zip(tf.function(rank, jit_compile=True)(), rank(), strict=True):
-            np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=1e-6)
-
-
-@pytest.mark.parametrize(("pattern", "sparsity"), [("2:4", 0.5), ("block:1x4", 0.9), (NOfM(1, 3), 2 / 3)])
-def test_a_fit_ends_in_the_pattern(pattern, sparsity):
-    model = compiled(network())
-    callback = tf_lap.LAPCallback(polynomial(sparsity, frequency=2), pattern=pattern)
-    fit(model, [callback])
-    fit(model, [tf_lap.PreserveSparsity()])
-    made = patterns.get(pattern)
-    for path, mask in callback.pruner.masks.items():
-        layout, weights = Layout(tuple(mask.shape)), model.get_layer(path).kernel.numpy()
-        np.testing.assert_array_equal(weights != 0, mask)
-        if isinstance(made, NOfM):
-            assert np.count_nonzero(mask) == made.least(layout)
-        else:
-            rows = as_rows(mask.numpy(), False)[0]
-            assert np.count_nonzero(rows[:, ::4]) == round(made.units(layout) * (1 - sparsity))
-
-
-def test_a_schedule_of_ones_own_that_ends_before_the_pattern_is_told():
-    callback = tf_lap.LAPCallback(lambda step: (True, min(0.3, step / 10)), pattern="2:4")
-    with pytest.warns(UserWarning, match=r"sparsity 0.3\d*, before the masks have the pattern 2:4: .* end at 0.5"):
-        fit(compiled(network()), [callback])
-
-
-@pytest.mark.parametrize(("pattern", "sparsity"), [("2:4", 0.5), ("block:1x4", 0.8)])
-def test_a_crashed_training_goes_on_with_the_same_pattern(tmp_path, pattern, sparsity):
-    def callbacks():
-        keep = keras.callbacks.BackupAndRestore(tmp_path / "weights", delete_checkpoint=False)
-        schedule = polynomial(sparsity, end_step=12, frequency=1)
-        return [keep, tf_lap.LAPCallback(schedule, pattern=pattern, backup_dir=tmp_path / "masks")]
-
-    before = compiled(network())
-    with pytest.raises(KeyboardInterrupt):
-        fit(before, [*callbacks(), Interrupt(9)])
-    after, resumed = compiled(network()), callbacks()
-    fit(after, resumed)
-    made = patterns.get(pattern)
-    for path, mask in resumed[1].pruner.masks.items():
-        weights, layout = after.get_layer(path).kernel.numpy(), Layout(tuple(mask.shape))
-        np.testing.assert_array_equal(weights != 0, mask)
-        if pattern == "2:4":
-            assert all(sum(as_rows(mask.numpy(), False)[p] for p in g) == 2 for g in groups_of(weights, False, 4))
-        else:
-            norms = blocks_of(mask.numpy(), False, 1, 4)
-            assert np.count_nonzero(list(norms.values())) == round(made.units(layout) * (1 - sparsity))
+        for compiled_value, value in zip(tf.function(rank, jit_compile=True)(), rank(), strict=True):
+            np.testing.assert_allclose(tf.cast(compiled_value, tf.float32), tf.cast(value, tf.float32), rtol=1e-6)
 
 
 def test_names_stand_for_objects_and_round_trip():
@@ -329,9 +261,9 @@ def test_what_is_no_pattern_is_named(pattern, error, message):
 
 
 def test_numbers_of_another_kind_are_refused():
-    for made in (lambda: Blocks(1.0, 4), lambda: NOfM(True, 4)):
+    for make in (lambda: Blocks(1.0, 4), lambda: NOfM(True, 4)):
         with pytest.raises(TypeError, match="expected a whole number"):
-            made()
+            make()
 
 
 @pytest.mark.parametrize(("sparsity", "message"), [(0.9, "ends at 0.5"), (0.3, "before the pattern is reached")])

@@ -11,8 +11,8 @@ TWO = [*ONE, Input("n", "number", (None,), np.dtype("int32"))]
 N = np.arange(20)
 
 
-def rows(found, position=0):
-    return np.concatenate([sample[position] for sample in found])
+def rows(samples, position=0):
+    return np.concatenate([sample[position] for sample in samples])
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def rows(found, position=0):
     ],
 )
 def test_all_forms_give_the_same_single_samples(data):
-    found = samples.given(data, ONE)
-    assert {sample[0].shape for sample in found} == {(1, 3)}
-    assert {sample[0].dtype for sample in found} == {np.dtype("float32")}
-    np.testing.assert_array_equal(rows(found), X)
+    single = samples.read_samples(data, ONE)
+    assert {sample[0].shape for sample in single} == {(1, 3)}
+    assert {sample[0].dtype for sample in single} == {np.dtype("float32")}
+    np.testing.assert_array_equal(rows(single), X)
 
 
 @pytest.mark.parametrize(
@@ -50,20 +50,20 @@ def test_all_forms_give_the_same_single_samples(data):
     ],
 )
 def test_several_inputs_come_in_the_models_order(data):
-    found = samples.given(data, TWO)
-    np.testing.assert_array_equal(rows(found), X)
-    np.testing.assert_array_equal(rows(found, 1), N)
-    assert found[0][1].dtype == np.int32
+    single = samples.read_samples(data, TWO)
+    np.testing.assert_array_equal(rows(single), X)
+    np.testing.assert_array_equal(rows(single, 1), N)
+    assert single[0][1].dtype == np.int32
 
 
 def test_of_many_samples_some_are_taken_that_lie_evenly():
     many = np.arange(60_000, dtype=np.float32).reshape(-1, 1)
     wide = [Input("x", "x", (None, 1), np.dtype("float32"))]
-    found = rows(samples.given(many, wide)).ravel()
-    assert len(found) == samples.MOST
-    assert (found[0], found[-1]) == (0, 59_999)
-    assert np.ptp(np.diff(found)) <= 1
-    first = samples.given(tf.data.Dataset.from_tensor_slices(many).batch(64), wide)
+    picked = rows(samples.read_samples(many, wide)).ravel()
+    assert len(picked) == samples.MOST
+    assert (picked[0], picked[-1]) == (0, 59_999)
+    assert np.ptp(np.diff(picked)) <= 1
+    first = samples.read_samples(tf.data.Dataset.from_tensor_slices(many).batch(64), wide)
     np.testing.assert_array_equal(rows(first).ravel(), np.arange(samples.MOST))
 
 
@@ -72,12 +72,12 @@ def test_a_function_may_never_end():
         while True:
             yield X[:1]
 
-    assert len(samples.given(forever, ONE)) == samples.MOST
+    assert len(samples.read_samples(forever, ONE)) == samples.MOST
 
 
 def test_keys_that_are_other_inputs_names_are_keys():
     crossed = [Input("b", "a", (None, 1), np.dtype("float32")), Input("a", "b", (None, 1), np.dtype("float32"))]
-    (first, second), *_ = samples.given({"a": np.zeros((1, 1)), "b": np.ones((1, 1))}, crossed)
+    (first, second), *_ = samples.read_samples({"a": np.zeros((1, 1)), "b": np.ones((1, 1))}, crossed)
     assert (first.item(), second.item()) == (0, 1)
 
 
@@ -87,12 +87,12 @@ def test_random_samples_are_always_the_same_and_fit():
         Input("ids", "ids", (4, 5), np.dtype("int64")),
         Input("flag", "flag", (None, 1), np.dtype("bool")),
     ]
-    found, again = samples.drawn(inputs), samples.drawn(inputs)
-    assert len(found) == samples.CHECKED
-    assert [array.shape for array in found[0]] == [(1, 64, 6, 3), (4, 5), (1, 1)]
-    assert [array.dtype for array in found[0]] == [each.dtype for each in inputs]
-    assert set(np.unique([sample[1] for sample in found])) == {0, 1}
-    for sample, other in zip(found, again, strict=True):
+    drawn, again = samples.draw_samples(inputs), samples.draw_samples(inputs)
+    assert len(drawn) == samples.CHECKED
+    assert [array.shape for array in drawn[0]] == [(1, 64, 6, 3), (4, 5), (1, 1)]
+    assert [array.dtype for array in drawn[0]] == [entry.dtype for entry in inputs]
+    assert set(np.unique([sample[1] for sample in drawn])) == {0, 1}
+    for sample, other in zip(drawn, again, strict=True):
         for array, same in zip(sample, other, strict=True):
             np.testing.assert_array_equal(array, same)
 
@@ -120,9 +120,9 @@ def test_random_samples_are_always_the_same_and_fit():
 )
 def test_what_does_not_fit_is_refused(data, inputs, error, message):
     with pytest.raises(error, match=message):
-        samples.given(data, inputs)
+        samples.read_samples(data, inputs)
 
 
 def test_inputs_that_cannot_be_drawn_are_named():
     with pytest.raises(ValueError, match=r"input 'text' takes .*: pass representative_dataset"):
-        samples.drawn([Input("text", "text", (None,), np.dtype("O"))])
+        samples.draw_samples([Input("text", "text", (None,), np.dtype("O"))])

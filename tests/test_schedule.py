@@ -103,21 +103,21 @@ def test_a_step_that_is_no_integer_is_an_error(step):
 def test_it_agrees_with_tfmots_schedules(monkeypatch):
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # tfmot sets it for good; this way it is undone
     tfmot = pytest.importorskip("tensorflow_model_optimization")
-    theirs = tfmot.sparsity.keras
+    tfmot_keras = tfmot.sparsity.keras
     pairs = [
         (Schedule(0.9, initial_sparsity=0.2, begin_step=10, end_step=110, frequency=10),
-         theirs.PolynomialDecay(0.2, 0.9, 10, 110, frequency=10)),
+         tfmot_keras.PolynomialDecay(0.2, 0.9, 10, 110, frequency=10)),
         (Schedule(0.9, begin_step=10, end_step=110, frequency=20, decay="constant"),
-         theirs.ConstantSparsity(0.9, 10, 110, frequency=20)),
+         tfmot_keras.ConstantSparsity(0.9, 10, 110, frequency=20)),
         (Schedule(0.9, begin_step=10, frequency=20, decay="constant"),
-         theirs.ConstantSparsity(0.9, 10, frequency=20)),
+         tfmot_keras.ConstantSparsity(0.9, 10, frequency=20)),
     ]  # fmt: skip
-    for ours, other in pairs:
+    for schedule, tfmot_schedule in pairs:
         for step in range(10, 150):
-            due, sparsity = ours(step)
-            their_due, their_sparsity = other(step)
-            assert bool(due) == bool(their_due), step
-            assert float(sparsity) == pytest.approx(float(their_sparsity), abs=1e-6)
+            due, sparsity = schedule(step)
+            tfmot_due, tfmot_sparsity = tfmot_schedule(step)
+            assert bool(due) == bool(tfmot_due), step
+            assert float(sparsity) == pytest.approx(float(tfmot_sparsity), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a choice is given: by name, as an object, or as a configuration, as Keras does for layers and optimizers."""
+"""Choices by name, by object or by configuration, as Keras takes layers and optimizers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 
 class Configurable:
-    """What has a configuration: a dataclass by its fields, any other class by methods of its own."""
+    """A class with a configuration.
+
+    A dataclass has one by its fields. Any other class defines `get_config`, and `from_config` where it needs to.
+    """
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal object: `type(x).from_config(x.get_config()) == x`.
 
         Raises:
-            NotImplementedError: the class is no dataclass, and does not say what its configuration is.
+            NotImplementedError: the class is no dataclass and does not define `get_config`.
         """
         if not dataclasses.is_dataclass(self):
             raise NotImplementedError(
@@ -33,78 +36,83 @@ class Configurable:
 
 
 Choice = TypeVar("Choice", bound=Configurable)
+AnyClass = TypeVar("AnyClass", bound=type)
 
 
 class Registry(Generic[Choice]):
     """The classes of one kind of choice, by name.
 
     Args:
-        what: the argument's name, for errors.
-        base: what all of them are subclasses of.
-        module: where those of the package are, for errors.
-        forms: what names of another form stand for, for errors; none by default.
+        argument: the name of the argument that takes such a choice, for errors.
+        base: the base class of all of them; it may be abstract.
+        module: the module of the package's own classes, for errors.
+        forms: other forms of names that are accepted, for errors; none by default.
     """
 
-    def __init__(self, what: str, base: type[Choice], module: str, forms: str = "") -> None:
-        self._what, self._base, self._module, self._forms = what, base, module, forms
+    def __init__(self, argument: str, base: type[Any], module: str, forms: str = "") -> None:
+        self._argument, self._base, self._module, self._forms = argument, base, module, forms
         self._classes: dict[str, type[Choice]] = {}
 
     def names(self) -> list[str]:
-        """The names that stand for an object, in the order of registration: those of classes that need no arguments."""
-        return [name for name, cls in self._classes.items() if _needs_no_arguments(cls)]
+        """The names that stand for an object, in the order of registration.
+
+        A class whose constructor requires arguments has no such name.
+        """
+        return [name for name, cls in self._classes.items() if not _needs_arguments(cls)]
 
     @property
-    def accepted(self) -> str:
-        """What the argument takes, in words."""
+    def _accepted(self) -> str:
+        """The values that the argument takes, for errors."""
         return (
             f"use one of {sorted(self.names())}{self._forms}, an object of a class of {self._module} or of your own "
             f"subclass of {self._module}.{self._base.__name__}"
         )
 
-    def register(self, name: str) -> Callable[[type[Choice]], type[Choice]]:
-        """A decorator that lets a class be chosen by a name, which it has in configurations too.
+    def register(self, name: str) -> Callable[[AnyClass], AnyClass]:
+        """A decorator that makes a class available by a name. Its configurations have that name too.
 
         Raises:
-            TypeError: what is decorated is no such class. ValueError: another class has the name.
+            TypeError: the name is no string, or the class is no subclass of the base class.
+            ValueError: another class has the name.
         """
         if not isinstance(name, str):
             raise TypeError(
-                f"tf_lap.register_{self._what} takes a name, got {name!r}: write it with one, in parentheses"
+                f"tf_lap.register_{self._argument} takes a name, got {name!r}: write it with one, in parentheses"
             )
 
-        def decorate(cls: type[Choice]) -> type[Choice]:
+        def decorate(cls: AnyClass) -> AnyClass:
             if not (isinstance(cls, type) and issubclass(cls, self._base)):
                 raise TypeError(
-                    f"{self._what} {name!r} is {cls!r}: expected a subclass of {self._module}.{self._base.__name__}"
+                    f"{self._argument} {name!r} is {cls!r}: expected a subclass of {self._module}.{self._base.__name__}"
                 )
-            before = self._classes.get(name)
-            # A cell of a notebook that is run again defines its class anew.
-            if before is not None and (before.__module__, before.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise ValueError(f"{self._what} {name!r} is {before.__name__} already: choose another name")
+            registered = self._classes.get(name)
+            # Running a cell of a notebook again defines its class again, under the same name.
+            if registered is not None and _full_name(registered) != _full_name(cls):
+                raise ValueError(f"{self._argument} {name!r} is {registered.__name__} already: choose another name")
             self._classes[name] = cls
             return cls
 
         return decorate
 
-    def get(self, given: Any) -> Choice:
+    def get(self, choice: str | Choice | Mapping[str, Any]) -> Choice:
         """The object that a name, an object or a configuration stands for.
 
         Raises:
             ValueError: an unknown name. TypeError: none of the three.
         """
-        if isinstance(given, self._base):
-            return given
-        if isinstance(given, Mapping):
-            return self.deserialize(given)
-        if isinstance(given, str):
-            if given not in self.names():
-                raise ValueError(f"{self._what}={given!r} is not known: {self.accepted}")
-            return self._classes[given]()
-        reason = "it is a class, not an object" if isinstance(given, type) else f"its class is {type(given).__name__}"
-        raise TypeError(f"{self._what}={given!r} cannot be used ({reason}): {self.accepted}")
+        if isinstance(choice, self._base):
+            return choice
+        if isinstance(choice, Mapping):
+            return self.deserialize(choice)
+        if isinstance(choice, str):
+            if choice not in self.names():
+                raise ValueError(f"{self._argument}={choice!r} is not known: {self._accepted}")
+            return self._classes[choice]()
+        reason = "it is a class, not an object" if isinstance(choice, type) else f"its class is {type(choice).__name__}"
+        raise TypeError(f"{self._argument}={choice!r} cannot be used ({reason}): {self._accepted}")
 
     def serialize(self, choice: Choice) -> dict[str, Any]:
-        """A configuration of plain data, which `deserialize` makes an equal object of.
+        """A configuration of plain data, from which `deserialize` makes an equal object.
 
         Raises:
             ValueError: the class is not registered. NotImplementedError: it has no configuration.
@@ -112,7 +120,7 @@ class Registry(Generic[Choice]):
         names = [name for name, cls in self._classes.items() if cls is type(choice)]
         if not names:
             raise ValueError(
-                f"{type(choice).__name__} has no name: register it with tf_lap.register_{self._what}(name)"
+                f"{type(choice).__name__} has no name: register it with tf_lap.register_{self._argument}(name)"
             )
         return {"class_name": names[0], "config": choice.get_config()}
 
@@ -124,18 +132,22 @@ class Registry(Generic[Choice]):
         """
         if set(config) != {"class_name", "config"}:
             raise ValueError(
-                f"{self._what}={dict(config)!r}: a configuration is a mapping of 'class_name' and 'config', as "
+                f"{self._argument}={dict(config)!r}: a configuration is a mapping of 'class_name' and 'config', as "
                 f"{self._module}.serialize gives it"
             )
         if config["class_name"] not in self._classes:
             raise ValueError(
-                f"{self._what}={dict(config)!r}: this class is not known. Register it first, with "
-                f"tf_lap.register_{self._what}. Known are {sorted(self._classes)}"
+                f"{self._argument}={dict(config)!r}: this class is not known. Register it first, with "
+                f"tf_lap.register_{self._argument}. Known are {sorted(self._classes)}"
             )
         return self._classes[config["class_name"]].from_config(config["config"])
 
 
-def _needs_no_arguments(cls: type) -> bool:
-    given = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+def _full_name(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+def _needs_arguments(cls: type) -> bool:
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(cls).parameters.values()
-    return all(p.default is not p.empty or p.kind in given for p in parameters)
+    return any(p.default is p.empty and p.kind not in optional for p in parameters)

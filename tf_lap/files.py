@@ -1,4 +1,4 @@
-"""Paths that users give, and files that are whole or not there."""
+"""Paths of users, and files that are replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,40 +8,42 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
-AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """A path in any form that `open` takes."""
 
 
-def as_path(path: AnyPath, what: str = "path") -> Path:
-    """A path that a user gives, of text or of bytes.
+def as_path(path: AnyPath, argument: str = "path") -> Path:
+    """A user's path, of text or of bytes, as a `Path`.
 
     Args:
-        path: the user's; bytes are decoded as `os.fsdecode` does, so that any file can be named.
-        what: the argument's name, for errors.
+        path: the path; bytes are decoded by `os.fsdecode`, so that any file can be named.
+        argument: the name of the argument that holds the path, for errors.
 
     Raises:
-        TypeError: it is no path. ValueError: it holds a null byte.
+        TypeError: no path. ValueError: a path with a null byte.
     """
     if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"{what}={_shown(path)}: expected a path, of str, bytes or pathlib.Path")
+        raise TypeError(f"{argument}={_shorten(path)}: expected a path, of str, bytes or pathlib.Path")
     decoded = os.fsdecode(path)
     if "\0" in decoded:
-        raise ValueError(f"{what}={decoded!r}: a path holds no null byte")
+        raise ValueError(f"{argument}={decoded!r}: a path holds no null byte")
     return Path(decoded)
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
+    """The representation of a value, or the name of its class if that is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"a {type(value).__name__}"
 
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends; when it raises, what was there stays.
+    """A file to write, which replaces the file at `path` when the block ends. If the block raises, nothing is replaced.
 
-    Both the content and the new name are on the disk when this returns, so a power failure leaves a whole file too.
+    The content and the new name are on the disk when the block is left, so that after a power failure the file is
+    whole, too.
     """
     beside = path.with_name(f"{_unfinished_prefix(path)}{uuid.uuid4().hex}.part")
     try:
@@ -56,18 +58,18 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Removes what writers of `path` left beside it when they were killed. Nobody may be writing it meanwhile."""
+    """Removes the files that killed writers of `path` left beside it. No other process may be writing it."""
     for beside in path.parent.glob(f"{glob.escape(_unfinished_prefix(path))}*.part"):
         beside.unlink(missing_ok=True)
 
 
 def _unfinished_prefix(path: Path) -> str:
-    # Cut, because file systems limit the length of a name.
+    # The name is cut, because file systems limit its length.
     return f".{path.name[:40]}."
 
 
 def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a directory, and renames durably without it
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a directory, and its renames are durable without this
         return
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,11 +1,11 @@
-"""When to prune, and how far: sparsity as a function of the training step."""
+"""When to prune, and to which sparsity, as functions of the training step."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -16,8 +16,8 @@ from tf_lap.choices import Configurable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# For each decay: the sparsity when a fraction of the way from begin_step to end_step is done, for
-# Python numbers and for tensors alike.
+# The sparsity of each decay, given the fraction of the way from begin_step to end_step that is done: for Python numbers
+# and for tensors alike.
 _DECAYS: dict[str, Callable[[Any, float, float, float], Any]] = {
     "polynomial": lambda done, initial, final, power: final + (initial - final) * (1 - done) ** power,
     "geometric": lambda done, initial, final, power: 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** done,
@@ -26,15 +26,25 @@ _DECAYS: dict[str, Callable[[Any, float, float, float], Any]] = {
 }
 _WITH_END = ("polynomial", "geometric")
 
-# What a schedule without steps makes of a training: which part of it comes before the first update, by which part the
-# final sparsity is reached, and how many updates lie between.
+# For a schedule that takes its steps from the training.
 DENSE_PART = 1 / 5
+"""The part of the training before the first update."""
 PRUNED_PART = 2 / 3
+"""The part of the training until the final sparsity is reached."""
 UPDATES = 50
-_FREQUENCY = 100
+"""About how many updates lie between."""
+_FREQUENCY = 100  # the default where the schedule says its steps
 
 REGISTERED_NAME = "tf_lap>LookaheadPruningSchedule"
-"""What files of tf_keras call this class; `tf_lap.tfmot` registers it there."""
+"""The name of this class in files of tf_keras; `tf_lap.tfmot` registers it there."""
+
+
+class _Steps(NamedTuple):
+    """The steps of the first and the last update (None without an end), and the number of steps between updates."""
+
+    begin: int
+    end: int | None
+    frequency: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +60,15 @@ class LookaheadPruningSchedule(Configurable):
 
     * `"polynomial"`: `final + (initial - final) * (1 - done) ** power`, where `done` goes from 0 at `begin_step`
       to 1 at `end_step` (Zhu and Gupta, 2017, with power 3).
-    * `"geometric"`: every update removes the same fraction of the survivors, `(1 - p) ** t` of them left
-      after t updates (Park et al., 2020).
+    * `"geometric"`: every update prunes the same fraction p of the remaining weights, so that `(1 - p) ** t` of them
+      remain after t updates (Park et al., 2020).
     * `"one_shot"`: one update at `begin_step`, to `final_sparsity`.
-    * `"constant"`: `final_sparsity` from `begin_step` on, chosen anew every `frequency` steps until
-      `end_step`, where it is given. Weights once pruned stay pruned.
+    * `"constant"`: `final_sparsity` from `begin_step` on. Masks are updated every `frequency` steps until `end_step`,
+      or to the end of the training if there is no `end_step`. Pruned weights stay pruned.
 
     tfmot's PolynomialDecay and ConstantSparsity give the same for the same arguments, with these differences: here
-    the last update is due at `end_step` whatever `frequency` divides; a constant schedule without an end has
-    `end_step=None` and not -1; an initial sparsity above the final one is an error.
+    the last update is always due at `end_step`, also if `frequency` does not divide the steps before it; a constant
+    schedule without an end has `end_step=None` and not -1; an initial sparsity above the final one is an error.
 
     Example:
 
@@ -73,17 +83,17 @@ class LookaheadPruningSchedule(Configurable):
         final_sparsity: the fraction of zeros to reach, in [0, 1), or a mapping from layer paths or regular
             expressions to fractions.
         initial_sparsity: the fraction of zeros at `begin_step`, in [0, 1) and not above the final one.
-        begin_step: the step of the first update. By default 0 where the end is given or not needed, else a fifth of
+        begin_step: the step of the first update. By default 0 if the end is given or not needed, otherwise a fifth of
             the training.
         end_step: the step of the last update. Polynomial and geometric need an end; by default it comes after two
             thirds of the training.
-        frequency: steps between updates. By default 100 where the end is given or not needed, else such that there
-            are about fifty updates.
+        frequency: the number of steps between updates. By default 100 if the end is given or not needed; otherwise
+            there are about fifty updates.
         decay: "polynomial", "geometric", "one_shot" or "constant".
         power: the exponent of the polynomial.
-        begin_epoch: in place of `begin_step`: the epoch of the fit before which the first update comes. Epochs count
-            from 0, and may be fractions.
-        end_epoch: in place of `end_step`: the epoch of the fit before which the last update comes.
+        begin_epoch: instead of `begin_step`: the first update comes before this epoch of the fit. Epochs count from 0,
+            and may be fractions.
+        end_epoch: instead of `end_step`: the last update comes before this epoch of the fit.
 
     Raises:
         ValueError: a sparsity outside [0, 1), an initial sparsity above the final one, an end that is not behind the
@@ -117,9 +127,11 @@ class LookaheadPruningSchedule(Configurable):
             step, epoch = getattr(self, f"{edge}_step"), getattr(self, f"{edge}_epoch")
             if step is not None and epoch is not None:
                 raise ValueError(f"{edge}_step={step} and {edge}_epoch={epoch} say the same thing: give one of them")
-        begin, end = _step("begin_step", self.begin_step, 0), _step("end_step", self.end_step, 0)
-        frequency = _step("frequency", self.frequency, 1)
-        begin_epoch, end_epoch = _epoch("begin_epoch", self.begin_epoch), _epoch("end_epoch", self.end_epoch)
+        begin = _check_step("begin_step", self.begin_step, 0)
+        end = _check_step("end_step", self.end_step, 0)
+        frequency = _check_step("frequency", self.frequency, 1)
+        begin_epoch = _check_epoch("begin_epoch", self.begin_epoch)
+        end_epoch = _check_epoch("end_epoch", self.end_epoch)
         if end is not None or self.decay not in _WITH_END:
             frequency = _FREQUENCY if frequency is None else frequency
             begin = 0 if begin is None and begin_epoch is None else begin
@@ -129,7 +141,7 @@ class LookaheadPruningSchedule(Configurable):
             raise TypeError(f"power={self.power!r}: expected a number above 0")
         if not float(self.power) > 0:
             raise ValueError(f"power={self.power} must be above 0")
-        # Plain numbers, whatever NumPy scalars were given: a configuration is JSON.
+        # Plain numbers in place of NumPy scalars, because a configuration is JSON.
         plain = {"final_sparsity": final, "initial_sparsity": initial, "begin_step": begin, "power": float(self.power)}
         plain |= {"frequency": frequency, "end_step": end, "begin_epoch": begin_epoch, "end_epoch": end_epoch}
         for name, value in plain.items():
@@ -137,24 +149,41 @@ class LookaheadPruningSchedule(Configurable):
 
     @property
     def has_steps(self) -> bool:
-        """Whether it is known at which steps masks are updated; where not, `for_training` tells."""
-        ended = self.end_step is not None or (self.decay not in _WITH_END and self.end_epoch is None)
-        return self.begin_step is not None and self.frequency is not None and ended
+        """Whether the schedule has its steps; if not, `for_training` gives it those of a training."""
+        return self._find_steps() is not None
+
+    def _find_steps(self) -> _Steps | None:
+        """The steps of the schedule, or None if it leaves them to the training."""
+        has_end = self.end_step is not None or (self.decay not in _WITH_END and self.end_epoch is None)
+        if self.begin_step is None or self.frequency is None or not has_end:
+            return None
+        return _Steps(self.begin_step, self.end_step, self.frequency)
+
+    def _require_steps(self) -> _Steps:
+        """The steps of the schedule; raises ValueError if it leaves them to the training."""
+        steps = self._find_steps()
+        if steps is None:
+            raise ValueError(
+                f"{self} leaves its steps to the training, and only LAPCallback takes them from there: give "
+                "begin_step, end_step and frequency, or the schedule that for_training(steps) makes of it"
+            )
+        return steps
 
     def for_training(self, steps: int, *, steps_per_epoch: int | None = None, first_step: int = 0) -> Self:
-        """The same schedule with the steps that it leaves to the training; itself where it leaves none.
+        """The same schedule with the steps that it leaves to the training; itself if it leaves none.
 
         Args:
-            steps: how many steps are done when the training ends, those before it included.
-            steps_per_epoch: how many steps an epoch has; needed where the schedule is given in epochs.
-            first_step: the step with which epoch 0 of the fit begins, or would have begun.
+            steps: the step at which the training ends, counted from step 0 of the schedule.
+            steps_per_epoch: how many steps an epoch has; needed if the schedule is in epochs.
+            first_step: the step at which epoch 0 of the fit begins. If the fit begins with a later epoch, the step at
+                which epoch 0 would have begun.
 
         Raises:
-            ValueError: the training is too short to prune in it, or `steps_per_epoch` is needed and missing.
+            ValueError: the training is too short to prune in, or `steps_per_epoch` is needed and missing.
         """
         if self.has_steps:
             return self
-        begin, end = (self._from_epoch(edge, steps_per_epoch, first_step) for edge in ("begin", "end"))
+        begin, end = (self._find_step(edge, steps_per_epoch, first_step) for edge in ("begin", "end"))
         remedy = "give begin_step and end_step"
         if end is None and self.decay in _WITH_END:
             remedy = f"train longer, or {remedy}"
@@ -173,7 +202,8 @@ class LookaheadPruningSchedule(Configurable):
             self, begin_step=begin, end_step=end, frequency=frequency, begin_epoch=None, end_epoch=None
         )
 
-    def _from_epoch(self, edge: str, steps_per_epoch: int | None, first_step: int) -> int | None:
+    def _find_step(self, edge: str, steps_per_epoch: int | None, first_step: int) -> int | None:
+        """The step of an edge, "begin" or "end", which may be given as an epoch; None if it is not given."""
         step, epoch = getattr(self, f"{edge}_step"), getattr(self, f"{edge}_epoch")
         if epoch is None:
             return step
@@ -191,8 +221,8 @@ class LookaheadPruningSchedule(Configurable):
         Raises:
             ValueError: the schedule leaves its steps to the training.
         """
-        self._check_steps()
-        return self.begin_step if self.end_step is None or self.decay not in _WITH_END else self.end_step
+        steps = self._require_steps()
+        return steps.begin if steps.end is None or self.decay not in _WITH_END else steps.end
 
     def is_due(self, step: int) -> bool:
         """Whether masks are updated at a step.
@@ -200,21 +230,26 @@ class LookaheadPruningSchedule(Configurable):
         Raises:
             ValueError: the schedule leaves its steps to the training.
         """
-        self._check_steps()
+        begin, end, frequency = self._require_steps()
         if self.decay == "one_shot":
-            return step == self.begin_step
-        if step < self.begin_step or (self.end_step is not None and step > self.end_step):
+            return step == begin
+        if step < begin or (end is not None and step > end):
             return False
-        return (step - self.begin_step) % self.frequency == 0 or step == self.end_step
+        return (step - begin) % frequency == 0 or step == end
 
     def sparsity_at(self, step: int) -> Sparsity:
-        """The sparsity at a step: a float, or a mapping with the keys of `final_sparsity`."""
+        """The sparsity at a step: a float, or a mapping with the keys of `final_sparsity`.
+
+        Raises:
+            ValueError: the schedule leaves its steps to the training.
+        """
         if step >= self.last_step:
-            return self._each(lambda final: final)
-        return self._each(lambda final: self._one(max(self._done(step), 0.0), final))
+            return self._map_sparsity(lambda final: final)
+        done = max(self._fraction_done(step), 0.0)
+        return self._map_sparsity(lambda final: self._interpolate(done, final))
 
     def __call__(self, step: int | tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """What tfmot asks of a schedule.
+        """Whether masks are updated at a step, and the sparsity, in the form of tfmot's schedules.
 
         Args:
             step: an integer or an integer scalar tensor.
@@ -228,78 +263,82 @@ class LookaheadPruningSchedule(Configurable):
         """
         due, sparsity = self.precisely(step)
         if isinstance(sparsity, Mapping):
-            return due, {key: tf.cast(each, tf.float32) for key, each in sparsity.items()}
+            return due, {key: tf.cast(fraction, tf.float32) for key, fraction in sparsity.items()}
         return due, tf.cast(sparsity, tf.float32)
 
     def precisely(self, step: int | tf.Tensor) -> tuple[tf.Tensor, Any]:
-        """As a call, with sparsities in float64: float32 is too coarse for counts, and for steps beyond 2**24."""
-        self._check_steps()
-        given, step = step, tf.convert_to_tensor(step)
-        if not step.dtype.is_integer:
-            raise TypeError(f"step={given!r}: expected an integer, or an integer scalar tensor")
-        step = tf.cast(step, tf.int64)
-        since = step - self.begin_step
+        """As a call, with sparsities in float64: float32 is too coarse for counts, and for steps above 2**24."""
+        begin, end, frequency = self._require_steps()
+        tensor = tf.convert_to_tensor(step)
+        if not tensor.dtype.is_integer:
+            raise TypeError(f"step={step!r}: expected an integer, or an integer scalar tensor")
+        tensor = tf.cast(tensor, tf.int64)
+        since = tensor - begin
         if self.decay == "one_shot":
             due = tf.equal(since, 0)
         else:
-            due = tf.equal(since % self.frequency, 0) & (since >= 0)
-            if self.end_step is not None:
-                due = (due & (step <= self.end_step)) | tf.equal(step, self.end_step)
-        done = tf.clip_by_value(self._done(tf.cast(step, tf.float64)), 0.0, 1.0)
-        return due, self._each(lambda final: tf.cast(self._one(done, final), tf.float64))
+            due = tf.equal(since % frequency, 0) & (since >= 0)
+            if end is not None:
+                due = (due & (tensor <= end)) | tf.equal(tensor, end)
+        done = tf.clip_by_value(self._fraction_done(tf.cast(tensor, tf.float64)), 0.0, 1.0)
+        return due, self._map_sparsity(lambda final: tf.cast(self._interpolate(done, final), tf.float64))
 
     def get_config(self) -> dict[str, Any]:
-        """`{"class_name": ..., "config": the arguments}`: the form that tfmot asks of a schedule."""
+        """`{"class_name": ..., "config": the arguments}`, the form of tfmot's schedules."""
         return {"class_name": REGISTERED_NAME, "config": super().get_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LookaheadPruningSchedule:
-        """Makes the schedule that `get_config` describes, from all of it or from its inner part, as tfmot does."""
+        """Makes the schedule that `get_config` describes, from the whole configuration or from its arguments alone."""
         return super().from_config(config.get("config", config))
 
-    def _check_steps(self) -> None:
-        if not self.has_steps:
-            raise ValueError(
-                f"{self} leaves its steps to the training, and only LAPCallback takes them from there: give "
-                "begin_step, end_step and frequency, or the schedule that for_training(steps) makes of it"
-            )
-
-    def _done(self, step: Any) -> Any:
-        if self.decay not in _WITH_END:
+    def _fraction_done(self, step: Any) -> Any:
+        """The fraction of the way from begin to end at a step, a number or a tensor; 0 without an end."""
+        begin, end, _ = self._require_steps()
+        if end is None or self.decay not in _WITH_END:
             return step * 0.0
-        return (step - self.begin_step) / (self.end_step - self.begin_step)  # type: ignore[operator]
+        return (step - begin) / (end - begin)
 
-    def _one(self, done: Any, final: float) -> Any:
+    def _interpolate(self, done: Any, final: float) -> Any:
+        """The sparsity when the fraction `done` of the way to the final sparsity is done, a number or a tensor."""
         return _DECAYS[self.decay](done, self.initial_sparsity, final, self.power)
 
-    def _each(self, function: Callable[[float], Any]) -> Any:
+    def _map_sparsity(self, function: Callable[[float], Any]) -> Any:
+        """A function of the final sparsity, or of each final sparsity in a mapping."""
         if isinstance(self.final_sparsity, Mapping):
             return {key: function(final) for key, final in self.final_sparsity.items()}
         return function(self.final_sparsity)
 
 
-def _step(what: str, value: Any, least: int) -> int | None:
+ScheduleLike: TypeAlias = LookaheadPruningSchedule | Callable[[int], tuple[Any, Any]] | Sparsity
+"""A schedule, a function of a step that returns `(should_prune, sparsity)`, or the final sparsity of a schedule."""
+
+
+def _check_step(argument: str, value: Any, minimum: int) -> int | None:
+    """A number of steps as an int, or None; raises TypeError or ValueError for anything else."""
     if value is None:
         return None
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)  # 2 * len(x) / 32 is a float where it is whole, too
+        value = int(value)  # such as 2 * len(x) / 32
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what}={value!r}: expected an integer number of training steps")
-    if value < least:
-        raise ValueError(f"{what}={value} must be at least {least}")
+        raise TypeError(f"{argument}={value!r}: expected an integer number of training steps")
+    if value < minimum:
+        raise ValueError(f"{argument}={value} must be at least {minimum}")
     return int(value)
 
 
-def _epoch(what: str, value: Any) -> float | None:
+def _check_epoch(argument: str, value: Any) -> float | None:
+    """A number of epochs as a float, or None; raises TypeError or ValueError for anything else."""
     if value is None:
         return None
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{what}={value!r}: expected a number of epochs")
+        raise TypeError(f"{argument}={value!r}: expected a number of epochs")
     if not 0 <= float(value) < math.inf:
-        raise ValueError(f"{what}={value} must be at least 0")
+        raise ValueError(f"{argument}={value} must be at least 0")
     return float(value)
 
 
 def _check_order(unit: str, begin: float | None, end: float | None, decay: str) -> None:
+    """Raises ValueError if the end, in steps or epochs, comes before the beginning."""
     if begin is not None and end is not None and (end < begin or (end == begin and decay in _WITH_END)):
         raise ValueError(f"end_{unit}={end} must lie behind begin_{unit}={begin}")

@@ -12,8 +12,8 @@ def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[st
     """Lines of a table, with a rule below its heading.
 
     Args:
-        rows: the heading, and the rows.
-        right: which columns are set flush right.
+        rows: the heading and the other rows, with a cell for each column.
+        right: the numbers of the columns that are aligned to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -29,7 +29,7 @@ def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[st
 
 
 def elide(text: str, width: int) -> str:
-    """A text of at most `width` characters, 4 or more: what is too long loses its middle.
+    """A text of at most `width` characters, 4 or more. A longer one loses its middle.
 
     >>> elide("block_12_expand", 12)
     'block...pand'
@@ -41,18 +41,18 @@ def elide(text: str, width: int) -> str:
 
 
 def share(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """The widths of columns that may take `width` characters together, gaps included.
+    """The widths of columns that fit into `width` characters together, gaps included.
 
-    Columns that are too wide give way to at least what they need at the least, the widest first.
+    The widest columns are narrowed first, none below its minimum.
 
     Args:
-        widths: how wide each column would be.
-        least: how wide it must be.
-        width: how wide they may be together; at least the sum of `least` and the gaps.
+        widths: the natural width of each column.
+        least: the minimum width of each column.
+        width: the width of all together; at least the sum of `least` and the gaps.
     """
     shared = list(widths)
-    over = sum(shared) + GAP * (len(shared) - 1) - width
-    for _ in range(max(over, 0)):
+    excess = sum(shared) + GAP * (len(shared) - 1) - width
+    for _ in range(max(excess, 0)):
         widest = max((i for i in range(len(shared)) if shared[i] > least[i]), key=shared.__getitem__)
         shared[widest] -= 1
     return shared

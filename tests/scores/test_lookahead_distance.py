@@ -17,19 +17,19 @@ layers = keras.layers
 
 def scores_of(model, score):
     """The scores of all kernels, by path."""
-    found = {}
+    scores = {}
 
     class Spy(type(score)):
         def score(self, kernel, weights, incoming, outgoing):
-            found[kernel.path] = super().score(kernel, weights, incoming, outgoing).numpy()
-            return found[kernel.path]
+            scores[kernel.path] = super().score(kernel, weights, incoming, outgoing).numpy()
+            return scores[kernel.path]
 
     tf_lap.Pruner(model, score=Spy(**score.get_config())).update(0.0)
-    return found
+    return scores
 
 
-def same_up_to_scale(ours, expected):
-    for path, score in ours.items():
+def assert_same_up_to_scale(scores, expected):
+    for path, score in scores.items():
         np.testing.assert_allclose(score / score.max(), expected[path] / expected[path].max(), rtol=2e-4, err_msg=path)
 
 
@@ -64,8 +64,8 @@ def test_distance_0_is_magnitude_and_distance_1_is_lookahead(make):
             np.testing.assert_allclose(lookahead[path], score * gain, rtol=1e-5)
     recipe = resolve(model)
     weights = [tf.convert_to_tensor(kernel.variable) for kernel in recipe.kernels]
-    for ours, expected in zip(far_sweep(recipe, weights, 1), sweep(recipe, measure_kernels(recipe)), strict=True):
-        for side, other in zip(ours, expected, strict=True):
+    for far, near in zip(far_sweep(recipe, weights, 1), sweep(recipe, measure_kernels(recipe)), strict=True):
+        for side, other in zip(far, near, strict=True):
             np.testing.assert_allclose(side, other, rtol=1e-5)
 
 
@@ -89,8 +89,8 @@ def test_in_a_chain_it_is_the_product_of_squared_matrices(distance, look):
             for other in reversed(behind):
                 outgoing = squares[other] @ outgoing
         expected[name] = np.sqrt(squares[name] * np.outer(incoming, outgoing))
-    ours = scores_of(model, tf_lap.scores.Lookahead(distance=distance, look=look))
-    same_up_to_scale(ours, expected)
+    scores = scores_of(model, tf_lap.scores.Lookahead(distance=distance, look=look))
+    assert_same_up_to_scale(scores, expected)
 
 
 def squared(model):
@@ -98,12 +98,12 @@ def squared(model):
     linear = keras.models.clone_model(
         model, clone_function=lambda layer: layers.Identity(name=layer.name) if "relu" in layer.name else copy(layer)
     )
-    for ours, theirs in zip(linear.layers, model.layers, strict=True):
-        if isinstance(ours, layers.BatchNormalization):
-            scale = theirs.gamma.numpy() ** 2 / (theirs.moving_variance.numpy() + theirs.epsilon)
-            ours.set_weights([scale * np.sqrt(1 + ours.epsilon), np.zeros(6), np.zeros(6), np.ones(6)])
+    for copied, layer in zip(linear.layers, model.layers, strict=True):
+        if isinstance(copied, layers.BatchNormalization):
+            scale = layer.gamma.numpy() ** 2 / (layer.moving_variance.numpy() + layer.epsilon)
+            copied.set_weights([scale * np.sqrt(1 + copied.epsilon), np.zeros(6), np.zeros(6), np.ones(6)])
         else:
-            ours.set_weights([w**2 if w.ndim > 1 else 0 * w for w in theirs.get_weights()])
+            copied.set_weights([w**2 if w.ndim > 1 else 0 * w for w in layer.get_weights()])
     return linear
 
 
@@ -124,13 +124,13 @@ def test_the_whole_path_is_the_gradient_of_squared_weights():
     model = keras.Model(inputs, [layers.Dense(5, name="f")(flat), layers.Conv2D(2, 1, name="g")(y)])
     model.get_layer("norm").gamma.assign(np.random.default_rng(0).gamma(2.0, 1.0, 6))
     linear = squared(model)
-    ours = scores_of(model, tf_lap.scores.Lookahead(distance=None))
-    variables = [linear.get_layer(name).kernel.value for name in ours]
+    scores = scores_of(model, tf_lap.scores.Lookahead(distance=None))
+    variables = [linear.get_layer(name).kernel.value for name in scores]
     with tf.GradientTape() as tape:
         total = tf.add_n([tf.reduce_sum(out) for out in linear(np.ones((1, 1, 1, 3), np.float32))])
     gradients = tape.gradient(total, variables)
-    expected = {n: np.sqrt(v.numpy() * g.numpy()) for n, v, g in zip(ours, variables, gradients, strict=True)}
-    same_up_to_scale(ours, expected)
+    expected = {n: np.sqrt(v.numpy() * g.numpy()) for n, v, g in zip(scores, variables, gradients, strict=True)}
+    assert_same_up_to_scale(scores, expected)
 
 
 def test_through_many_layers_nothing_overflows():

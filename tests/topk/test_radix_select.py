@@ -6,14 +6,14 @@ from tf_lap.topk.radix_select import BINS, Groups, kth_bins, kth_smallest
 
 
 def histograms_of(numbers, groups):
-    """What `kth_smallest` asks for, in NumPy."""
+    """The argument of `kth_smallest`, in NumPy."""
 
     def histograms(base, shift):
         rows = []
-        for number, low in zip(numbers, groups.each(base).numpy(), strict=True):
+        for number, low in zip(numbers, groups.spread(base).numpy(), strict=True):
             digits = (number ^ low) >> shift
             rows.append(np.bincount(digits[digits < BINS], minlength=BINS).astype(np.float64))
-        return groups.sums(tf.constant(rows))
+        return groups.add_up(tf.constant(rows))
 
     return histograms
 
@@ -23,12 +23,12 @@ def histograms_of(numbers, groups):
 def test_it_is_that_of_a_sort(owner, bits):
     rng = np.random.default_rng(0)
     drawn = [rng.choice([0, 1, 5, 1 << 20, (1 << 31) - 1, *range(100)], 500 + i) for i in owner]
-    numbers = [each % (1 << bits) for each in drawn]
+    numbers = [array % (1 << bits) for array in drawn]
     groups = Groups(owner)
     count = len(groups.members)
     for k in (1, 7, 400):
-        wanted = tf.fill([count], tf.constant(k, tf.float64))
-        below, quota = kth_smallest(histograms_of(numbers, groups), wanted)
+        places = tf.fill([count], tf.constant(k, tf.float64))
+        below, quota = kth_smallest(histograms_of(numbers, groups), places)
         for g, members in enumerate(groups.members):
             together = np.sort(np.concatenate([numbers[i] for i in members]))
             assert below[g] == together[k - 1]
@@ -45,7 +45,7 @@ def test_several_are_sought_in_one_histogram():
 
 
 def test_a_quota_goes_to_the_first_of_a_group():
-    shared = Groups([0, 0, 0, 1]).shared(
+    quotas = Groups([0, 0, 0, 1]).share(
         tf.constant([5.0, 2.0], tf.float64), tf.constant([3.0, 4.0, 4.0, 9.0], tf.float64)
     )
-    np.testing.assert_array_equal(shared, [3, 2, 0, 2])
+    np.testing.assert_array_equal(quotas, [3, 2, 0, 2])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from selected import SCORES, drawn_kernel, drawn_kernels, kept_of, reference
 
-from tf_lap.topk import sort_keys as ranks
 from tf_lap.topk.select import select, sort_keys
+from tf_lap.topk.sort_keys import keys
 
 
 def chosen(scores, weights, live, keep):
@@ -38,12 +38,12 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_sort_keys_are_the_ranks_of_the_graph(data):
+def test_sort_keys_are_those_of_the_graph(data):
     """Weights too small for a normal number are zero to TensorFlow on some processors, and left out here."""
     scores = np.abs(data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES)))
     weights = data.draw(arrays(np.float32, len(scores), elements=st.floats(-4, 4, width=32, allow_subnormal=False)))
     live = data.draw(arrays(bool, len(scores)))
-    expected = ranks.keys(tf.constant(np.where(live, scores, np.float32(0))), tf.constant(weights), tf.constant(live))
+    expected = keys(tf.constant(np.where(live, scores, np.float32(0))), tf.constant(weights), tf.constant(live))
     np.testing.assert_array_equal(sort_keys(np.where(live, scores, np.float32(0)), weights, live), expected)
 
 

@@ -90,7 +90,7 @@ def export_tflite(
     compat.check_model(model)
     user_samples: Samples | None = None
     if representative_dataset is not None:
-        user_samples = samples.given(representative_dataset, exporting.inputs(model))
+        user_samples = samples.read_samples(representative_dataset, exporting.inputs(model))
     model = exporting.without_wrappers(model)
     with Progress(target.name, bool(verbose)) as progress, exporting.in_float32(model):
         inputs = exporting.signature(model, check_batch_size(batch_size))

@@ -66,7 +66,7 @@ class Check:
         self.runtime = runtimes.installed()
         self._tolerance, self._is_quantized = TOLERANCES[quantization], quantization is not None
         file_inputs = self._load(dense, runtimes.inputs)
-        checked = samples.drawn(inputs) if user_samples is None else user_samples[: samples.CHECKED]
+        checked = samples.draw_samples(inputs) if user_samples is None else user_samples[: samples.CHECKED]
         with exporting.states_kept(model):
             answers = [exporting.outputs(model, sample) for sample in checked]
         self._expected = {name: [answer[name] for answer in answers] for name in answers[0]}

@@ -14,7 +14,7 @@ from tf_lap.graph.layer_filters import Filters, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
-from tf_lap.samples import Representative, batched, given
+from tf_lap.samples import Representative, join_samples, read_samples
 from tf_lap.scores import Score
 
 ORDERS = ("simultaneous", "forward", "backward")
@@ -96,9 +96,9 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
                 "data, such as 'lookahead_activation'"
             )
         return []
-    samples = given(data, exporting.inputs(model), "data", _MOST_SAMPLES)
+    samples = read_samples(data, exporting.inputs(model), "data", _MOST_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
-    return samples if exporting.has_fixed_batch(model) else batched(samples, _BATCH)
+    return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.

@@ -95,13 +95,13 @@ class Pruner:
             path = kernels[number].path
             previous, following = (tuple(kernels[k].path for k in side) for side in sides)
             self._neighbors[path] = Neighbors(previous, following, ("given by the user",))
-        distance = self.score.distance if self.score.looks else 0
+        distance = self.score.distance if self.score.needs_energies else 0
         measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override)
         selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
         self._engine = Engine(model, updater, self.order, data_for(self.score, data, model))
         self._enforcement = Enforcement(model, variables, self._masks.variables)
-        if self._recipe.untraced and self.score.looks:
+        if self._recipe.untraced and self.score.needs_energies:
             warn(
                 f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
                 "in and beside it are ranked without the energies on that side; report() has the reasons"

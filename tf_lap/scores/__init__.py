@@ -1,4 +1,4 @@
-"""How much a weight matters: one score a weight, non-negative float32, the larger the dearer."""
+"""Scores say how much a weight matters: non-negative float32 numbers, of which the lowest are pruned first."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import abc
 import dataclasses
 import operator
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
+from tf_lap.compat.types import Model
 from tf_lap.graph.kernels import Layout
 from tf_lap.graph.model_graph import Kernel, Recipe
-from tf_lap.scores import measurements as probe
-from tf_lap.scores.measurements import Batch
+from tf_lap.samples import Batch
+from tf_lap.scores import activity, curvature
 
 
 class Score(Configurable, abc.ABC):
-    """How much a weight matters. A score of one's own is a subclass, best a frozen dataclass: see `register`.
+    """How much a weight matters. Your own score is a subclass, best a frozen dataclass: see `register`.
 
     Attributes:
-        distance: how many kernels on a side the energies around a kernel come from: 0 none, so that they are not
-            computed; 1 the neighbours; None the whole path.
+        distance: how many kernels away the energies around a kernel come from, on each side. 0: none, so that they are
+            not computed. 1: the neighbours. None: the whole path.
         norm_order: the order of the norm that makes scores of different kernels comparable in global pruning.
         needs_data: whether `gains` measures the model over data.
     """
@@ -34,7 +35,7 @@ class Score(Configurable, abc.ABC):
     needs_data: ClassVar[bool] = False
 
     @property
-    def looks(self) -> bool:
+    def needs_energies(self) -> bool:
         """Whether it uses the energies around a kernel."""
         return self.distance != 0
 
@@ -43,68 +44,105 @@ class Score(Configurable, abc.ABC):
         """Scores of shape `kernel.layout.shape`, non-negative float32.
 
         Args:
-            kernel: which kernel it is.
-            weights: its float32 values.
-            incoming: `(uses, inputs)` energies, ones where the score does not look.
-            outgoing: `(uses, outputs)` energies, likewise.
+            kernel: the kernel.
+            weights: its values, float32.
+            incoming: energies `(uses, inputs)`, float32; ones where the score does not need energies.
+            outgoing: energies `(uses, outputs)`, likewise.
         """
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Where a score is a magnitude times a number of its input and a number of its output: these numbers.
+        """The two factors of a score that is a magnitude times one number of its input and one of its output.
 
-        That is quicker than `score`, and must rank as it does. A subclass that has a `score` of its own needs
-        `channel_factors` of its own too, or it is scored by `score`.
+        This is quicker than `score`, and must rank as it does. A subclass that overrides `score` must override
+        `channel_factors` too; otherwise only its `score` is used.
 
         Args:
-            incoming: `(uses, inputs)` energies.
-            outgoing: `(uses, outputs)` energies.
+            incoming: energies `(uses, inputs)`, float32.
+            outgoing: energies `(uses, outputs)`, float32.
 
         Returns:
             Float32 arrays `(inputs,)` and `(outputs,)`, or None where the score is no such product.
         """
         return None
 
-    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
-        """What kernels are multiplied by before anything else, by their numbers; nothing where no data is needed.
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What kernels are multiplied by before their energies and scores are computed.
 
         Args:
             model: the model.
             recipe: its graph.
             targets: the numbers of the kernels that are pruned.
-            data: batches of inputs.
+            data: batches of inputs; none where the score needs no data.
 
         Returns:
-            For some kernels a tensor that broadcasts against the kernel.
+            By the numbers of kernels float32 tensors that broadcast against them; kernels that are left out stay as
+            they are.
         """
         return {}
 
 
+ScoreLike: TypeAlias = str | Score | Mapping[str, Any]
+"""What the argument `score` takes: a name, an object or a configuration."""
+
+ScoreClass = TypeVar("ScoreClass", bound=type[Score])
+
+_REGISTRY: Registry[Score] = Registry("score", Score, "tf_lap.scores")
+get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
+names = _REGISTRY.names
+
+
+def register(name: str) -> Callable[[ScoreClass], ScoreClass]:
+    """A decorator that makes your own score available by a name. Its configurations have that name too.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_score("rounded")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Rounded(tf_lap.scores.Score):
+    ...     distance = 0
+    ...     def score(self, kernel, weights, incoming, outgoing):
+    ...         return tf.round(tf.abs(weights))
+    >>> report = tf_lap.prune(model, 0.5, score="rounded")
+
+    Args:
+        name: the name.
+
+    Raises:
+        TypeError: the decorated class is no subclass of `Score`. ValueError: another class has the name.
+    """
+    return _REGISTRY.register(name)
+
+
 def channel_factors(score: Score, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """`score.channel_factors`, but None where a subclass scores in a way that its base class's factors do not know."""
+    """As `score.channel_factors`, but None where a subclass overrides `score` and inherits `channel_factors`."""
     owner = next(cls for cls in type(score).__mro__ if {"score", "channel_factors"} & vars(cls).keys())
     return score.channel_factors(incoming, outgoing) if "channel_factors" in vars(owner) else None
 
 
+@register("lookahead")
 @dataclasses.dataclass(frozen=True)
 class Lookahead(Score):
     """`|w| * ||what feeds its input|| * ||what reads its output||`: Park et al., ICLR 2020, equation (5).
 
-    For a shared layer the squares add up over its uses. A side whose norms are all zero (a zero-initialised layer, or
-    weights too small to square) tells nothing apart, and counts as 1. Global pruning compares `score / L4 norm`, which
-    ranks as the authors' squared score over its L2 norm.
+    The energies of a shared layer add up over its uses. A side counts as 1 if all of its energies are zero, as with
+    layers that are initialized to zero, or with weights whose squares are below float32's range. Global pruning
+    compares `score / L4 norm`, which ranks as the authors' squared score over its L2 norm.
 
     Example:
 
     >>> report = tf_lap.prune(model, 0.9, score=tf_lap.scores.Lookahead(distance=2, look="ahead"))
 
     Args:
-        distance: how many kernels on a side count: 0 none, which is magnitude; 1 the neighbours, which is the paper's;
-            more the neighbours' neighbours, through which energy flows; None the whole path to the network's ends,
-            where a score is the root of `w^2` times the derivative by `w^2` of the energy that leaves the network.
+        distance: how many kernels count on a side. 0: none, which is magnitude. 1: the neighbours, as in the paper.
+            More: the neighbours' neighbours too, through which energy flows. None: the whole path to the network's
+            ends; a score is then the root of `w^2` times the derivative by `w^2` of the energy that leaves the network.
         look: "both" sides, "back" or "ahead".
 
     Raises:
-        TypeError, ValueError: a distance that is no whole number of at least 0, or another side.
+        TypeError, ValueError: a distance that is no whole number of at least 0, or an unknown side.
     """
 
     distance: int | None = 1
@@ -127,39 +165,42 @@ class Lookahead(Score):
         if len(incoming) > 1:
             return None
         back, ahead = (np.sqrt(side[0]) for side in (incoming, outgoing))
-        if not self.looks or self.look == "ahead" or not np.any(back > 0):
+        if not self.needs_energies or self.look == "ahead" or not np.any(back > 0):
             back = np.ones_like(back)
-        if not self.looks or self.look == "back" or not np.any(ahead > 0):
+        if not self.needs_energies or self.look == "back" or not np.any(ahead > 0):
             ahead = np.ones_like(ahead)
         return back, ahead
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
-        if not self.looks:
+        if not self.needs_energies:
             return tf.abs(weights)
         # Roots before products: the square of a product may leave float32's range where the product does not.
-        back, ahead = (_telling(tf.sqrt(side)) for side in (incoming, outgoing))
+        back, ahead = (_replace_zeros(tf.sqrt(side)) for side in (incoming, outgoing))
         back = tf.ones_like(back) if self.look == "ahead" else back
         ahead = tf.ones_like(ahead) if self.look == "back" else ahead
-        uses = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
-        return tf.abs(weights) * (uses[0] if len(uses) == 1 else _together(tf.stack(uses)))
+        factors = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
+        return tf.abs(weights) * (factors[0] if len(factors) == 1 else _root_of_squares(tf.stack(factors)))
 
 
-def _together(uses: tf.Tensor) -> tf.Tensor:
-    # Over the largest: squares would leave float32's range.
-    largest = tf.reduce_max(uses)
-    return largest * tf.norm(tf.math.divide_no_nan(uses, largest), axis=0)
+def _root_of_squares(factors: tf.Tensor) -> tf.Tensor:
+    """The L2 norm over the first axis, which is that of a layer's uses."""
+    # Divided by the largest: squares would leave float32's range.
+    largest = tf.reduce_max(factors)
+    return largest * tf.norm(tf.math.divide_no_nan(factors, largest), axis=0)
 
 
-def _telling(norms: tf.Tensor) -> tf.Tensor:
+def _replace_zeros(norms: tf.Tensor) -> tf.Tensor:
+    """The norms of one side, `(uses, channels)`, or ones if all of them are zero."""
     return tf.where(tf.reduce_any(norms > 0), norms, tf.ones_like(norms))
 
 
+@register("magnitude")
 @dataclasses.dataclass(frozen=True)
 class Magnitude(Score):
-    """`|w|`: what lookahead is measured against. Global pruning compares `|w| / L2 norm`, as the authors do."""
+    """`|w|`: what lookahead is compared with. Global pruning compares `|w| / L2 norm`, as the authors do."""
 
-    distance: ClassVar[int] = 0
+    distance = 0
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
@@ -170,22 +211,26 @@ class Magnitude(Score):
         return tf.abs(weights)
 
 
+@register("random")
 @dataclasses.dataclass(frozen=True)
 class Random(Score):
     """Uniform random scores, the same at every update for the same seed and layer path.
 
     Args:
         seed: an integer.
+
+    Raises:
+        TypeError: the seed is no integer.
     """
 
     seed: int = 0
+
+    distance = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not hasattr(self.seed, "__index__"):
             raise TypeError(f"seed={self.seed!r}: expected an integer")
         object.__setattr__(self, "seed", operator.index(self.seed))
-
-    distance: ClassVar[int] = 0
 
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
@@ -193,42 +238,53 @@ class Random(Score):
         return tf.random.stateless_uniform(kernel.layout.shape, seed=seed)
 
 
+@register("lookahead_activation")
 @dataclasses.dataclass(frozen=True)
 class LookaheadActivation(Lookahead):
-    """Lookahead over kernels each times the root of how often its output units are active: LAP-act of Park et al.
+    """Lookahead over kernels that are multiplied by the roots of how often their units are active.
 
-    Activity is measured over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see
-    `tf_lap.scores.measurements.activity`.
+    This is LAP-act of Park et al. Activity is measured at each update, over the data that `prune`, `Pruner` or
+    `LAPCallback` is given: see `tf_lap.scores.activity`.
     """
 
     needs_data: ClassVar[bool] = True
 
-    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
-        """What each kernel is multiplied by, by its number, in a shape that broadcasts against it."""
-        roots = probe.activity(model, recipe, data)
-        return {i: _beside(k.layout, root) for i, (k, root) in enumerate(zip(recipe.kernels, roots, strict=True))}
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What each kernel is multiplied by, by its number: float32, in a shape that broadcasts against it."""
+        roots = activity.measure_activity(model, recipe, data)
+        return {
+            number: _align_outputs(kernel.layout, root)
+            for number, (kernel, root) in enumerate(zip(recipe.kernels, roots, strict=True))
+        }
 
 
-def _beside(layout: Layout, outputs: tf.Tensor) -> tf.Tensor:
+def _align_outputs(layout: Layout, outputs: tf.Tensor) -> tf.Tensor:
+    """One number for each output, `(outputs,)`, in a shape that broadcasts against the kernel."""
     return outputs[:, tf.newaxis] if layout.swapped else outputs
 
 
+@register("obd")
 @dataclasses.dataclass(frozen=True)
 class OBD(Score):
     """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
 
-    LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. Measured
-    over the data that `prune`, `Pruner` or `LAPCallback` is given, at each update: see `tf_lap.scores.measurements`.
-    Serves Dense and Conv2D layers.
+    LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. It is
+    measured at each update, over the data that `prune`, `Pruner` or `LAPCallback` is given: see
+    `tf_lap.scores.curvature`. Serves Dense and Conv2D layers.
     """
 
-    looks: ClassVar[bool] = False
+    distance = 0
     norm_order: ClassVar[int] = 4
     needs_data: ClassVar[bool] = True
 
-    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
-        """What each kernel is multiplied by, by its number, in its shape."""
-        return {i: tf.sqrt(h / 2) for i, h in probe.curvature(model, recipe, targets, data).items()}
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What each target is multiplied by, by its number: float32, in its shape."""
+        diagonals = curvature.measure_curvature(model, recipe, targets, data)
+        return {number: tf.sqrt(diagonal / 2) for number, diagonal in diagonals.items()}
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
@@ -239,52 +295,24 @@ class OBD(Score):
         return tf.abs(weights)
 
 
+@register("obd_lookahead")
 @dataclasses.dataclass(frozen=True)
 class OBDLookahead(Lookahead):
     """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
 
     needs_data: ClassVar[bool] = True
 
-    def gains(self, model: Any, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]) -> dict[int, tf.Tensor]:
-        """What each kernel is multiplied by, by its number, in its shape; neighbours too, where it is known."""
-        known = [i for i, kernel in enumerate(recipe.kernels) if i in targets or probe.has_curvature(kernel)]
-        return {i: tf.sqrt(h) for i, h in probe.curvature(model, recipe, known, data).items()}
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What kernels are multiplied by, by their numbers: float32, in their shapes.
 
-
-_REGISTRY = Registry("score", Score, "tf_lap.scores")
-get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
-names = _REGISTRY.names
-
-
-def register(name: str) -> Callable[[type[Score]], type[Score]]:
-    """A decorator that lets a score of one's own be chosen by a name, which it has in configurations too.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_score("rounded")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class Rounded(tf_lap.scores.Score):
-    ...     distance = 0
-    ...     def score(self, kernel, weights, incoming, outgoing):
-    ...         return tf.round(tf.abs(weights))
-    >>> report = tf_lap.prune(model, 0.5, score="rounded")
-
-    Args:
-        name: what it shall be called.
-
-    Raises:
-        TypeError: what is decorated is no subclass of `Score`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
-
-
-for _name, _class in {
-    "lookahead": Lookahead,
-    "magnitude": Magnitude,
-    "random": Random,
-    "lookahead_activation": LookaheadActivation,
-    "obd": OBD,
-    "obd_lookahead": OBDLookahead,
-}.items():
-    register(_name)(_class)
+        Besides the targets these are all other kernels that have a curvature, because they are neighbours.
+        """
+        numbers = [
+            number
+            for number, kernel in enumerate(recipe.kernels)
+            if number in targets or curvature.has_curvature(kernel)
+        ]
+        diagonals = curvature.measure_curvature(model, recipe, numbers, data)
+        return {number: tf.sqrt(diagonal) for number, diagonal in diagonals.items()}

@@ -82,7 +82,7 @@ class Joint:
     def ranked_by_magnitude(self) -> list[Layer]:
         """The wrappers of weights whose score looks around them, and that have no place in the model's graph."""
         apart = [weight.wrapper for weight in self._weights if not self._recipe.kernels[weight.kernel].uses]
-        return list(dict.fromkeys(wrapper for wrapper in apart if wrapper.score.looks))
+        return list(dict.fromkeys(wrapper for wrapper in apart if wrapper.score.needs_energies))
 
     @tf.autograph.experimental.do_not_convert
     def called(self, now: legacy.Pass, training: Any) -> None:

@@ -224,7 +224,7 @@ def _read(arrays: dict[int, np.ndarray], variable: Any) -> np.ndarray:
 
 def _distance(weight: Weight) -> int | None:
     score = weight.wrapper.score
-    return score.distance if score.looks else 0
+    return score.distance if score.needs_energies else 0
 
 
 def _alike(places: Sequence[int], weights: Sequence[Weight]) -> list[list[int]]:

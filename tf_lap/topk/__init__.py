@@ -1,1 +1,1 @@
-"""Masks of the largest scores: exactly as many as are to stay, and of equal scores the first."""
+"""Masks of the largest scores, with exact counts. Of equal scores the first stay."""

@@ -1,8 +1,8 @@
-"""Masks of the highest scores, with NumPy: exactly as many as are to be kept, and of equal scores the first.
+"""Masks of the largest scores with NumPy, with exact counts. Of equal scores the first stay.
 
-Scores are non-negative float32 numbers, which are ordered as the integers with the same bits. So all here works on
-integers: the bits of the scores where the last weight that stays has a score above zero, else the keys of
-`tf_lap.topk.sort_keys`, which order the weights whose score is zero too.
+Non-negative float32 numbers have the same order as the integers with the same bits, and everything here works on
+integers. These are the bits of the scores if enough scores are above zero. Otherwise they are the sort keys of
+`tf_lap.topk.sort_keys`, which order weights whose score is zero too.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ def select(
     memory: Callable[[str, int, type], np.ndarray] = lambda name, size, dtype: np.empty(size, dtype),
     new_memory: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
 ) -> Kept:
-    """Masks of the `keep` highest scores of some kernels together; of all live weights, where there are fewer.
+    """Masks of the `keep` largest scores of some kernels together; of all live weights if there are fewer.
 
     Args:
         bits: for each kernel the bits of its scores, int32, in any shape; 0 where a weight is pruned already.
         keep: how many weights stay.
-        keys: gives for each kernel what `tf_lap.topk.sort_keys.keys` does. It is called where too few scores are above
-            zero.
-        memory: gives an array of a size and a dtype, for use under a name: another call may give the same array again.
-        new_memory: gives an array of a shape and a dtype that nobody else has, for a mask.
+        keys: gives the sort keys of each kernel, int32, in its shape. It is called if too few scores are above zero.
+        memory: gives scratch memory of a size and a dtype under a name. Another call may give the same memory again.
+        new_memory: gives memory of a shape and a dtype for a mask, which nobody else has.
 
     Returns:
         For each kernel a bool array of its shape, True where the weight stays, and the lowest score that stays.
     """
-    threshold = _kth_largest(bits, keep, memory)
+    numbers = bits
+    threshold = _kth_largest(numbers, keep, memory)
     lowest = np.int32(threshold).view(np.float32)
     if threshold == 0:
-        bits = keys()
-        keep = min(keep, sum(map(np.count_nonzero, bits)))
-        threshold = _kth_largest(bits, keep, memory)
+        numbers = keys()
+        keep = min(keep, sum(int(np.count_nonzero(kernel)) for kernel in numbers))
+        threshold = _kth_largest(numbers, keep, memory)
     masks = []
-    for kernel in bits:
+    for kernel in numbers:
         masks.append(np.greater_equal(kernel, threshold, out=new_memory(kernel.shape, np.bool_)))
-    surplus = sum(map(np.count_nonzero, masks)) - keep
-    for kernel, mask in zip(reversed(bits), reversed(masks), strict=True):
+    surplus = sum(int(np.count_nonzero(mask)) for mask in masks) - keep
+    for kernel, mask in zip(reversed(numbers), reversed(masks), strict=True):
         if surplus <= 0:
             break
-        # Of equal ones the first stay.
+        # The last of the equal ones go.
         ties = np.flatnonzero(kernel == threshold)[-surplus:]
         mask.reshape(-1)[ties] = False
         surplus -= len(ties)
@@ -55,10 +55,10 @@ def select(
 
 
 def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.ndarray:
-    """What `tf_lap.topk.sort_keys.keys` gives, as int32.
+    """The sort keys of a kernel's weights as int32, in their shape; otherwise as `tf_lap.topk.sort_keys.keys`.
 
     Args:
-        scores: non-negative float32, 0 where a weight is pruned already.
+        scores: float32, non-negative; 0 where a weight is pruned already.
         weights: float32.
         live: bool, False where a weight is pruned already.
     """
@@ -69,16 +69,16 @@ def sort_keys(scores: np.ndarray, weights: np.ndarray, live: np.ndarray) -> np.n
 
 
 def _kth_largest(bits: Sequence[np.ndarray], k: int, memory: Callable[[str, int, type], np.ndarray]) -> int:
-    """The k-th largest number of some arrays together; more than all of them where k is 0."""
+    """The k-th largest number of some int32 arrays together; more than all of them if k is 0."""
     if k == 0:
         return np.iinfo(np.int32).max
     size = sum(kernel.size for kernel in bits)
     # Negated, because NumPy's partition takes thirty times as long where many of the lowest numbers are equal, as those
     # of pruned weights are.
-    numbers = memory("numbers", size, np.int32)
+    negated = memory("numbers", size, np.int32)
     first = 0
     for kernel in bits:
-        np.negative(kernel.reshape(-1), out=numbers[first : first + kernel.size])
+        np.negative(kernel.reshape(-1), out=negated[first : first + kernel.size])
         first += kernel.size
-    numbers.partition(k - 1)
-    return -int(numbers[k - 1])
+    negated.partition(k - 1)
+    return -int(negated[k - 1])
