@@ -93,7 +93,7 @@ def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_ke
         np.testing.assert_array_equal(array, expected)
     assert [np.count_nonzero(kernel) for kernel in kernels(model.get_weights())] == kept(8)
     digits = datasets.load_digits_task().arrays
-    assert demo.error_of(model, digits["x_test"], digits["y_test"]) == run.results["retrained"][-1]["error"]
+    assert demo.measure_error(model, digits["x_test"], digits["y_test"]) == run.results["retrained"][-1]["error"]
 
 
 def test_results_hold_every_single_error_and_the_settings(run):
@@ -198,7 +198,7 @@ def test_progress_rewrites_one_line_on_a_terminal_only(terminal, monkeypatch, ca
 
 def test_the_table_is_aligned_and_gives_mean_and_spread():
     curves = {"magnitude": {0.9: [0.1, 0.3], 0.995: [0.5, 0.9]}, "lookahead": {0.9: [0.1, 0.1], 0.995: [0.2, 0.4]}}
-    lines = charts.table([0.01, 0.03], curves).splitlines()
+    lines = charts.format_table([0.01, 0.03], curves).splitlines()
     assert "dense, before pruning: 2.0% (1.0% to 3.0%)" in lines
     assert lines[-1].split("  ")[-2:] == ["70.0% (50.0% to 90.0%)", "30.0% (20.0% to 40.0%)"]
     assert lines[-1].split()[:2] == ["99.50%", "0.50%"]
@@ -208,5 +208,5 @@ def test_the_table_is_aligned_and_gives_mean_and_spread():
 def test_the_chart_is_written_without_a_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     curves = {method: {0.9: [0.1], 0.99: [0.2]} for method in demo.METHODS}
-    charts.error_chart(tmp_path / "chart.png", "one seed", [0.01], curves)
+    charts.draw_error_chart(tmp_path / "chart.png", "one seed", [0.01], curves)
     assert (tmp_path / "chart.png").stat().st_size > 5000

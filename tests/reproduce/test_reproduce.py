@@ -12,7 +12,7 @@ import tf_lap
 from tf_lap.cli import main
 from tf_lap.reproduce import experiments, networks, runner
 from tf_lap.reproduce.datasets import CommandError
-from tf_lap.reproduce.training import BATCH_SIZE, batches
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches
 
 
 def images(count, side=28, channels=()):
@@ -72,14 +72,14 @@ def test_initial_weights_are_uniform_as_pytorchs():
 def test_batches_go_through_the_training_set_in_the_seeds_order():
     x, y = np.arange(7.0).reshape(7, 1), np.arange(7)
     labels = [
-        np.concatenate([part for _, part in batches(x, y, 3, seed).as_numpy_iterator()])
+        np.concatenate([part for _, part in make_batches(x, y, 3, seed).as_numpy_iterator()])
         for seed in ((0, 1), (0, 1), (1, 1))
     ]
     assert labels[0].shape == (3 * BATCH_SIZE,)
     assert all(sorted(labels[0][i : i + 7]) == list(range(7)) for i in range(0, 175, 7))
     np.testing.assert_array_equal(labels[0], labels[1])
     assert not np.array_equal(labels[0], labels[2])
-    for image, label in batches(x, y, 1, (0, 1)):
+    for image, label in make_batches(x, y, 1, (0, 1)):
         tf.debugging.assert_equal(tf.cast(image[:, 0], label.dtype), label)
 
 

@@ -143,14 +143,14 @@ class BackupAndRestore(compat.Callback):
         self._batch, self._passes_over = batch, compat.passes_over(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Counts what is done of the epoch."""
+        """Counts the calls of the training function in the epoch."""
         self._position = self._position._replace(executions=self._position.executions + 1)
         if self._batches_between_saves is not None and not self._passes_over:
             self._unsaved_batches += batch - self._batch + 1
             self._is_due = self._unsaved_batches >= self._batches_between_saves
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves the training as it goes into the next epoch."""
+        """Saves the training as the next epoch will find it."""
         self._position = self._position._replace(epoch=epoch + 1, executions=0)
         self._random = fits.random_state()
         if self._batches_between_saves is None or self._is_due:

@@ -50,7 +50,7 @@ def find_mask_setter(callback: compat.Callback) -> Any | None:
 
 
 def disclaim(callback: compat.Callback) -> None:
-    """Takes the entry back."""
+    """Removes the entry of a callback whose fit ends."""
     _claims.pop(callback.model, None)
 
 

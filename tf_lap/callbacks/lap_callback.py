@@ -18,7 +18,7 @@ from tf_lap.callbacks.fit_masks import FitMasks
 from tf_lap.callbacks.fit_schedule import FitSchedule, Schedule, as_schedule
 from tf_lap.callbacks.mask_backup import PruningState
 from tf_lap.callbacks.once_sparse import EarlyCheckpoints, WaitingCallbacks
-from tf_lap.callbacks.resuming import current_state, resume_from_backup, resume_from_snapshot
+from tf_lap.callbacks.resuming import read_state, resume_from_backup, resume_from_snapshot
 from tf_lap.callbacks.step_counter import StepCounter
 from tf_lap.compat import callback_lists
 from tf_lap.compat.types import Callback
@@ -268,7 +268,7 @@ class LAPCallback(compat.Callback):
 
     def get_state(self) -> PruningState:
         """Step and masks as they are now, for a snapshot of the training; pruned weights are zeroed first."""
-        return current_state(self.pruner, self.step, type(self).__name__)
+        return read_state(self.pruner, self.step, type(self).__name__)
 
     def _end_after_others(self) -> None:
         """Warns where other callbacks have kept weights that are less sparse; called when all of them have ended."""
@@ -291,7 +291,7 @@ class LAPCallback(compat.Callback):
         self.pruner.enforcement.check()
 
     def _start(self) -> None:
-        """Puts the masks on the kernels: those of a killed training, or of the zeros that are in them."""
+        """Puts the masks on the kernels: those of a killed training, or masks that keep the zeros in the kernels."""
         with self._masks.released_on_error():
             has_resumed = self._resume()
             steps, epochs = self.params.get("steps"), self.params["epochs"]
@@ -329,7 +329,7 @@ class LAPCallback(compat.Callback):
                 mask_backup.save(self.backup_dir, self.get_state())
 
     def _resume(self) -> bool:
-        """Takes masks and step from a snapshot or a backup; whether there was one to take them from."""
+        """Takes masks and step from a snapshot or a backup, and returns whether there was one."""
         mapping = self._schedule.mapping
         step = resume_from_snapshot(self.pruner, find_handover(self), type(self).__name__, mapping)
         if step is None:

@@ -11,7 +11,7 @@ from tf_lap.pruning.pruner import Pruner
 from tf_lap.warn import warn
 
 
-def current_state(pruner: Pruner, step: int, holder: str) -> PruningState:
+def read_state(pruner: Pruner, step: int, holder: str) -> PruningState:
     """Step and masks as they are now; pruned weights are zeroed first.
 
     Args:

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.reproduce.charts import Progress, error_chart, table
+from tf_lap.reproduce.charts import Progress, draw_error_chart, format_table
 from tf_lap.reproduce.datasets import (
     HIDDEN_LAYERS,
     CommandError,
@@ -32,7 +32,7 @@ from tf_lap.reproduce.datasets import (
     require,
 )
 from tf_lap.reproduce.networks import perceptron, perceptron_rates, sparsities
-from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches, measure_error, train
 
 METHODS = ("magnitude", "lookahead")
 LEARNING_RATE = 0.0012
@@ -92,7 +92,7 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
     train, test = len(task.arrays["y_train"]), len(task.arrays["y_test"])
     print(f"{task.title}; {train:,} images to train and {test:,} to test; {steps:,} steps before and after pruning")
     outcome = measure(task, seeds, steps)
-    print(f"\n{table(outcome.dense, outcome.curves())}\n")
+    print(f"\n{format_table(outcome.dense, outcome.curves())}\n")
     print(f"Pruned with lookahead to the highest sparsity, first seed:\n{outcome.report}\n")
     try:
         paths = write(task, outcome, output, steps)
@@ -112,7 +112,7 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
 def measure(task: Task, seeds: int, steps: int) -> Outcome:
     """Trains one network for each seed; prunes its weights by both methods at each sparsity, and retrains."""
     outcome, fractions = Outcome(), {t: layer_sparsities(t) for t in task.rounds}
-    data = functools.partial(batches, task.arrays["x_train"], task.arrays["y_train"])
+    data = functools.partial(make_batches, task.arrays["x_train"], task.arrays["y_train"])
     test = task.arrays["x_test"], task.arrays["y_test"]
     progress = Progress(seeds * (1 + len(task.rounds) * len(METHODS)), steps)
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
@@ -121,14 +121,16 @@ def measure(task: Task, seeds: int, steps: int) -> Outcome:
         keras.utils.set_random_seed(seed)
         progress.begin(f"seed {seed}, dense")
         trained = train(model, perceptron(task.widths).get_weights(), data(steps, (seed, 0)), LEARNING_RATE, [watch])
-        outcome.dense.append(error_of(model, *test))
+        outcome.dense.append(measure_error(model, *test))
         for t, method in itertools.product(task.rounds, METHODS):
             progress.begin(f"seed {seed}, {method}, hidden layers at {1 - 0.5**t:.2%}")
             schedule = tf_lap.LookaheadPruningSchedule(fractions[t], decay="one_shot")
             pruning = tf_lap.LAPCallback(schedule, score=method)
             weights = train(model, trained, data(steps, (seed, 1)), LEARNING_RATE, [pruning, watch])
             report = pruning.report
-            outcome.retrained.append(Retrained(seed, t, method, report.sparsity, report.kept, error_of(model, *test)))
+            outcome.retrained.append(
+                Retrained(seed, t, method, report.sparsity, report.kept, measure_error(model, *test))
+            )
             if (seed, t, method) == (0, task.rounds[-1], "lookahead"):
                 outcome.report, outcome.weights = report, weights
     progress.close()
@@ -157,7 +159,7 @@ def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:
     rebuild_network(task, outcome).save(model_path)
     packed = len(gzip.compress(model_path.read_bytes()))
     title = f"{task.title}, mean and range of {len(outcome.dense)} seeds"
-    error_chart(chart_path, title, outcome.dense, outcome.curves())
+    draw_error_chart(chart_path, title, outcome.dense, outcome.curves())
     results_path.write_text(json.dumps(_as_json(task, outcome, steps), indent=2) + "\n", encoding="utf-8")
     return [
         f"sparse model  {model_path} ({model_path.stat().st_size:,} bytes, gzipped {packed:,})",

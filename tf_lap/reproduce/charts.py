@@ -64,7 +64,7 @@ class Progress:
             print(text, flush=True)
 
 
-def table(dense: Sequence[float], curves: Curves, digits: int = 1) -> str:
+def format_table(dense: Sequence[float], curves: Curves, digits: int = 1) -> str:
     """The mean errors over seeds, with the lowest and the highest, at each sparsity.
 
     Args:
@@ -92,14 +92,14 @@ def _format_spread(errors: Sequence[float], digits: int) -> str:
     return f"{mean} ({least} to {most})"
 
 
-def error_chart(path: Path, title: str, dense: Sequence[float], curves: Curves) -> None:
+def draw_error_chart(path: Path, title: str, dense: Sequence[float], curves: Curves) -> None:
     """Draws error against the weights left, sparser to the right, and writes it as a PNG file; needs matplotlib.
 
     Args:
         path: the file to write.
         title: what was trained.
-        dense: as in `table`.
-        curves: as in `table`.
+        dense: as in `format_table`.
+        curves: as in `format_table`.
 
     Raises:
         OSError: the file cannot be written.

@@ -23,10 +23,10 @@ import tensorflow as tf
 import tf_lap
 from tf_lap import scores
 from tf_lap.files import replaced
-from tf_lap.reproduce.charts import Progress, error_chart, table
+from tf_lap.reproduce.charts import Progress, draw_error_chart, format_table
 from tf_lap.reproduce.datasets import CommandError
 from tf_lap.reproduce.experiments import Experiment
-from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches, measure_error, train
 
 _Value = TypeVar("_Value")
 
@@ -76,7 +76,7 @@ class Runner:
             "experiment": experiment.name,
             "train": len(experiment.arrays["y_train"]),
             "test": len(experiment.arrays["y_test"]),
-            "data_crc32": _checksum(experiment.arrays[name] for name in sorted(experiment.arrays)),
+            "data_crc32": _compute_checksum(experiment.arrays[name] for name in sorted(experiment.arrays)),
             "steps_before_pruning": experiment.steps[0],
             "steps_after_pruning": experiment.steps[1],
             "batch_size": BATCH_SIZE,
@@ -142,8 +142,8 @@ class Runner:
         results = {
             **self._settings,
             "commands": sorted({cell["command"] for cell in cells}),
-            "dense": [_without(cell, "command") for cell in cells if "method" not in cell],
-            "retrained": [_without(cell, "command") for cell in cells if "method" in cell],
+            "dense": [_drop_keys(cell, "command") for cell in cells if "method" not in cell],
+            "retrained": [_drop_keys(cell, "command") for cell in cells if "method" in cell],
         }
         _write(self.output / "results.json", results)
         return results
@@ -154,8 +154,8 @@ class Runner:
         curves: dict[str, dict[float, list[float]]] = {}
         for cell in results["retrained"]:
             curves.setdefault(cell["method"], {}).setdefault(cell["sparsity"], []).append(cell["error"])
-        error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
-        return table(dense, curves, digits=2)
+        draw_error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
+        return format_table(dense, curves, digits=2)
 
     def _train(self, model: keras.Model, seed: int, watch: keras.callbacks.Callback) -> None:
         start = time.monotonic()
@@ -202,10 +202,12 @@ class Runner:
 
     def _make_batches(self, seed: tuple[int, int], part: int) -> tf.data.Dataset:
         arrays = self.experiment.arrays
-        return batches(arrays["x_train"], arrays["y_train"], self.experiment.steps[part], seed, self.experiment.prepare)
+        return make_batches(
+            arrays["x_train"], arrays["y_train"], self.experiment.steps[part], seed, self.experiment.prepare
+        )
 
     def _measure_error(self, model: keras.Model) -> float:
-        return error_of(model, self.experiment.arrays["x_test"], self.experiment.arrays["y_test"])
+        return measure_error(model, self.experiment.arrays["x_test"], self.experiment.arrays["y_test"])
 
     def _path(self, seed: int, rounds: int | None = None, method: str | None = None) -> Path:
         cell = "dense" if rounds is None else f"t{rounds}_{method}"
@@ -219,11 +221,11 @@ def _drop_repeated(values: Iterable[_Value]) -> list[_Value]:
     return list(dict.fromkeys(values))
 
 
-def _without(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _drop_keys(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in cell.items() if name not in names}
 
 
-def _checksum(arrays: Iterable[np.ndarray]) -> str:
+def _compute_checksum(arrays: Iterable[np.ndarray]) -> str:
     crc = 0
     for array in arrays:
         crc = zlib.crc32(np.ascontiguousarray(array).data, crc)

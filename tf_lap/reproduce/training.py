@@ -17,7 +17,7 @@ Prepare = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Makes what the network is trained with from a batch of images and a seed of two whole numbers."""
 
 
-def batches(
+def make_batches(
     x: np.ndarray, y: np.ndarray, steps: int, seed: Sequence[int], prepare: Prepare | None = None
 ) -> tf.data.Dataset:
     """Batches of images and labels, one for each step. The training set is shuffled anew each time it is used up.
@@ -65,7 +65,7 @@ def train(
     return model.get_weights()
 
 
-def error_of(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
+def measure_error(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
     """The fraction of images that the model gets wrong."""
     outputs = [model(x[i : i + _IMAGES_PER_CALL], training=False) for i in range(0, len(x), _IMAGES_PER_CALL)]
     return float(np.mean(np.argmax(np.concatenate(outputs), axis=-1) != y))
