@@ -46,13 +46,13 @@ class LAPCallback(compat.Callback):
     keep the best weights as `once_sparse`, and they count from the epoch on that reaches the final sparsity.
 
     Keras calls callbacks in the order of the list: list those that read the logs, such as TensorBoard, behind this one.
-    Who calls `fit` for each epoch gives the schedule its steps: a sparsity alone takes them from the first fit.
+    Where `fit` is called for each epoch, pass a schedule with steps: a sparsity alone takes them from the first fit.
 
     A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch
     has built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback
-    goes on where it was: steps count on, zeros stay, and layers that were thawed meanwhile are brought to the
-    schedule's sparsity at once. A pickled callback keeps its settings, its step and its report; used again, it begins
-    anew.
+    goes on where it was: it goes on counting steps, zeros stay, and layers that were thawed meanwhile are pruned to
+    the schedule's sparsity at once. A pickled callback keeps its settings, its step and its report. Used again, it
+    begins anew.
 
     Example:
 
