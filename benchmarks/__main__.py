@@ -26,31 +26,31 @@ NAMES = (
 RESULTS = Path(__file__).parent / "results"
 
 
-def versions() -> dict[str, Any]:
-    """What the figures were measured with."""
+def find_versions() -> dict[str, Any]:
+    """The versions of the packages and the machine that figures are measured with."""
     packages = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "tf_lap")
-    found = {name: importlib.import_module(name).__version__ for name in packages}
+    installed = {name: importlib.import_module(name).__version__ for name in packages}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found["ai_edge_litert"] = importlib.metadata.version("ai-edge-litert")
-    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), **found}
+        installed["ai_edge_litert"] = importlib.metadata.version("ai-edge-litert")
+    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), **installed}
 
 
-def table(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """A row for each ratio."""
     width = max(map(len, result["ratios"]))
     rows = [f"{'':{width}}  median  least   most"]
     rows += [
-        f"{name:{width}}  {each['median']:6.3f} {each['least']:6.3f} {each['most']:6.3f}"
-        for name, each in result["ratios"].items()
+        f"{name:{width}}  {ratio['median']:6.3f} {ratio['least']:6.3f} {ratio['most']:6.3f}"
+        for name, ratio in result["ratios"].items()
     ]
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Runs what the command line names; everything if it names nothing."""
+    """Runs the benchmarks that the command line names, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"some of: {', '.join(NAMES)}")
-    parser.add_argument("--device", help="where mask_update and growth run, as GPU:0; the CPU if it is not said")
+    parser.add_argument("--device", help="where mask_update and growth run, as GPU:0; the CPU by default")
     arguments = parser.parse_args()
     names = arguments.names
     if unknown := set(names) - set(NAMES):
@@ -61,8 +61,8 @@ def main() -> None:
         if arguments.device and hasattr(benchmark, "DEVICE"):
             benchmark.DEVICE = arguments.device
             command, file = f"{command} --device {arguments.device}", f"{name}_{arguments.device.replace(':', '')}"
-        result = benchmark.run() | {"command": command, "versions": versions()}
-        print(f"{name}: {result['what']}\n\n{table(result)}\n")
+        result = benchmark.run() | {"command": command, "versions": find_versions()}
+        print(f"{name}: {result['what']}\n\n{format_table(result)}\n")
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{file}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

@@ -13,11 +13,11 @@ CHART = Path(__file__).parent.parent / "docs" / "update_time.png"
 
 
 def draw(results: Path = RESULTS, chart: Path = CHART) -> None:
-    """Update time against weights, both logarithmic, a line for each way."""
+    """Draws update time against weights, both logarithmic, a line for each method."""
     mpl.use("Agg")
-    taken = json.loads(results.read_text(encoding="utf-8"))["seconds"]
+    seconds_by_name = json.loads(results.read_text(encoding="utf-8"))["seconds"]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, points in taken.items():
+    for name, points in seconds_by_name.items():
         weights, seconds = zip(*points, strict=True)
         axes.loglog(weights, seconds, marker="o", label=name)
     axes.set_xlabel("weights")

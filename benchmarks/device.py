@@ -3,7 +3,8 @@
     python -m benchmarks.device write FOLDER     # here, with TensorFlow: the update as StableHLO, and its masks
     python benchmarks/device.py run FOLDER       # there, with JAX alone: runs it, compares the masks, times it
 
-The weights are made of a seed on both sides, so that the folder holds no more than the program and the packed masks.
+The weights are drawn from a seed on both sides. So the folder holds only the program, the packed masks, and what the
+program reads beside the kernels.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ SPARSITY, ROUNDS = 0.9, 20
 PROGRAM, MASKS, BETWEEN, ABOUT = "update.mlir", "masks.npz", "between.npz", "about.json"
 
 
-def weights_of(shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """Random weights, the same wherever they are made."""
+def make_weights(shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Random weights in float32, the same on every machine."""
     rng = np.random.default_rng(0)
     return [rng.standard_normal(shape).astype(np.float32) * np.float32(0.05) for shape in shapes]
 
@@ -32,7 +33,7 @@ def write(folder: Path, model: Any = None) -> None:
     """Writes what `run` reads.
 
     Args:
-        folder: where.
+        folder: the folder to write to.
         model: a Keras model; ResNet50 by default.
     """
     import dataclasses
@@ -70,7 +71,7 @@ def write(folder: Path, model: Any = None) -> None:
     concrete = compiled.get_concrete_function(*specs)
     variables = {id(variable.handle): variable for variable in concrete.graph.variables}
     between = [variables[id(handle)].numpy() for handle in concrete.captured_inputs]
-    weights = weights_of(shapes)
+    weights = make_weights(shapes)
     results = compiled(*map(tf.constant, weights))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PROGRAM).write_text(program, encoding="utf-8")
@@ -80,16 +81,16 @@ def write(folder: Path, model: Any = None) -> None:
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
-def seconds_of(function: Callable[[], Any]) -> list[float]:
-    """The seconds that each call takes, until its results are there."""
+def time_calls(function: Callable[[], Any]) -> list[float]:
+    """The seconds that each call takes until its results are computed."""
     import jax
 
-    taken = []
+    seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         jax.block_until_ready(function())
-        taken.append(time.perf_counter() - start)
-    return taken
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def run(folder: Path) -> dict[str, Any]:
     devices = xla_client.DeviceList((device,))
     program = backend.compile_and_load((folder / PROGRAM).read_text(encoding="utf-8"), devices)
     compilation = time.perf_counter() - start
-    weights = [jax.device_put(array, device) for array in weights_of(shapes)]
+    weights = [jax.device_put(array, device) for array in make_weights(shapes)]
     with np.load(folder / BETWEEN) as between:
         parameters = [*weights, *(jax.device_put(between[name], device) for name in between.files)]
     results = program.execute(parameters)
@@ -121,7 +122,7 @@ def run(folder: Path) -> dict[str, Any]:
     kept = [int(np.count_nonzero(np.asarray(mask))) for mask in masks]
     copy = jax.jit(lambda arrays: [-array for array in arrays])
     jax.block_until_ready(copy(weights))
-    update_seconds, copy_seconds = seconds_of(lambda: program.execute(parameters)), seconds_of(lambda: copy(weights))
+    update_seconds, copy_seconds = time_calls(lambda: program.execute(parameters)), time_calls(lambda: copy(weights))
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
@@ -141,8 +142,8 @@ def run(folder: Path) -> dict[str, Any]:
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
     """The median, the least and the most, in milliseconds."""
-    found = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
-    return {name: float(f"{1e3 * value:.4g}") for name, value in found.items()}
+    figures = {"median": statistics.median(seconds), "least": min(seconds), "most": max(seconds)}
+    return {name: float(f"{1e3 * value:.4g}") for name, value in figures.items()}
 
 
 if __name__ == "__main__":

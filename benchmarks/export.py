@@ -23,7 +23,7 @@ CHOICES = ((None, False), (None, "auto"), ("int8", False), ("int8", "auto"))
 
 
 def network() -> keras.Model:
-    """MobileNet with random weights, up to its logits: probabilities of random weights are all alike, zero in int8."""
+    """MobileNet with random weights, up to its logits. The probabilities of random weights are alike, and 0 in int8."""
     keras.utils.set_random_seed(0)
     return keras.applications.MobileNet(weights=None, classifier_activation=None)
 
@@ -41,7 +41,7 @@ def convert_alone(model: keras.Model, quantization: str | None, samples: np.ndar
 
 
 def cpu_seconds(function: Callable[[], Any]) -> float:
-    """What one call takes of the processor, all threads together."""
+    """The processor time of a call, in seconds, all threads together."""
     start = time.process_time()
     function()
     return time.process_time() - start
@@ -55,7 +55,7 @@ def run() -> dict[str, Any]:
     times: measure.Times = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        convert_alone(model, None, samples)  # the first conversion of a process loads what all need
+        convert_alone(model, None, samples)  # the first conversion of a process loads libraries
         for _ in range(ROUNDS):
             for quantization in dict.fromkeys(quantization for quantization, _ in CHOICES):
                 seconds = cpu_seconds(lambda chosen=quantization: convert_alone(model, chosen, samples))

@@ -1,4 +1,4 @@
-"""What a user waits for: the first mask update of a large model, the longest, and a hundred of them."""
+"""How long a user waits for the first mask update of a large model, for the longest, and for a hundred updates."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import tf_lap
 from benchmarks import measure
 
 NETWORKS = ("ResNet50", "MobileNetV2", "NASNetMobile", "EfficientNetB7")
-IN_TURN = "ResNet50"  # pruned in the order "forward" too
+FORWARD_NETWORK = "ResNet50"  # pruned in the order "forward" too
 UPDATES, SPARSITY, ROUNDS = 100, 0.9, 3
 
 
-def timed_updates(network: str, order: str, updates: int) -> list[float]:
+def time_updates(network: str, order: str, updates: int) -> list[float]:
     """The seconds that each update of a model takes, from nothing pruned on."""
     model = getattr(keras.applications, network)(weights=None)
     pruner = tf_lap.Pruner(model, order=order)
@@ -30,25 +30,25 @@ def timed_updates(network: str, order: str, updates: int) -> list[float]:
     return seconds
 
 
-def in_a_process(network: str, order: str = "simultaneous", updates: int = UPDATES) -> list[float]:
-    """The same in a process of its own: nothing is warm there."""
+def time_in_process(network: str, order: str = "simultaneous", updates: int = UPDATES) -> list[float]:
+    """The same in a new process, where nothing has run before."""
     command = [sys.executable, "-m", "benchmarks.first_updates", network, order, str(updates)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def run() -> dict[str, Any]:
-    """Times each network a few times."""
+    """Times each network several times."""
     figures = {}
     for network in NETWORKS:
-        rounds = [in_a_process(network) for _ in range(ROUNDS)]
+        rounds = [time_in_process(network) for _ in range(ROUNDS)]
         figures[f"{network}: first update, seconds"] = measure.spread([seconds[0] for seconds in rounds])
         figures[f"{network}: longest of a hundred, first updates"] = measure.spread(
             [max(seconds) / seconds[0] for seconds in rounds]
         )
         figures[f"{network}: a hundred updates, seconds"] = measure.spread([sum(seconds) for seconds in rounds])
-    forward = [in_a_process(IN_TURN, "forward", 1)[0] for _ in range(ROUNDS)]
-    figures[f'{IN_TURN}, order "forward": first update, seconds'] = measure.spread(forward)
+    forward = [time_in_process(FORWARD_NETWORK, "forward", 1)[0] for _ in range(ROUNDS)]
+    figures[f'{FORWARD_NETWORK}, order "forward": first update, seconds'] = measure.spread(forward)
     return {
         "what": f"the first {UPDATES} updates of models of keras.applications, from nothing pruned to sparsity "
         f"{SPARSITY}, each model in a process of its own; {ROUNDS} rounds",
@@ -57,4 +57,4 @@ def run() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(timed_updates(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(time_updates(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

@@ -22,7 +22,7 @@ def network() -> keras.Model:
 
 
 class Subject:
-    """A pruner whose model is put back to what it was before each update.
+    """A pruner whose model gets its first weights back before each update.
 
     Args:
         model: the model.
@@ -31,38 +31,39 @@ class Subject:
     def __init__(self, model: keras.Model) -> None:
         self.pruner = tf_lap.Pruner(model)
         self.variables = list(self.pruner.enforcement.kernels.values())
-        self.arrays = [np.array(v) for v in self.variables]
+        self.arrays = [tf.convert_to_tensor(variable).numpy().copy() for variable in self.variables]
         self.dense = {path: np.ones(mask.shape, bool) for path, mask in self.pruner.masks.items()}
         runner = self.pruner._engine.runner
         self.energies = lambda: runner.energies_around(runner.measure({})[0], {})[0][0][-1]
         self.read = tf.function(
-            lambda: tf.add_n([tf.reduce_sum(tf.convert_to_tensor(v)) for v in self.variables]), autograph=False
+            lambda: tf.add_n([tf.reduce_sum(tf.convert_to_tensor(variable)) for variable in self.variables]),
+            autograph=False,
         )
 
     def reset(self) -> None:
-        """Nothing is pruned."""
+        """Puts the first weights back, so that nothing is pruned."""
         for variable, array in zip(self.variables, self.arrays, strict=True):
             variable.assign(array)
         self.pruner.restore(self.dense)
 
     def update(self) -> None:
-        """From nothing pruned to the benchmark's sparsity."""
+        """Prunes from nothing to the benchmark's sparsity."""
         self.pruner.update(SPARSITY)
 
     def warm_up(self, updates: int) -> list[float]:
-        """How long the first updates take."""
+        """The seconds of the first updates."""
         return [measure.seconds(self.update, self.reset) for _ in range(updates)]
 
 
 def run() -> dict[str, Any]:
-    """Times all of them by turns."""
+    """Times a read, the energies, an update and the peers by turns."""
     keras.utils.set_random_seed(0)
     with tf.device(DEVICE):
         subject = Subject(network())
-        ours = {name: (getattr(subject, name), subject.reset) for name in ("read", "energies", "update")}
-        first = subject.warm_up(WARM_UP)
+        functions = {name: (getattr(subject, name), subject.reset) for name in ("read", "energies", "update")}
+        first_updates = subject.warm_up(WARM_UP)
         others = peers.all_of(subject.arrays, SPARSITY)
-        times = measure.by_turns({**ours, **others}, ROUNDS, TURNS)
+        times = measure.by_turns({**functions, **others}, ROUNDS, TURNS)
     weights = sum(array.size for array in subject.arrays)
     bandwidth = measure.bandwidth(DEVICE)
     floor = least_bytes(weights) / bandwidth
@@ -70,14 +71,14 @@ def run() -> dict[str, Any]:
         "update, reads": measure.ratio(times, "update", "read"),
         "energies, reads": measure.ratio(times, "energies", "read"),
         **{f"{name}, updates": measure.ratio(times, name, "update") for name in others},
-        "update, copies of the fewest bytes": measure.spread([each / floor for each in times["update"]]),
+        "update, copies of the fewest bytes": measure.spread([seconds / floor for seconds in times["update"]]),
     }
     return {
         "what": f"a mask update of ResNet50, {weights / 1e6:.1f} million weights in {len(subject.arrays)} kernels, "
         f"from nothing pruned to sparsity {SPARSITY}, on {DEVICE}; a read is a tf.reduce_sum of each kernel; "
         f"{ROUNDS} rounds",
         "milliseconds": measure.milliseconds(times),
-        "first_updates_seconds": [round(each, 3) for each in first],
+        "first_updates_seconds": [round(seconds, 3) for seconds in first_updates],
         "copied_gigabytes_a_second": round(bandwidth / 1e9, 2),
         "least_megabytes": round(least_bytes(weights) / 1e6, 1),
         "missing": [] if "torch lookahead" in others else ["torch lookahead: not measured, PyTorch is not installed"],
@@ -86,5 +87,5 @@ def run() -> dict[str, Any]:
 
 
 def least_bytes(weights: int) -> int:
-    """What an update cannot do without: weights read for norms and for scores, masks read and written, and zeros."""
+    """The bytes that any update reads and writes: weights for energies and scores, masks, and zeroed weights."""
     return weights * (4 + 4 + 1 + 1 + 4)

@@ -1,4 +1,4 @@
-"""Times taken by turns, and ratios of them."""
+"""Times of functions that run by turns, and ratios of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Times = dict[str, list[float]]
 
 
 def seconds(function: Callable[[], Any], prepare: Callable[[], Any] | None = None) -> float:
-    """How long one call takes, until what it returns is there; `prepare` is not counted."""
+    """The seconds that a call takes until its result is on the host; `prepare` is not counted."""
     if prepare is not None:
         prepare()
     start = time.perf_counter()
-    tf.nest.map_structure(lambda t: t.numpy() if tf.is_tensor(t) else t, function())
+    tf.nest.map_structure(lambda result: result.numpy() if tf.is_tensor(result) else result, function())
     return time.perf_counter() - start
 
 
@@ -25,39 +25,45 @@ def by_turns(functions: Mapping[str, tuple[Callable[[], Any], Callable[[], Any]]
     """The median time of each function in each round.
 
     Args:
-        functions: what to time, by name, each with what is called before it and not counted.
+        functions: by name, the function to time, and a function that is called before it and not counted.
         rounds: how many rounds.
-        turns: how often each is called in a round; one that takes more than a second once.
+        turns: how often each is called in a round. A function that takes more than a second is called once.
     """
     times: Times = {name: [] for name in functions}
-    often = {name: turns if seconds(*function) < 1 else 1 for name, function in functions.items()}
+    calls = {name: turns if seconds(*function) < 1 else 1 for name, function in functions.items()}
     for _ in range(rounds):
         for name, function in functions.items():
-            times[name].append(statistics.median(seconds(*function) for _ in range(often[name])))
+            times[name].append(statistics.median(seconds(*function) for _ in range(calls[name])))
     return times
 
 
 def ratio(times: Times, name: str, to: str) -> dict[str, float]:
-    """How often one time goes into another, round by round."""
+    """The spread of one function's time divided by that of another, round by round."""
     return spread([a / b for a, b in zip(times[name], times[to], strict=True)])
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """The median, the least and the most, to four digits."""
-    found = {"median": statistics.median(values), "least": min(values), "most": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in found.items()}
+    figures = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
 def milliseconds(times: Times) -> dict[str, float]:
-    """The median time of each."""
-    return {name: float(f"{1e3 * statistics.median(each):.4g}") for name, each in times.items()}
+    """The median time of each function, to four digits."""
+    return {name: float(f"{1e3 * statistics.median(seconds):.4g}") for name, seconds in times.items()}
 
 
 def bandwidth(device: str, size: int = 1 << 26, rounds: int = 9) -> float:
-    """Bytes a second that a device reads and writes together, when it copies float32 with the sign changed."""
+    """How many bytes a device reads and writes in a second when it copies float32 with the sign changed.
+
+    Args:
+        device: as `CPU:0`.
+        size: how many numbers are copied.
+        rounds: how often.
+    """
     with tf.device(device):
         source = tf.Variable(tf.ones([size]))
         copy = tf.function(lambda: tf.negative(source), autograph=False)
-        # One element is brought to the host, so that the copy is awaited.
-        taken = [seconds(lambda: copy()[0]) for _ in range(rounds)]
-    return 2 * 4 * size / statistics.median(taken)
+        # An element is brought to the host, so that the copy is awaited.
+        durations = [seconds(lambda: copy()[0]) for _ in range(rounds)]
+    return 2 * 4 * size / statistics.median(durations)

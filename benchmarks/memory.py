@@ -16,31 +16,31 @@ UPDATES = 12
 
 
 def resident() -> int:
-    """Bytes of this process in memory now."""
+    """How many bytes of this process are in memory."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE
 
 
 def peak() -> int:
-    """The most bytes of this process in memory so far."""
+    """The most bytes of this process that have been in memory."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def main(weights: float) -> dict[str, int]:
-    """Bytes of the weights, of masks, and by how much more the process grows until the updates' peak.
+    """Bytes of the weights, of the masks, and by how much more the process grows until the peak of the updates.
 
-    In that are its graphs, and the code that was compiled for them.
+    Graphs, and the code that was compiled for them, are part of that growth.
     """
     model = growth.network(weights)
-    own = sum(4 * math.prod(kernel.shape) for kernel in model.weights)
+    weight_bytes = sum(4 * math.prod(kernel.shape) for kernel in model.weights)
     gc.collect()
     before = resident()
     pruner = tf_lap.Pruner(model)
-    masks = sum(mask.dtype.size * math.prod(mask.shape) for mask in pruner.masks.values())
+    mask_bytes = sum(mask.dtype.size * math.prod(mask.shape) for mask in pruner.masks.values())
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     for step in range(UPDATES):
         pruner.update(0.5 + 0.01 * step)
-    return {"weights": own, "masks": masks, "beyond": peak() - before - masks}
+    return {"weights": weight_bytes, "masks": mask_bytes, "beyond": peak() - before - mask_bytes}
 
 
 if __name__ == "__main__":

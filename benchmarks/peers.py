@@ -1,4 +1,4 @@
-"""What others do with the same kernels."""
+"""Mask updates of other packages, for the same kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_imp
 
 
 class Peer(NamedTuple):
-    """Somebody's mask update.
+    """A mask update to compare with.
 
     Attributes:
         update: makes the masks and zeroes weights by them.
@@ -29,18 +29,18 @@ class Peer(NamedTuple):
 def tfmot_magnitude(arrays: Sequence[np.ndarray], sparsity: float) -> Peer:
     """tfmot's own update of its magnitude masks, and its zeroing of the weights."""
     schedule = tfmot.sparsity.keras.ConstantSparsity(sparsity, 0, frequency=1)
-    kept = [(tf.Variable(a), tf.Variable(tf.ones_like(a)), tf.Variable(0.0)) for a in arrays]
-    pruning = pruning_impl.Pruning(lambda: tf.constant(1), kept, schedule, (1, 1), "AVG")
+    variables = [(tf.Variable(array), tf.Variable(tf.ones_like(array)), tf.Variable(0.0)) for array in arrays]
+    pruning = pruning_impl.Pruning(lambda: tf.constant(1), variables, schedule, (1, 1), "AVG")
 
     def update() -> tf.Tensor:
         masks = pruning.conditional_mask_update()
         with tf.control_dependencies([masks] if masks is not None else []):
             zeroed = pruning.weight_mask_op()
         with tf.control_dependencies([zeroed] if zeroed is not None else []):
-            return tf.identity(kept[-1][2])
+            return tf.identity(variables[-1][2])
 
     def reset() -> None:
-        for (weight, mask, _), array in zip(kept, arrays, strict=True):
+        for (weight, mask, _), array in zip(variables, arrays, strict=True):
             weight.assign(array)
             mask.assign(tf.ones_like(mask))
 
@@ -73,7 +73,7 @@ def torch_lookahead(arrays: Sequence[np.ndarray], sparsity: float) -> Peer | Non
     except ImportError:
         return None
     # Outputs first and taps last, as PyTorch has them.
-    layers = [torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, (-1, -2), (0, 1)))) for a in arrays]
+    layers = [torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, (-1, -2), (0, 1)))) for array in arrays]
 
     def norms(layer: Any, axis: int) -> Any:
         return layer.square().sum(dim=[d for d in range(layer.dim()) if d != axis]).sqrt()

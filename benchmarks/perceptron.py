@@ -17,19 +17,19 @@ def network(kind: Any, widths: tuple[int, ...]) -> Any:
     return kind.Sequential([kind.layers.Input(widths[:1]), *hidden, kind.layers.Dense(widths[-1])])
 
 
-def compile_(model: Any, kind: Any) -> None:
-    """With Adam at the paper's rate."""
+def compile_model(model: Any, kind: Any) -> None:
+    """Compiles with Adam at the paper's rate."""
     model.compile(kind.optimizers.Adam(0.0012), kind.losses.SparseCategoricalCrossentropy(from_logits=True))
 
 
-def seconds_a_step(model: Any, kind: Any, callbacks: list[Any], steps: int, warm_up: int) -> float:
-    """The mean over the steps of one epoch, without the first few."""
+def seconds_per_step(model: Any, kind: Any, callbacks: list[Any], steps: int, warm_up: int) -> float:
+    """The mean seconds of the steps of an epoch, without the first ones."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((BATCH * steps, *model.input_shape[1:])).astype(np.float32)
     y = rng.integers(0, model.output_shape[-1], len(x))
     times: list[float] = []
 
-    # A whole short fit is quantised by its own beginning and end.
+    # Batches are timed, because the beginning and the end of a fit take longer than many steps.
     class Clock(kind.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             times.append(time.perf_counter())

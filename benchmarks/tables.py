@@ -1,4 +1,4 @@
-"""`python -m benchmarks.tables [--check]`: writes the tables of the documents anew, from benchmarks/results.
+"""`python -m benchmarks.tables [--check]`: writes the tables of the documents from benchmarks/results.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. With `--check` nothing is written, and the exit status
 is 1 where a document has a table that is not that of the committed run.
@@ -60,10 +60,10 @@ AIMS: Mapping[str, Mapping[str, str]] = {
         "int8, sparse='auto'": "at most 2.5",
     },
 }
-"""What the project set itself, for rows of each benchmark; "-" stands for the others."""
+"""The aims of the project, by benchmark and row. Other rows have "-"."""
 
 
-def shown(spread: Mapping[str, float], digits: str = ".3g") -> str:
+def format_spread(spread: Mapping[str, float], digits: str = ".3g") -> str:
     """A median, and the least and the most where these differ."""
     median, least, most = (format(spread[key], digits) for key in ("median", "least", "most"))
     return median if least == most else f"{median} ({least} to {most})"
@@ -73,30 +73,32 @@ def _read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _format_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _ratios(name: str, result: Mapping[str, Any]) -> str:
-    """A benchmark's ratios, with what each is to reach."""
+def _format_ratios(name: str, result: Mapping[str, Any]) -> str:
+    """A benchmark's ratios, with the aim of each."""
     aims = AIMS.get(name, {})
-    rows = [(row, shown(spread), aims.get(row, "-")) for row, spread in result["ratios"].items()]
-    return f"`{result['command']}`: {result['what']}.\n\n" + _rows(("what", "median (least to most)", "aim"), rows)
+    rows = [(row, format_spread(spread), aims.get(row, "-")) for row, spread in result["ratios"].items()]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(
+        ("what", "median (least to most)", "aim"), rows
+    )
 
 
-def _first_updates(name: str, result: Mapping[str, Any]) -> str:
-    """The same, beside what a pruner took that traced its updates."""
+def _format_first_updates(name: str, result: Mapping[str, Any]) -> str:
+    """The same, beside the figures of a pruner that traced its updates."""
     before, aims = _read(f"{name}_traced")["ratios"], AIMS[name]
     rows = [
-        (row, shown(spread), shown(before[row]) if row in before else "not measured", aims[row])
+        (row, format_spread(spread), format_spread(before[row]) if row in before else "not measured", aims[row])
         for row, spread in result["ratios"].items()
     ]
     header = ("what", "median (least to most)", "when updates were traced", "aim")
-    return f"`{result['command']}`: {result['what']}.\n\n" + _rows(header, rows)
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(header, rows)
 
 
-def _files(name: str, result: Mapping[str, Any]) -> str:
+def _format_files(name: str, result: Mapping[str, Any]) -> str:
     """Sizes and times of TFLite files, one line for each pattern."""
     ratios = result["ratios"]
     patterns = dict.fromkeys(row.partition(",")[0] for row in ratios)
@@ -105,59 +107,59 @@ def _files(name: str, result: Mapping[str, Any]) -> str:
             pattern,
             f"{ratios[f'{pattern}, bytes']['median']:.3f}",
             f"{ratios[f'{pattern}, gzipped bytes']['median']:.3f}",
-            shown(ratios[f"{pattern}, latency"], ".2f"),
+            format_spread(ratios[f"{pattern}, latency"], ".2f"),
         )
         for pattern in patterns
     ]
-    return _rows(("pattern and sparsity", "bytes", "gzipped bytes", "latency (least to most)"), rows)
+    return _format_rows(("pattern and sparsity", "bytes", "gzipped bytes", "latency (least to most)"), rows)
 
 
-def _steps(name: str, result: Mapping[str, Any]) -> str:
+def _format_steps(name: str, result: Mapping[str, Any]) -> str:
     """What a step costs under wrappers."""
-    rows = [(row, shown(spread, ".2f")) for row, spread in result["ratios"].items()]
-    return _rows(("wrapper, steps between updates", "median (least to most)"), rows)
+    rows = [(row, format_spread(spread, ".2f")) for row, spread in result["ratios"].items()]
+    return _format_rows(("wrapper, steps between updates", "median (least to most)"), rows)
 
 
-def _device(name: str, result: Mapping[str, Any]) -> str:
+def _format_device(name: str, result: Mapping[str, Any]) -> str:
     """An update on an accelerator."""
     rows = [
-        ("update, milliseconds", shown(result["update_milliseconds"])),
-        ("a copy of the weights, milliseconds", shown(result["copy_milliseconds"])),
+        ("update, milliseconds", format_spread(result["update_milliseconds"])),
+        ("a copy of the weights, milliseconds", format_spread(result["copy_milliseconds"])),
         ("update, copies", f"{result['update_over_copy']:.3g}"),
         ("compilation, seconds", f"{result['compilation_seconds']:.3g}"),
         ("mask bits that differ from the CPU's", f"{result['differing_mask_bits']} of {result['weights']:,}"),
     ]
-    return _rows((f"{result['device']}, JAX {result['jax']}", "median (least to most)"), rows)
+    return _format_rows((f"{result['device']}, JAX {result['jax']}", "median (least to most)"), rows)
 
 
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
-    "first_updates": ("first_updates", _first_updates),
-    "files": ("tflite", _files),
-    "steps_inside_tfmot": ("wrapped_steps", _steps),
-    "device": ("device", _device),
+    "first_updates": ("first_updates", _format_first_updates),
+    "files": ("tflite", _format_files),
+    "steps_inside_tfmot": ("wrapped_steps", _format_steps),
+    "device": ("device", _format_device),
 }
-"""Tables of a form of their own: the benchmark that each shows, and what writes it."""
+"""Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 
 
-def render(text: str) -> str:
-    """A document with each of its tables written anew.
+def update_tables(text: str) -> str:
+    """A document with new tables.
 
     Args:
         text: the document.
 
     Raises:
-        FileNotFoundError: a table is of no benchmark that has a committed run.
+        FileNotFoundError: a table names a benchmark that has no committed run.
     """
 
-    def table(match: re.Match[str]) -> str:
-        benchmark, write = _SHAPES.get(match[1], (match[1], _ratios))
+    def write_table(match: re.Match[str]) -> str:
+        benchmark, write = _SHAPES.get(match[1], (match[1], _format_ratios))
         return f"<!-- table: {match[1]} -->\n\n{write(benchmark, _read(benchmark))}\n\n<!-- end -->"
 
-    return _TABLE.sub(table, text)
+    return _TABLE.sub(write_table, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes or checks all documents; the exit status."""
+    """Writes or checks all documents, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a table is not up to date")
     check = parser.parse_args(arguments).check
@@ -165,12 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for document in DOCUMENTS:
         path = ROOT / document
         text = path.read_text(encoding="utf-8")
-        rendered = render(text)
-        if rendered == text:
+        updated = update_tables(text)
+        if updated == text:
             continue
         stale.append(document)
         if not check:
-            path.write_text(rendered, encoding="utf-8")
+            path.write_text(updated, encoding="utf-8")
     if check and stale:
         print(f"not as in benchmarks/results: {', '.join(stale)}. Run python -m benchmarks.tables", file=sys.stderr)
     return int(check and bool(stale))

@@ -37,7 +37,9 @@ def run() -> dict[str, Any]:
             report = tf_lap.export_tflite(model, Path(folder) / "model.tflite", sparse=True)
             latencies = [report.timed(threads=THREADS, rounds=ROUNDS).latency for _ in range(REPEATS)]
             name = f"{pattern} at {sparsity:.0%}"
-            ratios[f"{name}, latency"] = measure.spread([each.file.median / each.dense.median for each in latencies])
+            ratios[f"{name}, latency"] = measure.spread(
+                [latency.file.median / latency.dense.median for latency in latencies]
+            )
             ratios[f"{name}, bytes"] = measure.spread([report.file_bytes / report.dense_bytes])
             ratios[f"{name}, gzipped bytes"] = measure.spread([report.gzip_bytes / report.dense_bytes])
     return {

@@ -17,16 +17,16 @@ import tensorflow_model_optimization as tfmot  # isort: skip
 
 WIDTHS = perceptron.WIDTHS
 STEPS, ROUNDS, WARM_UP = 200, 11, 20
-UPDATES_BEFORE = 2  # the first ones of a process find nothing warm
+UPDATES_BEFORE = 2  # the first updates of a process are slower
 FINAL = 0.98
 
 
 class Trained:
-    """A model that goes on training, a short fit after another.
+    """A model that goes on training, in short fits.
 
     Args:
         kind: keras or tf_keras.
-        frequency: how many steps lie between updates; None: it is not pruned.
+        frequency: how many steps lie between updates; None where the model is not pruned.
     """
 
     def __init__(self, kind: Any, frequency: int | None = None) -> None:
@@ -42,18 +42,18 @@ class Trained:
             schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, FINAL, 0, end, frequency=frequency)
             model = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
             self.callbacks = [tfmot.sparsity.keras.UpdatePruningStep()]
-        perceptron.compile_(model, kind)
+        perceptron.compile_model(model, kind)
         self.model = model
         self.step(before + WARM_UP + 2)
 
     def step(self, steps: int) -> float:
-        """Seconds a step, over one fit, without its first steps."""
-        return perceptron.seconds_a_step(self.model, self.kind, self.callbacks, steps, WARM_UP)
+        """The seconds of a step, the mean over a fit without its first steps."""
+        return perceptron.seconds_per_step(self.model, self.kind, self.callbacks, steps, WARM_UP)
 
 
 def run() -> dict[str, Any]:
     """Trains all of them by turns, a round after another, and compares each with the unpruned one of its round."""
-    trained: dict[str, Callable[[], Trained]] = {
+    makers: dict[str, Callable[[], Trained]] = {
         "unpruned": lambda: Trained(keras),
         "LAPCallback, every 100 steps": lambda: Trained(keras, 100),
         "LAPCallback, every step": lambda: Trained(keras, 1),
@@ -63,9 +63,9 @@ def run() -> dict[str, Any]:
     }
     # Each fit is a part of the training.
     warnings.filterwarnings("ignore", message="this training ends at step")
-    models = {name: make() for name, make in trained.items()}
+    models = {name: make() for name, make in makers.items()}
     rounds = [{name: model.step(STEPS) for name, model in models.items()} for _ in range(ROUNDS)]
-    times = {name: [each[name] for each in rounds] for name in models}
+    times = {name: [seconds[name] for seconds in rounds] for name in models}
     base = {name: "tf_keras unpruned" if "tf_keras" in name else "unpruned" for name in models}
     return {
         "what": f"a step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {perceptron.BATCH}, Adam; "

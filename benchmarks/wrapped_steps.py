@@ -27,25 +27,25 @@ def schedule(frequency: int) -> Any:
 
 def run() -> dict[str, Any]:
     """Trains all of them by turns, a round after another, and compares each with the unpruned one of its round."""
-    wrap: dict[str, Callable[[Any], Any]] = {"unpruned": lambda model: model}
+    wrappers: dict[str, Callable[[Any], Any]] = {"unpruned": lambda model: model}
     for frequency in (1, 100):
         for name, function in (("tf_lap", tf_lap.prune_lookahead), ("tfmot", sparsity.prune_low_magnitude)):
             key = f"{name}, frequency={frequency}"
-            wrap[key] = lambda model, function=function, frequency=frequency: function(model, schedule(frequency))
-    models = {name: each(perceptron.network(tf_keras, WIDTHS)) for name, each in wrap.items()}
+            wrappers[key] = lambda model, function=function, frequency=frequency: function(model, schedule(frequency))
+    models = {name: wrap(perceptron.network(tf_keras, WIDTHS)) for name, wrap in wrappers.items()}
     for model in models.values():
-        perceptron.compile_(model, tf_keras)
+        perceptron.compile_model(model, tf_keras)
     rounds = []
     for _ in range(ROUNDS):
         rounds.append(
             {
-                name: perceptron.seconds_a_step(
+                name: perceptron.seconds_per_step(
                     model, tf_keras, [] if name == "unpruned" else [sparsity.UpdatePruningStep()], STEPS, WARM_UP
                 )
                 for name, model in models.items()
             }
         )
-    times = {name: [each[name] for each in rounds] for name in models}
+    times = {name: [seconds[name] for seconds in rounds] for name in models}
     return {
         "what": f"a step of a {'-'.join(map(str, WIDTHS))} perceptron, batch {perceptron.BATCH}, Adam, "
         f"tf_keras; sparsity 0 to {FINAL} over {STEPS * ROUNDS} steps; ratio to the unpruned step of the "

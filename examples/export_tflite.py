@@ -47,7 +47,7 @@ def accuracy(file: Path, x: np.ndarray, y: np.ndarray) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Trains or loads, prunes, fine-tunes, exports, prints a table."""
+    """Trains or loads a model, prunes, fine-tunes and exports it, and prints a table."""
     del argv
     keras.utils.set_random_seed(0)
     images, labels = load_digits(return_X_y=True)
@@ -78,9 +78,9 @@ def main(argv: list[str]) -> None:
             report = report.timed()
             gains[file.name] = report.gain
             milliseconds = report.latency.file.median
-            right = accuracy(file, x_test, y_test)
+            fraction_right = accuracy(file, x_test, y_test)
             size = f"{report.file_bytes:10,} {report.gzip_bytes:10,}"
-            print(f"{file.name:26} {size} {milliseconds:12.4f} {right:9.1%}")
+            print(f"{file.name:26} {size} {milliseconds:12.4f} {fraction_right:9.1%}")
     for name, gain in gains.items():
         print(f"{name}: {gain}")
 

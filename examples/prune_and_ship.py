@@ -28,7 +28,7 @@ def network() -> keras.Model:
 
 
 def main(argv: list[str]) -> None:
-    """Trains, prunes, reports, converts."""
+    """Trains and prunes a model, prints the report, and writes the TFLite file."""
     del argv
     keras.utils.set_random_seed(0)
     images, labels = load_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""tfmot's pruning of a small convolutional network for MNIST, before and after: one name is another.
+"""tfmot's pruning of a small convolutional network for MNIST, and the same with lookahead: a single name changes.
 
     python examples/tfmot_migration.py --data=mnist.npz
 
@@ -43,7 +43,7 @@ def network() -> tf_keras.Model:
     )
 
 
-def mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load_mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Images in [0, 1] and labels, to train with and to test with."""
     if DATA.value is None:
         (x, y), (x_test, y_test) = tf_keras.datasets.mnist.load_data()
@@ -53,15 +53,17 @@ def mnist() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray
     return (x[: IMAGES.value] / 255.0, y[: IMAGES.value]), (x_test / 255.0, y_test)
 
 
-def compiled(model: tf_keras.Model) -> tf_keras.Model:
-    """The same optimizer and loss for all."""
+def compile_model(model: tf_keras.Model) -> tf_keras.Model:
+    """Compiles with the same optimizer and loss for all models."""
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(tf_keras.optimizers.Adam(), loss, metrics=["accuracy"])
     return model
 
 
-def pruned(prune: Callable[..., Any], trained: tf_keras.Model, train: tuple[np.ndarray, np.ndarray]) -> tf_keras.Model:
-    """tfmot's pipeline, whose one name is given."""
+def prune_and_train(
+    prune: Callable[..., Any], trained: tf_keras.Model, train: tuple[np.ndarray, np.ndarray]
+) -> tf_keras.Model:
+    """Runs tfmot's pipeline with a function that wraps a model for pruning."""
     tf_keras.utils.set_random_seed(1)
     model = tf_keras.models.clone_model(trained)
     model.set_weights(trained.get_weights())
@@ -69,14 +71,14 @@ def pruned(prune: Callable[..., Any], trained: tf_keras.Model, train: tuple[np.n
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         0.5, SPARSITY.value, begin_step=0, end_step=steps // 2, frequency=max(1, steps // 40)
     )
-    model = compiled(prune(model, pruning_schedule=schedule))
+    model = compile_model(prune(model, pruning_schedule=schedule))
     callbacks = [tfmot.sparsity.keras.UpdatePruningStep()]
     model.fit(*train, batch_size=BATCH, epochs=EPOCHS.value, callbacks=callbacks, verbose=0)
-    return compiled(tfmot.sparsity.keras.strip_pruning(model))
+    return compile_model(tfmot.sparsity.keras.strip_pruning(model))
 
 
-def report(name: str, model: tf_keras.Model, test: tuple[np.ndarray, np.ndarray]) -> None:
-    """A row of the table: what is left of the network, and what it is worth."""
+def print_row(name: str, model: tf_keras.Model, test: tuple[np.ndarray, np.ndarray]) -> None:
+    """Prints the zeros, the size of the TFLite file and the accuracy of a model."""
     kernels = [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
     zeros = 1 - sum(map(np.count_nonzero, kernels)) / sum(kernel.size for kernel in kernels)
     file = tf.lite.TFLiteConverter.from_keras_model(model).convert()
@@ -87,16 +89,16 @@ def report(name: str, model: tf_keras.Model, test: tuple[np.ndarray, np.ndarray]
 def main(argv: list[str]) -> None:
     """Trains once, prunes twice, prints a table."""
     del argv
-    train, test = mnist()
+    train, test = load_mnist()
     tf_keras.utils.set_random_seed(0)
-    trained = compiled(network())
+    trained = compile_model(network())
     trained.fit(*train, batch_size=BATCH, epochs=EPOCHS.value, verbose=0)
     rows = {"dense": trained}
     for prune in (BEFORE, AFTER):
-        rows[prune.__name__] = pruned(prune, trained, train)
+        rows[prune.__name__] = prune_and_train(prune, trained, train)
     print(f"{'':20} {'zeros':>8} {'TFLite bytes':>12} {'gzipped':>12} {'accuracy':>10}")
     for name, model in rows.items():
-        report(name, model, test)
+        print_row(name, model, test)
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def test_memory_is_that_of_masks_and_of_the_process(command):
     from benchmarks import memory
 
     memory.UPDATES = 2
-    taken = memory.main(1000.0)
-    assert taken["weights"] == 4 * taken["masks"] == 4000
+    sizes = memory.main(1000.0)
+    assert sizes["weights"] == 4 * sizes["masks"] == 4000
 
 
 @pytest.mark.slow
@@ -148,5 +148,5 @@ def test_a_stale_table_is_told_and_written_anew(tables, tmp_path, monkeypatch, c
 
 
 def test_a_spread_of_one_value_is_shown_as_that(tables):
-    assert tables.shown({"median": 1.5, "least": 1.25, "most": 2.0}) == "1.5 (1.25 to 2)"
-    assert tables.shown({"median": 1.5, "least": 1.5, "most": 1.5}) == "1.5"
+    assert tables.format_spread({"median": 1.5, "least": 1.25, "most": 2.0}) == "1.5 (1.25 to 2)"
+    assert tables.format_spread({"median": 1.5, "least": 1.5, "most": 1.5}) == "1.5"

@@ -42,7 +42,7 @@ def test_it_writes_the_masks_that_a_pruner_chooses(device, tmp_path):
     write(device, tmp_path, model)
     about = json.loads((tmp_path / "about.json").read_text(encoding="utf-8"))
     kernels = [model.get_layer(name).kernel for name in ("conv", "head")]
-    for kernel, weights in zip(kernels, device.weights_of(about["shapes"]), strict=True):
+    for kernel, weights in zip(kernels, device.make_weights(about["shapes"]), strict=True):
         kernel.assign(weights)
     pruner = tf_lap.Pruner(model)
     pruner.update(device.SPARSITY)

@@ -1,1 +1,191 @@
 """The public API as README and guide use it: mypy reads this file, and `tests/test_typing_usage.py` runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tf_lap
+from tf_lap.allocation import Allocation, Global
+from tf_lap.patterns import Blocks, NOfM, Pattern
+from tf_lap.scores import Lookahead, Score
+
+# One-shot pruning and what it returns. These functions train nothing, and take a built model.
+
+
+def prune_with_names(model: keras.Model) -> tf_lap.PruningReport:
+    return tf_lap.prune(model, 0.9, score="magnitude", allocation="erk", pattern="2:4", order="forward")
+
+
+def prune_with_objects(model: keras.Model) -> tf_lap.PruningReport:
+    return tf_lap.prune(
+        model, 0.9, score=Lookahead(distance=2, look="ahead"), allocation=Global(), pattern=Blocks(1, 4), steps=3
+    )
+
+
+def prune_with_configurations(model: keras.Model) -> tf_lap.PruningReport:
+    score = {"class_name": "lookahead", "config": {"distance": 2, "look": "both"}}
+    allocation = tf_lap.allocation.serialize(tf_lap.allocation.Uniform())
+    pattern = tf_lap.patterns.serialize(NOfM(2, 4))
+    return tf_lap.prune(model, 0.5, score=score, allocation=allocation, pattern=pattern)
+
+
+def prune_some_layers(model: keras.Model) -> list[tf_lap.PruningReport]:
+    by_path: dict[str, float] = {"dense_1": 0.8, ".*": 0.5}
+    return [
+        tf_lap.prune(model, by_path),
+        tf_lap.prune(model, 0.9, filters="dense"),
+        tf_lap.prune(model, 0.9, filters=["dense_1", "dense"]),
+        tf_lap.prune(model, 0.9, filters=lambda layer: layer.units > 1),
+        tf_lap.prune(model, 0.9, neighbors={"dense_1": (["dense"], [])}),
+    ]
+
+
+def prune_over_data(model: keras.Model) -> tf_lap.PruningReport:
+    samples = np.ones((8, *model.input_shape[1:]), np.float32)
+    return tf_lap.prune(model, 0.9, score="lookahead_activation", data=samples)
+
+
+def read_report(report: tf_lap.PruningReport) -> str:
+    left_whole: Mapping[str, int] = report.left_whole
+    skipped: dict[str, list[str]] = report.skipped_by_reason()
+    plain: dict[str, Any] = report.to_dict()
+    fractions: list[float] = [report.sparsity, report.model_sparsity, *(layer.sparsity for layer in report.layers)]
+    return f"{report.render(width=120, all=True)} {left_whole} {skipped} {plain} {fractions}"
+
+
+def read_graph(model: keras.Model) -> tuple[int, float]:
+    neighbors: dict[str, tf_lap.Neighbors] = tf_lap.neighbors(model)
+    energies: dict[str, tf_lap.ChannelEnergies] = tf_lap.channel_energies(model)
+    paths: list[str] = [path for adjacent in neighbors.values() for path in adjacent.previous]
+    return len(paths), sum(float(np.sum(around.incoming)) for around in energies.values())
+
+
+def use_pruner(model: keras.Model) -> float:
+    pruner = tf_lap.Pruner(model, score=Lookahead(distance=None), pattern=Blocks(outputs=1, inputs=4))
+    pruner.update(0.5, steps=2)
+    pruner.update({".*": 0.6})
+    pruner.apply()
+    pruner.freeze()
+    masks: dict[str, tf.Tensor] = pruner.masks
+    pruner.restore({path: mask.numpy() for path, mask in masks.items()})
+    pruner.release()
+    read_report(pruner.report())
+    return pruner.sparsity
+
+
+# Classes and rules of users.
+
+
+@tf_lap.register_score("rounded_in_typing_usage")
+@dataclasses.dataclass(frozen=True)
+class Rounded(Score):
+    def score(self, kernel: Any, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+        return tf.round(tf.abs(weights))
+
+
+@tf_lap.register_allocation("halves_in_typing_usage")
+@dataclasses.dataclass(frozen=True)
+class Halves(Allocation):
+    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
+        return [size // 2 for size in sizes]
+
+
+@tf_lap.register_pattern("single_weights_in_typing_usage")
+@dataclasses.dataclass(frozen=True)
+class SingleWeights(Pattern):
+    def units(self, layout: Any) -> int:
+        return int(layout.size)
+
+
+class Gate(keras.layers.Layer):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return 2 * x
+
+
+@tf_lap.register_rule(Gate)
+def gate_rule(layer: Gate, x: tf.Tensor) -> tf.Tensor:
+    return 4 * x
+
+
+def prune_with_own_classes(model: keras.Model) -> tf_lap.PruningReport:
+    score: Score = tf_lap.scores.get("rounded_in_typing_usage")
+    names: list[str] = tf_lap.scores.names()
+    assert "rounded_in_typing_usage" in names
+    return tf_lap.prune(
+        model, 0.5, score=score, allocation="halves_in_typing_usage", pattern="single_weights_in_typing_usage"
+    )
+
+
+# Schedules and callbacks.
+
+
+def every_hundredth_step(step: int) -> tuple[bool, float]:
+    return step % 100 == 0, min(0.9, step / 10_000)
+
+
+def make_schedules() -> list[tf_lap.LookaheadPruningSchedule]:
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000, frequency=100)
+    should_prune, sparsity = schedule(1000)
+    assert bool(should_prune)
+    assert float(sparsity) > 0.8
+    return [
+        schedule,
+        tf_lap.LookaheadPruningSchedule.from_config(schedule.get_config()),
+        tf_lap.LookaheadPruningSchedule({"dense": 0.9}, begin_epoch=1, end_epoch=3.5, decay="geometric"),
+        tf_lap.LookaheadPruningSchedule(0.9).for_training(steps=3000),
+    ]
+
+
+def make_callbacks(folder: Path) -> list[keras.callbacks.Callback]:
+    stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    return [
+        tf_lap.LAPCallback(0.9),
+        tf_lap.LAPCallback({"dense": 0.9, "dense_1": 0.5}, once_sparse=[stop], verbose=1),
+        tf_lap.LAPCallback(every_hundredth_step, score=Lookahead(distance=2), allocation=Global()),
+        tf_lap.LAPCallback(
+            make_schedules()[0], pattern={"class_name": "blocks", "config": {"outputs": 1, "inputs": 4}}
+        ),
+        tf_lap.LAPCallback(0.9, backup_dir=folder / "masks", filters=["dense"]),
+        tf_lap.PreserveSparsity(),
+        tf_lap.BackupAndRestore(folder / "epochs"),
+        tf_lap.BackupAndRestore(str(folder / "batches"), save_freq=100, double_checkpoint=True),
+    ]
+
+
+def train(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tf_lap.PruningReport:
+    pruning = tf_lap.LAPCallback(0.9)
+    model.fit(x, y, epochs=5, callbacks=[pruning], verbose=0)
+    model.fit(x, y, epochs=5, callbacks=[tf_lap.PreserveSparsity()], verbose=0)
+    pruner: tf_lap.Pruner = pruning.pruner
+    pruner.apply()
+    step: int = pruning.step
+    pruning.release()
+    assert step > 0
+    return pruning.report
+
+
+# Export and tfmot.
+
+
+def export(model: keras.Model, path: Path, samples: Callable[[], Iterable[np.ndarray]]) -> str:
+    try:
+        report: tf_lap.ExportReport = tf_lap.export_tflite(
+            model, path, quantization="int8", representative_dataset=samples, sparse="auto", batch_size=1, verbose=0
+        )
+    except tf_lap.ExportError as error:
+        return str(error)
+    tf_lap.export_tflite(model, str(path), sparse=True)
+    return f"{report.file_bytes} of {report.dense_bytes} bytes: {report.gain}"
+
+
+def wrap(model: Any, layer: Any) -> tuple[Any, tf_lap.PrunableLayer]:
+    schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
+    pruned = tf_lap.prune_lookahead(model, schedule, block_size=(1, 4), block_pooling_type="MAX")
+    return pruned, tf_lap.PrunableLayer(layer, schedule)

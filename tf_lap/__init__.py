@@ -11,37 +11,38 @@ if TYPE_CHECKING:
     from tf_lap import allocation as allocation
     from tf_lap import patterns as patterns
     from tf_lap import scores as scores
-    from tf_lap.allocation import register as register_allocation  # noqa: F401
     from tf_lap.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
     from tf_lap.callbacks.lap_callback import LAPCallback as LAPCallback
     from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
-    from tf_lap.export import ExportError as ExportError
     from tf_lap.export import export_tflite as export_tflite
+    from tf_lap.export.check import ExportError as ExportError
     from tf_lap.export.report import ExportReport as ExportReport
     from tf_lap.graph.energy import ChannelEnergies as ChannelEnergies
     from tf_lap.graph.energy import channel_energies as channel_energies
     from tf_lap.graph.neighbors import Neighbors as Neighbors
     from tf_lap.graph.neighbors import neighbors as neighbors
     from tf_lap.graph.registry import register_rule as register_rule
-    from tf_lap.patterns import register as register_pattern  # noqa: F401
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
-    from tf_lap.scores import register as register_score  # noqa: F401
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
     from tf_lap.tfmot import prune_lookahead as prune_lookahead
 
+    register_allocation = allocation.register
+    register_pattern = patterns.register
+    register_score = scores.register
+
 __version__ = "0.1.0"
 
-# Imported when first asked for, so that `tf-lap --help` does not wait for TensorFlow.
+# Imported at their first use, so that `tf-lap --help` does not wait for TensorFlow.
 _HOMES = {
     "LAPCallback": "callbacks.lap_callback",
     "BackupAndRestore": "callbacks.backup_and_restore",
     "PreserveSparsity": "callbacks.preserve_sparsity",
     "ChannelEnergies": "graph.energy",
     "channel_energies": "graph.energy",
-    "ExportError": "export",
+    "ExportError": "export.check",
     "ExportReport": "export.report",
     "export_tflite": "export",
     "Neighbors": "graph.neighbors",
@@ -64,14 +65,16 @@ _DECORATORS = {
 __all__ = [*_HOMES, *_MODULES, *_DECORATORS]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"tf_lap.{name}")
-    if name in _DECORATORS:
-        return importlib.import_module(f"tf_lap.{_DECORATORS[name]}").register
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tf_lap' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"tf_lap.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # to a type checker any name would exist
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"tf_lap.{name}")
+        if name in _DECORATORS:
+            return importlib.import_module(f"tf_lap.{_DECORATORS[name]}").register
+        if name not in _HOMES:
+            raise AttributeError(f"module 'tf_lap' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"tf_lap.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
@@ -79,5 +82,5 @@ def __dir__() -> list[str]:
 
 
 if "tensorflow_model_optimization" in sys.modules:
-    # Whoever has tfmot already may load a file with our wrappers in it before using any name of ours.
+    # A user of tfmot may load a file that holds wrappers of tf_lap before using any name of this package.
     importlib.import_module("tf_lap.tfmot")

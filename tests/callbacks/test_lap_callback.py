@@ -83,17 +83,17 @@ def test_a_training_that_ends_with_the_schedule_reaches_it_and_does_not_warn():
     assert_exact(model)
 
 
-def test_a_foreign_schedule_is_asked_at_each_step():
+def test_a_foreign_schedule_is_called_at_each_step():
     model = compiled()
-    asked = []
+    steps = []
 
     def schedule(step):
-        asked.append(int(step))
+        steps.append(int(step))
         return step == 4, 0.9
 
     fit(model, [tf_lap.LAPCallback(schedule)])
     assert_exact(model)
-    assert set(asked) == set(range(STEPS + 1))
+    assert set(steps) == set(range(STEPS + 1))
 
 
 def test_two_callbacks_in_one_fit_are_an_error_before_anything_changes():

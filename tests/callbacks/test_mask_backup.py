@@ -3,52 +3,53 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_lap.callbacks import mask_backup as backup
+from tf_lap.callbacks import mask_backup
+from tf_lap.callbacks.mask_backup import PruningState
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     rng = np.random.default_rng(0)
     masks = {"dense": rng.random((3, 5)) > 0.5, "net/conv": rng.random((3, 3, 2, 7)) > 0.5}
-    backup.save(tmp_path / "new" / "folder", 17, 12, masks)
-    state = backup.load(tmp_path / "new" / "folder")
+    mask_backup.save(tmp_path / "new" / "folder", PruningState(17, 12, masks))
+    state = mask_backup.load(tmp_path / "new" / "folder")
     assert (state.step, state.iterations, list(state.masks)) == (17, 12, list(masks))
     for path, mask in masks.items():
         np.testing.assert_array_equal(state.masks[path], mask)
 
 
 def test_a_crash_while_saving_leaves_the_last_backup(tmp_path, monkeypatch):
-    backup.save(tmp_path, 1, 1, {"dense": np.ones((2, 2), bool)})
+    mask_backup.save(tmp_path, PruningState(1, 1, {"dense": np.ones((2, 2), bool)}))
 
     def crash(*args, **arguments):
         raise OSError("no space left")
 
     monkeypatch.setattr(np, "savez", crash)
     with pytest.raises(OSError, match="no space left"):
-        backup.save(tmp_path, 2, 2, {"dense": np.zeros((2, 2), bool)})
-    assert backup.load(tmp_path).step == 1
+        mask_backup.save(tmp_path, PruningState(2, 2, {"dense": np.zeros((2, 2), bool)}))
+    assert mask_backup.load(tmp_path).step == 1
 
 
 def test_nothing_saved_is_nothing_loaded_and_deleting_twice_is_fine(tmp_path):
-    assert backup.load(tmp_path) is None
-    backup.save(tmp_path, 1, 1, {})
-    backup.delete(tmp_path)
-    backup.delete(tmp_path)
-    assert backup.load(tmp_path) is None
+    assert mask_backup.load(tmp_path) is None
+    mask_backup.save(tmp_path, PruningState(1, 1, {}))
+    mask_backup.delete(tmp_path)
+    mask_backup.delete(tmp_path)
+    assert mask_backup.load(tmp_path) is None
 
 
 def test_a_damaged_backup_names_the_directory_and_the_remedy_and_the_remedy_helps(tmp_path):
     masks = {"dense": np.random.default_rng(0).random((30, 5)) > 0.5}
-    backup.save(tmp_path, 5, 4, masks)
+    mask_backup.save(tmp_path, PruningState(5, 4, masks))
     (path,) = tmp_path.iterdir()
-    whole, rng = path.read_bytes(), np.random.default_rng(1)
-    damaged = [b"", b"PK", b"\x93NUMPY", whole[:-1], whole[: len(whole) // 2]]
-    for place in rng.integers(0, len(whole), 200):
-        damaged.append(whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :])
+    saved, rng = path.read_bytes(), np.random.default_rng(1)
+    damaged = [b"", b"PK", b"\x93NUMPY", saved[:-1], saved[: len(saved) // 2]]
+    for place in rng.integers(0, len(saved), 200):
+        damaged.append(saved[:place] + bytes([saved[place] ^ int(rng.integers(1, 256))]) + saved[place + 1 :])
     messages = []
     for content in damaged:
         path.write_bytes(content)
         try:
-            state = backup.load(tmp_path)
+            state = mask_backup.load(tmp_path)
         except ValueError as error:
             messages.append(str(error))
         else:
@@ -59,17 +60,17 @@ def test_a_damaged_backup_names_the_directory_and_the_remedy_and_the_remedy_help
         assert message.startswith(f"backup_dir={str(tmp_path)!r}: tf_lap_backup.npz is damaged or is no backup")
         assert message.endswith("Delete the directory to begin anew")
     shutil.rmtree(tmp_path)
-    assert backup.load(tmp_path) is None
+    assert mask_backup.load(tmp_path) is None
 
 
 def test_masks_go_to_the_kernels_by_path_or_where_layers_were_renamed_by_order():
     first, second = np.eye(3, dtype=np.float32), np.ones((2, 2), np.float32)
-    state = backup.State(1, 1, {"dense": first.astype(bool), "dense_1": second.astype(bool)})
-    assert backup.masks_for({"dense_1": second, "dense": first}, state, "x", "LAPCallback") is state.masks
-    assert list(backup.masks_for({"dense_2": first, "dense_3": second}, state, "x", "LAPCallback")) == [
+    state = PruningState(1, 1, {"dense": first.astype(bool), "dense_1": second.astype(bool)})
+    assert mask_backup.match_masks({"dense_1": second, "dense": first}, state, "x", "LAPCallback") is state.masks
+    assert list(mask_backup.match_masks({"dense_2": first, "dense_3": second}, state, "x", "LAPCallback")) == [
         "dense_2",
         "dense_3",
     ]
     for kernels in ({"dense": first}, {"dense_2": second, "dense_3": first}, {"dense": first + 1, "dense_1": second}):
         with pytest.raises(ValueError, match=r"backup_dir='x' holds masks of the layers dense, dense_1, and this fit"):
-            backup.masks_for(kernels, state, "x", "LAPCallback")
+            mask_backup.match_masks(kernels, state, "x", "LAPCallback")

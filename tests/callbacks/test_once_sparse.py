@@ -134,7 +134,7 @@ def test_checkpoints_that_wrote_nothing_yet_are_not_early():
     for best in (None, np.inf, -np.inf, 1e-4):  # the last is an initial_value_threshold
         checkpoint.best = best
         early = EarlyCheckpoints([checkpoint, foreign, keras.callbacks.History()])
-        early.note()
+        early.note_best()
         assert early.warning() is None
 
 

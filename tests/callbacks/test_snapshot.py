@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from tf_lap.callbacks import snapshot
-from tf_lap.callbacks.mask_backup import State
+from tf_lap.callbacks.mask_backup import PruningState
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 
 
-def one(step=3):
+def small_snapshot(step=3):
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((5, 3)).astype(np.float32)
     kernel[0, :2] = np.nan, -0.0
-    held = [
+    values = [
         Value("kernel", [kernel]),
         Value("half", [kernel.astype(np.float16)]),
         Value("brain", [kernel.astype(ml_dtypes.bfloat16)]),
@@ -24,9 +24,9 @@ def one(step=3):
         Value("mirrored", [kernel[:2], kernel[2:4]]),
     ]
     masks = {"net/first": rng.random((5, 3)) > 0.5, "head": rng.random((2, 2, 3)) > 0.5}
-    pruning = State(step, 7, masks, "LAPCallback")
+    pruning = PruningState(step, 7, masks, "LAPCallback")
     return Snapshot(
-        Position(1, 4, 2, 8), {"the model": held, "optimizer (Adam)": held[:1]}, pruning, {"python": [3, [1], None]}
+        Position(1, 4, 2, 8), {"the model": values, "optimizer (Adam)": values[:1]}, pruning, {"python": [3, [1], None]}
     )
 
 
@@ -34,10 +34,10 @@ def assert_same(left, right):
     assert left.position == right.position
     assert left.random == right.random
     assert list(left.variables) == list(right.variables)
-    for section, held in left.variables.items():
-        for mine, other in zip(held, right.variables[section], strict=True):
-            assert (mine.name, mine.kinds) == (other.name, other.kinds)
-            assert [array.tobytes() for array in mine.arrays] == [array.tobytes() for array in other.arrays]
+    for section, values in left.variables.items():
+        for value, other in zip(values, right.variables[section], strict=True):
+            assert (value.name, value.kinds) == (other.name, other.kinds)
+            assert [array.tobytes() for array in value.arrays] == [array.tobytes() for array in other.arrays]
     assert left.pruning._replace(masks=None) == right.pruning._replace(masks=None)
     assert list(left.pruning.masks) == list(right.pruning.masks)
     for path, mask in left.pruning.masks.items():
@@ -45,24 +45,24 @@ def assert_same(left, right):
 
 
 def test_every_bit_that_is_saved_is_loaded(tmp_path):
-    snapshot.save(tmp_path / "file", one())
-    assert_same(snapshot.load(tmp_path / "file"), one())
-    snapshot.save(tmp_path / "file", one()._replace(pruning=None))
+    snapshot.save(tmp_path / "file", small_snapshot())
+    assert_same(snapshot.load(tmp_path / "file"), small_snapshot())
+    snapshot.save(tmp_path / "file", small_snapshot()._replace(pruning=None))
     assert snapshot.load(tmp_path / "file").pruning is None
 
 
 def test_damage_at_any_byte_is_an_error_or_does_no_harm(tmp_path):
     path = tmp_path / "file"
-    snapshot.save(path, one())
-    whole, rng = path.read_bytes(), np.random.default_rng(0)
-    damaged = [whole[:length] for length in (0, 1, len(whole) // 2, len(whole) - 1)]
-    for place in rng.integers(0, len(whole), 300):
-        damaged.append(whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :])
+    snapshot.save(path, small_snapshot())
+    saved, rng = path.read_bytes(), np.random.default_rng(0)
+    damaged = [saved[:length] for length in (0, 1, len(saved) // 2, len(saved) - 1)]
+    for place in rng.integers(0, len(saved), 300):
+        damaged.append(saved[:place] + bytes([saved[place] ^ int(rng.integers(1, 256))]) + saved[place + 1 :])
     refused = 0
     for content in damaged:
         path.write_bytes(content)
         try:
-            assert_same(snapshot.load(path), one())
+            assert_same(snapshot.load(path), small_snapshot())
         except DamagedError:
             refused += 1
     assert refused > 100
@@ -76,30 +76,33 @@ def test_a_file_of_another_kind_is_named(tmp_path, content):
 
 
 def test_a_crash_while_saving_leaves_the_last_snapshot(tmp_path, monkeypatch):
-    snapshot.save(tmp_path / "file", one(step=3))
+    snapshot.save(tmp_path / "file", small_snapshot(step=3))
 
     def crash(*_):
         raise OSError("no space left")
 
     monkeypatch.setattr("tf_lap.files.os.fsync", crash)
     with pytest.raises(OSError, match="no space left"):
-        snapshot.save(tmp_path / "file", one(step=4))
+        snapshot.save(tmp_path / "file", small_snapshot(step=4))
     assert snapshot.load(tmp_path / "file").pruning.step == 3
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_differs_is_named():
-    held = dict(one().variables)
-    assert snapshot.difference(held, held) is None
-    renamed = {**held, "the model": [value._replace(name="x") for value in held["the model"]]}
-    assert snapshot.difference(renamed, held) is None
-    assert snapshot.difference({"the model": held["the model"]}, held) == (
+    variables = dict(small_snapshot().variables)
+    assert snapshot.describe_difference(variables, variables) is None
+    renamed = {**variables, "the model": [value._replace(name="x") for value in variables["the model"]]}
+    assert snapshot.describe_difference(renamed, variables) is None
+    assert snapshot.describe_difference({"the model": variables["the model"]}, variables) == (
         "it holds the variables of the model, optimizer (Adam), and this fit has the model"
     )
-    shorter = {**held, "the model": held["the model"][:-1]}
-    assert snapshot.difference(shorter, held) == "the model has 8 variables in the snapshot, and 7 in this fit"
-    other = {**held, "the model": [Value("wide", [np.zeros((5, 4), np.float16)]), *held["the model"][1:]]}
-    assert snapshot.difference(other, held) == (
+    shorter = {**variables, "the model": variables["the model"][:-1]}
+    assert (
+        snapshot.describe_difference(shorter, variables)
+        == "the model has 8 variables in the snapshot, and 7 in this fit"
+    )
+    other = {**variables, "the model": [Value("wide", [np.zeros((5, 4), np.float16)]), *variables["the model"][1:]]}
+    assert snapshot.describe_difference(other, variables) == (
         "in the model, variable 'kernel' of the snapshot has float32 of shape (5, 3), and 'wide' in its place has "
         "float16 of shape (5, 4)"
     )

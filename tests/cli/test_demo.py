@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from tf_lap.cli import demo
-from tf_lap.reproduce import charts
-from tf_lap.reproduce import datasets as tasks
+from tf_lap.reproduce import charts, datasets
 
 MNIST = Path(os.environ.get("TF_LAP_MNIST") or "mnist.npz")
 SIZES = (64 * 300, 300 * 300, 300 * 300, 300 * 300, 300 * 10)
@@ -83,8 +82,8 @@ def test_each_network_is_exactly_as_sparse_as_promised(run):
 
 def test_the_methods_keep_different_weights(run):
     for magnitude, lookahead in zip(run.trainings[1::2], run.trainings[2::2], strict=True):
-        for ours, theirs in zip(kernels(magnitude[2]), kernels(lookahead[2]), strict=True):
-            assert not np.array_equal(ours != 0, theirs != 0)
+        for kernel, other in zip(kernels(magnitude[2]), kernels(lookahead[2]), strict=True):
+            assert not np.array_equal(kernel != 0, other != 0)
 
 
 def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_keras(run):
@@ -93,8 +92,8 @@ def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_ke
     for array, expected in zip(model.get_weights(), run.trainings[-1][2], strict=True):
         np.testing.assert_array_equal(array, expected)
     assert [np.count_nonzero(kernel) for kernel in kernels(model.get_weights())] == kept(8)
-    digits = tasks.digits().arrays
-    assert demo.error_of(model, digits["x_test"], digits["y_test"]) == run.results["retrained"][-1]["error"]
+    digits = datasets.load_digits_task().arrays
+    assert demo.measure_error(model, digits["x_test"], digits["y_test"]) == run.results["retrained"][-1]["error"]
 
 
 def test_results_hold_every_single_error_and_the_settings(run):
@@ -149,7 +148,7 @@ def small_npz(path):
 
 
 def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks, "MNIST_ROUNDS", (9,))
+    monkeypatch.setattr(datasets, "MNIST_ROUNDS", (9,))
     demo.run(small_npz(tmp_path / "small.npz"), tmp_path, 1, 2)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["data"] == {"name": "small", "train": 30, "test": 30}
@@ -168,7 +167,7 @@ def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not MNIST.exists(), reason="the environment variable TF_LAP_MNIST names no file")
 def test_mnist_itself():
-    task = tasks.from_npz(MNIST)
+    task = datasets.load_npz_task(MNIST)
     assert (len(task.arrays["x_train"]), len(task.arrays["x_test"])) == (60000, 10000)
     outcome = demo.measure(dataclasses.replace(task, rounds=(3,)), 1, 60)
     assert outcome.dense[0] < 0.5
@@ -199,7 +198,7 @@ def test_progress_rewrites_one_line_on_a_terminal_only(terminal, monkeypatch, ca
 
 def test_the_table_is_aligned_and_gives_mean_and_spread():
     curves = {"magnitude": {0.9: [0.1, 0.3], 0.995: [0.5, 0.9]}, "lookahead": {0.9: [0.1, 0.1], 0.995: [0.2, 0.4]}}
-    lines = charts.table([0.01, 0.03], curves).splitlines()
+    lines = charts.format_table([0.01, 0.03], curves).splitlines()
     assert "dense, before pruning: 2.0% (1.0% to 3.0%)" in lines
     assert lines[-1].split("  ")[-2:] == ["70.0% (50.0% to 90.0%)", "30.0% (20.0% to 40.0%)"]
     assert lines[-1].split()[:2] == ["99.50%", "0.50%"]
@@ -209,5 +208,5 @@ def test_the_table_is_aligned_and_gives_mean_and_spread():
 def test_the_chart_is_written_without_a_display(tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     curves = {method: {0.9: [0.1], 0.99: [0.2]} for method in demo.METHODS}
-    charts.error_chart(tmp_path / "chart.png", "one seed", [0.01], curves)
+    charts.draw_error_chart(tmp_path / "chart.png", "one seed", [0.01], curves)
     assert (tmp_path / "chart.png").stat().st_size > 5000

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import tf_lap
-from tf_lap.cli import demo
-from tf_lap.cli import main as cli
+from tf_lap.cli import demo, main
 
 ROOT = Path(__file__).parents[2]
 IMAGES, LABELS = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)
@@ -36,7 +35,7 @@ def python(*args, **environment):
 
 
 def refused(capsys, *args):
-    assert cli.main(["demo", *map(str, args)]) == 2
+    assert main.main(["demo", *map(str, args)]) == 2
     message = capsys.readouterr().err
     assert message.startswith("tf-lap demo: ")
     assert message.count("\n") == 1
@@ -55,13 +54,13 @@ def fail_with(message):
 
 def test_version(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
-        cli.main(["--version"])
+        main.main(["--version"])
     assert capsys.readouterr().out == f"tf_lap {tf_lap.__version__}\n"
 
 
 def test_help_documents_each_option_with_its_default(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
-        cli.main(["demo", "--help"])
+        main.main(["demo", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for option, default in (("--data", "scikit-learn's digits"), ("--output", "lap_demo"), ("--seeds", "3")):
         assert f"(default: {default})" in text[text.index(f" {option} ", text.index("options:")) :]
@@ -96,19 +95,19 @@ def test_tensorflow_starts_in_silence(tmp_path):
 
 def test_start_up_messages_are_held_back_unless_the_import_fails(monkeypatch, capfd):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    with cli._quiet_tensorflow():
+    with main._quiet_tensorflow():
         os.write(2, b"chatter")
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
     assert capfd.readouterr().err == ""
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
-    with pytest.raises(ImportError), cli._quiet_tensorflow():
+    with pytest.raises(ImportError), main._quiet_tensorflow():
         fail_with(b"the cause")
     assert capfd.readouterr().err == "the cause"
 
 
 def test_a_log_level_of_the_users_is_left_alone(monkeypatch, capfd):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
-    with cli._quiet_tensorflow():
+    with main._quiet_tensorflow():
         os.write(2, b"wanted")
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
     assert capfd.readouterr().err == "wanted"
@@ -118,7 +117,7 @@ def test_a_log_level_of_the_users_is_left_alone(monkeypatch, capfd):
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
 def test_counts_are_whole_numbers_of_at_least_one(option, value, capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
-        cli.main(["demo", f"{option}={value}"])
+        main.main(["demo", f"{option}={value}"])
     assert f"argument {option}: '{value}' is not a whole number of at least 1" in capsys.readouterr().err
 
 
@@ -200,5 +199,5 @@ def test_control_c(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "run", interrupted)
-    assert cli.main(["demo"]) == 130
+    assert main.main(["demo"]) == 130
     assert capsys.readouterr().err == "\ntf-lap: interrupted\n"

@@ -7,7 +7,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import tf_lap
-from tf_lap.report.coverage import left_whole, left_whole_warning
+from tf_lap.report.coverage import left_whole_warning, measure_coverage
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 
@@ -34,10 +34,10 @@ def perceptron():
 
 def test_nothing_is_said_where_at_least_half_can_be_pruned():
     model = perceptron()
-    assert left_whole(tf_lap.Pruner(model).report()) == (600, 600, {})
+    assert measure_coverage(tf_lap.Pruner(model).report()) == (600, 600, {})
     assert warning_of(model) is None
     model.get_layer("a").trainable = False
-    assert left_whole(tf_lap.Pruner(model).report()).share == 440 / 600
+    assert measure_coverage(tf_lap.Pruner(model).report()).share == 440 / 600
     assert warning_of(model) is None
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_said_where_at_least_half_can_be_pruned():
 def test_half_of_the_weights_is_enough(units, warns):
     model = keras.Sequential([keras.Input((5,)), layers.Dense(10, name="a"), layers.Dense(units, name="b")])
     model.get_layer("b").trainable = False
-    assert left_whole(tf_lap.Pruner(model).report()) == (50 + 10 * units, 50, {FROZEN: 10 * units})
+    assert measure_coverage(tf_lap.Pruner(model).report()) == (50 + 10 * units, 50, {FROZEN: 10 * units})
     assert (warning_of(model) is not None) == warns
 
 
@@ -75,7 +75,7 @@ def test_layers_inside_a_frozen_model_are_thawed_with_it():
 
 def test_what_the_user_leaves_out_is_no_reason_to_warn():
     model = perceptron()
-    assert left_whole(tf_lap.Pruner(model, filters="c").report()).share == 1
+    assert measure_coverage(tf_lap.Pruner(model, filters="c").report()).share == 1
     assert warning_of(model, filters="c") is None
     assert left_whole_warning(model, tf_lap.prune(model, {"c": 0.5})) is None
 

@@ -63,8 +63,8 @@ def test_a_long_model_is_folded_and_its_whole_table_can_be_opened():
     assert ("summary", "all 50 pruned kernels") in page.texts
     names = [row[0] for row in page.rows]
     assert names.index("... 38 more, the largest of them:") == 9
-    whole = names[len(names) - names[::-1].index("layer") :]
-    assert whole == [*(f"layer_{i}" for i in range(50)), "50 pruned kernels"]
+    full_table = names[len(names) - names[::-1].index("layer") :]
+    assert full_table == [*(f"layer_{i}" for i in range(50)), "50 pruned kernels"]
 
 
 @pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", "a & b", '"><img src=x>'])

@@ -3,7 +3,7 @@ import pytest
 
 import tf_lap
 from tf_lap.report import LayerReport, PruningReport
-from tf_lap.report.remarks import Remark, percent, remarks, whole_model
+from tf_lap.report.remarks import Remark, layer_remarks, model_remarks, percent
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 
@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 def said(*listed):
-    return remarks(PruningReport(tuple(listed), 10**6, 0, {}), str)
+    return layer_remarks(PruningReport(tuple(listed), 10**6, 0, {}), str)
 
 
 def kernel(path, **others):
@@ -58,7 +58,7 @@ def test_reshapes_of_a_model_that_mix_channels_alike_are_one_remark():
     for i in range(3):
         x = layers.Reshape((4, 4, 6), name=f"mixed_{i}")(layers.Permute((3, 1, 2))(layers.Conv2D(6, 1)(x)))
     report = tf_lap.prune(keras.Model(image, layers.Conv2D(2, 1)(x)), 0.5)
-    (mixed,) = [remark for remark in remarks(report, str) if "mixes channels" in remark.text]
+    (mixed,) = [remark for remark in layer_remarks(report, str) if "mixes channels" in remark.text]
     assert mixed.text.startswith("boundary, 3 times: reshapes (None, 6, 4, 4) with channels on axis 1 to")
     assert mixed.names == ("Reshape 'mixed_0'", "Reshape 'mixed_1'", "Reshape 'mixed_2'")
 
@@ -67,7 +67,7 @@ def test_the_whole_model_is_said_with_what_was_left_whole_the_most_first():
     words = keras.Input((5,), dtype="int32")
     x = layers.LSTM(6, name="memory")(layers.Embedding(100, 8, name="words")(words))
     report = tf_lap.prune(keras.Model(words, layers.Dense(5, name="head")(x)), 0.5)
-    assert whole_model(report, str.upper) == [
+    assert model_remarks(report, str.upper) == [
         Remark("whole model: 3.18% of 1,195 weights are zero; the pruned kernels hold 2.51% of the weights"),
         Remark("skipped 800 weights (66.95%) in WORDS: Embedding has no kernel rule"),
         Remark(
@@ -79,7 +79,7 @@ def test_the_whole_model_is_said_with_what_was_left_whole_the_most_first():
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"),
+    ("part", "total", "text"),
     [
         (0, 0, "0.00%"),
         (0, 5, "0.00%"),
@@ -90,5 +90,5 @@ def test_the_whole_model_is_said_with_what_was_left_whole_the_most_first():
         (9999, 10**4, "99.99%"),
     ],
 )
-def test_only_all_is_a_hundred_percent(part, whole, text):
-    assert percent(part, whole) == text
+def test_only_all_is_a_hundred_percent(part, total, text):
+    assert percent(part, total) == text

@@ -15,13 +15,13 @@ def words_of(text):
     return " ".join(text.split())
 
 
-def made(*listed, model=(10**6, 1000)):
+def report_of_layers(*layer_reports, model=(10**6, 1000)):
     left = {}
-    for layer in listed:
+    for layer in layer_reports:
         if layer.skipped:
             left[layer.skipped] = left.get(layer.skipped, 0) + layer.weights
-    rest = model[0] - sum(layer.weights for layer in listed)
-    return PruningReport(tuple(listed), *model, {**left, VECTORS: rest})
+    in_vectors = model[0] - sum(layer.weights for layer in layer_reports)
+    return PruningReport(tuple(layer_reports), *model, {**left, VECTORS: in_vectors})
 
 
 def kernel(path, weights=100, kept=10, **others):
@@ -92,17 +92,17 @@ def test_all_shows_each_kernel_once_and_each_skipped_path(mobilenet):
 
 def test_the_extremes_of_sparsity_are_shown_where_they_differ():
     sparse = [kernel(f"layer_{i}", weights=1000, kept=1000 - 10 * i) for i in range(1, 41)]
-    lines = made(*sparse).render(80).splitlines()
+    lines = report_of_layers(*sparse).render(80).splitlines()
     most = lines.index("... the most sparse of them:")
     least = lines.index("... the least sparse of them:")
     assert [line.split()[0] for line in lines[most + 1 : least]] == ["layer_34", "layer_35", "layer_36"]
     assert [line.split()[0] for line in lines[least + 1 : least + 4]] == ["layer_9", "layer_10", "layer_11"]
     alike = [kernel(f"layer_{i}", weights=1000 + i, kept=100) for i in range(40)]
-    assert "most sparse" not in made(*alike).render(80)
+    assert "most sparse" not in report_of_layers(*alike).render(80)
 
 
 def test_a_short_model_is_not_folded():
-    text = made(*(kernel(f"layer_{i}") for i in range(30))).render(80)
+    text = report_of_layers(*(kernel(f"layer_{i}") for i in range(30))).render(80)
     assert "..." not in text
     assert all(f"layer_{i} " in text for i in range(30))
 
@@ -117,7 +117,7 @@ def test_a_narrow_table_does_without_columns_and_says_which(report):
     assert heading(75) == ["layer", "kernel", "weights", "kept", "sparsity", "before", "after"]
     assert "(left out: column class: render(width=...))" in report.render(75)
     assert "left out:" not in report.render(100)
-    long = made(kernel("some/" + "very_" * 20 + "long_name", weights=10**9), model=(2 * 10**9, 10**9))
+    long = report_of_layers(kernel("some/" + "very_" * 20 + "long_name", weights=10**9), model=(2 * 10**9, 10**9))
     assert long.render(40).splitlines()[0].split() == ["layer", "weights", "sparsity"]
     assert "(left out: columns class, kernel, kept, before, after: render(width=...))" in words_of(long.render(40))
     assert "some/v...g_name " in long.render(40)
@@ -136,12 +136,12 @@ def test_the_terminal_tells_the_width(mobilenet, monkeypatch):
 @pytest.mark.parametrize(("width", "error"), [(39, ValueError), (0, ValueError), (80.5, TypeError), (True, TypeError)])
 def test_a_width_that_holds_no_table_is_refused(width, error):
     with pytest.raises(error, match="40 or more"):
-        made(kernel("a")).render(width)
+        report_of_layers(kernel("a")).render(width)
 
 
 def test_a_prefix_that_most_paths_have_is_cut_and_said():
     inner = [kernel(f"models/encoder/dense_{i}", previous=(f"models/encoder/dense_{i - 1}",)) for i in range(1, 4)]
-    lines = made(*inner, kernel("head", previous=("models/encoder/dense_3",))).render(80).splitlines()
+    lines = report_of_layers(*inner, kernel("head", previous=("models/encoder/dense_3",))).render(80).splitlines()
     assert lines[0] == "~ is models/encoder"
     assert [line.split()[0] for line in lines[3:7]] == ["~/dense_1", "~/dense_2", "~/dense_3", "head"]
     assert [line.split()[6] for line in lines[3:7]] == ["~/dense_0", "~/dense_1", "~/dense_2", "~/dense_3"]
@@ -176,13 +176,13 @@ def test_transfer_learning_shows_the_head_and_groups_the_frozen_base():
 
 
 def test_many_neighbours_are_counted_in_the_table_and_named_in_the_data():
-    report = made(kernel("a", previous=tuple("bcdef")))
+    report = report_of_layers(kernel("a", previous=tuple("bcdef")))
     assert "b, c +3" in report.render(80)
     assert report.to_dict()["layers"][0]["previous"] == list("bcdef")
 
 
 def test_shares_that_are_nearly_all_or_nearly_none_are_not_rounded_to_it():
-    text = made(
+    text = report_of_layers(
         kernel("a", weights=10**6, kept=1), kernel("b", weights=10**6, kept=10**6 - 1), model=(10**7, 1)
     ).render(80)
     assert ">99.99%" in text

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.cli import main as cli
+from tf_lap.cli import main
 from tf_lap.reproduce import experiments, networks, runner
 from tf_lap.reproduce.datasets import CommandError
-from tf_lap.reproduce.training import BATCH_SIZE, batches
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches
 
 
 def images(count, side=28, channels=()):
@@ -58,8 +58,8 @@ def test_networks_are_those_of_the_paper(name):
 def test_of_resnet_the_first_convolution_and_the_shortcuts_stay_whole():
     model = networks.resnet18(0.125)
     report = tf_lap.prune(model, networks.sparsities(networks.resnet18_rates(), 20))
-    whole = [layer.path for layer in report.layers if layer.skipped]
-    assert whole == ["conv_1", "shortcut_1", "shortcut_2", "shortcut_3"]
+    skipped = [layer.path for layer in report.layers if layer.skipped]
+    assert skipped == ["conv_1", "shortcut_1", "shortcut_2", "shortcut_3"]
     assert all(not layer.boundaries or layer.path in ("conv_1", "dense") for layer in report.layers)
 
 
@@ -72,32 +72,32 @@ def test_initial_weights_are_uniform_as_pytorchs():
 def test_batches_go_through_the_training_set_in_the_seeds_order():
     x, y = np.arange(7.0).reshape(7, 1), np.arange(7)
     labels = [
-        np.concatenate([part for _, part in batches(x, y, 3, seed).as_numpy_iterator()])
+        np.concatenate([part for _, part in make_batches(x, y, 3, seed).as_numpy_iterator()])
         for seed in ((0, 1), (0, 1), (1, 1))
     ]
     assert labels[0].shape == (3 * BATCH_SIZE,)
     assert all(sorted(labels[0][i : i + 7]) == list(range(7)) for i in range(0, 175, 7))
     np.testing.assert_array_equal(labels[0], labels[1])
     assert not np.array_equal(labels[0], labels[2])
-    for each, label in batches(x, y, 1, (0, 1)):
-        tf.debugging.assert_equal(tf.cast(each[:, 0], label.dtype), label)
+    for image, label in make_batches(x, y, 1, (0, 1)):
+        tf.debugging.assert_equal(tf.cast(image[:, 0], label.dtype), label)
 
 
 def test_augmented_images_are_crops_and_flips_of_padded_ones_settled_by_the_seed():
     x, _ = images(40, 32, (3,))
     seed = tf.constant([1, 2], tf.int64)
-    found = experiments._augmented(tf.constant(x), seed).numpy()
-    np.testing.assert_array_equal(found, experiments._augmented(tf.constant(x), seed))
-    assert np.abs(found - experiments._augmented(tf.constant(x), seed + 1)).max() > 0
+    augmented = experiments._augment(tf.constant(x), seed).numpy()
+    np.testing.assert_array_equal(augmented, experiments._augment(tf.constant(x), seed))
+    assert np.abs(augmented - experiments._augment(tf.constant(x), seed + 1)).max() > 0
     padded = (np.pad(x, [(0, 0), (4, 4), (4, 4), (0, 0)]) / 255.0 - experiments._MEAN) / experiments._DEVIATION
     flips, corners = 0, set()
-    for image, whole in zip(found, padded, strict=True):
+    for image, source in zip(augmented, padded, strict=True):
         at = [
             (row, column, flip)
             for row in range(9)
             for column in range(9)
             for flip in (1, -1)
-            if np.allclose(image, whole[row : row + 32, column : column + 32][:, ::flip], atol=1e-5)
+            if np.allclose(image, source[row : row + 32, column : column + 32][:, ::flip], atol=1e-5)
         ]
         assert len(at) == 1
         corners.add(at[0][:2])
@@ -108,7 +108,7 @@ def test_augmented_images_are_crops_and_flips_of_padded_ones_settled_by_the_seed
 
 def run(mnist, output, *options):
     options = ["--steps=8", *map(str, options)]
-    return cli.main(["reproduce", "mnist", f"--data={mnist}", f"--output={output}", *options])
+    return main.main(["reproduce", "mnist", f"--data={mnist}", f"--output={output}", *options])
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_what_is_on_disk_is_not_trained_again(mnist, tmp_path, monkeypatch, caps
 @pytest.mark.usefixtures("small")
 def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, monkeypatch):
     options = ("--seeds", 0, "--rounds", 3, "--methods", "random", "lookahead_activation", "lookahead")
-    assert run(mnist, tmp_path / "whole", *options) == 0
+    assert run(mnist, tmp_path / "undisturbed", *options) == 0
     finish = runner.Runner._finish
 
     def stop(self, path, cell, begun):
@@ -161,9 +161,11 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, mon
         assert run(mnist, tmp_path / "stopped", *options) == 130
     assert len(list((tmp_path / "stopped" / "cells").glob("*.json"))) == 3
     assert run(mnist, tmp_path / "stopped", *options) == 0
-    whole, stopped = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "stopped"))
-    for ours, theirs in zip(whole["retrained"], stopped["retrained"], strict=True):
-        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    undisturbed, stopped = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("undisturbed", "stopped")
+    )
+    for cell, other in zip(undisturbed["retrained"], stopped["retrained"], strict=True):
+        assert {**cell, "seconds": 0} == {**other, "seconds": 0}
 
 
 @pytest.mark.usefixtures("small")
@@ -206,7 +208,7 @@ def test_cifar10_is_read_as_numbers_or_as_jpeg(tmp_path):
     np.testing.assert_array_equal(plain.arrays["x_train"], x)
     np.testing.assert_array_equal(plain.arrays["y_train"], y)
     assert plain.steps == (35_000, 25_000)
-    assert plain.shortened(70).steps == (70, 50)
+    assert plain.with_steps(70).steps == (70, 50)
     assert plain.name == "cifar10 resnet18 width 0.125"
     packed = {}
     for part, pixels, labels in (("train", x, y), ("test", x_test, y_test)):
@@ -228,7 +230,7 @@ def test_one_command_trains_on_cifar10(tmp_path, capsys):
     np.savez(tmp_path / "cifar.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
     command = ["reproduce", "cifar10", "--network=conv6", "--width=0.0625", "--steps=4", "--rounds", "10"]
     command += ["--methods", "obd", "lookahead"]
-    assert cli.main([*command, f"--data={tmp_path / 'cifar.npz'}", f"--output={tmp_path / 'out'}"]) == 0
+    assert main.main([*command, f"--data={tmp_path / 'cifar.npz'}", f"--output={tmp_path / 'out'}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [cell["method"] for cell in results["retrained"]] == ["lookahead", "obd"]
     assert results["width"] == 0.0625
@@ -239,7 +241,7 @@ def test_one_command_trains_on_cifar10(tmp_path, capsys):
 @pytest.mark.parametrize("option", ["--width=0", "--width=wide", "--width=inf", "--seeds=-1", "--rounds=0"])
 def test_options_that_make_no_sense_are_refused(option, capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
-        cli.main(["reproduce", "cifar10", option])
+        main.main(["reproduce", "cifar10", option])
     assert f"argument {option.partition('=')[0]}" in capsys.readouterr().err
 
 

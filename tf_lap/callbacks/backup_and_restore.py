@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.callbacks import snapshot
-from tf_lap.callbacks.claims import check_one_backup, hand_over, handed_over, mask_setter
+from tf_lap.callbacks.claims import check_single_backup, find_handover, find_mask_setter, hand_over
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
 from tf_lap.compat import fits
 from tf_lap.files import AnyPath, as_path, remove_unfinished
 from tf_lap.warn import warn
 
 _LATEST, _PREVIOUS = "tf_lap_snapshot.zip", "tf_lap_snapshot_previous.zip"
-_OF_KERAS = ("latest.weights.h5", "chief")
+_FILES_OF_KERAS = ("latest.weights.h5", "chief")
 _SEVERAL_WORKERS = (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy)
 
 
@@ -26,10 +26,10 @@ class BackupAndRestore(compat.Callback):
     """Backs up a training while `model.fit` runs, and goes on with it when the same `fit` is started again.
 
     It takes the arguments of `keras.callbacks.BackupAndRestore` and serves in its place, for Keras 3 and tf_keras
-    models, pruned or not. All that training moves is one file, written beside and put in place whole: weights, the
-    statistics of normalization layers, seed generators, all variables of the optimizers (learning rate, momentum,
-    averages, loss scale, gradients that are being accumulated), step and masks of a `LAPCallback` or
-    `PreserveSparsity` in the same fit, and the epoch. So whenever a training is killed, also while the file is
+    models, pruned or not. All that training moves is in one file: weights, the statistics of normalization layers, seed
+    generators, all variables of the optimizers (learning rate, momentum, averages, loss scale, gradients that are being
+    accumulated), step and masks of a `LAPCallback` or `PreserveSparsity` in the same fit, and the epoch. A new file
+    takes the place of the old one only when it is complete. So whenever a training is killed, also while the file is
     written, the next start goes on from a state that belongs together. Variables keep every bit.
 
     List it in any order with `LAPCallback` and `PreserveSparsity`, and behind callbacks that change the model or its
@@ -64,9 +64,9 @@ class BackupAndRestore(compat.Callback):
     >>> history = model.fit(x, y, batch_size=16, epochs=2, callbacks=callbacks, verbose=0)
 
     Args:
-        backup_dir: a local directory of this fit's own, for the file. Another fit of the same script has another one.
+        backup_dir: a local directory for the file. Each fit of a script needs its own directory.
         save_freq: `"epoch"`, or after how many batches to save.
-        double_checkpoint: keeps the file before the last one too, and takes it where the last one is damaged.
+        double_checkpoint: keeps the file before the last one too, and uses it where the last one is damaged.
         delete_checkpoint: removes the file when training ends.
 
     Raises:
@@ -76,6 +76,9 @@ class BackupAndRestore(compat.Callback):
             optimizer. Neither model nor optimizer is changed then.
         OSError: the file cannot be read or written. The masks are taken off the model then.
     """
+
+    # Set when an epoch begins.
+    _position: Position
 
     def __init__(
         self,
@@ -91,18 +94,16 @@ class BackupAndRestore(compat.Callback):
                 f"backup_dir={backup_dir!r}: expected a directory of this machine. Elsewhere "
                 "keras.callbacks.BackupAndRestore writes too"
             )
-        number = hasattr(save_freq, "__index__") and not isinstance(save_freq, bool)
-        if save_freq != "epoch" and not (number and save_freq > 0):
-            raise ValueError(f"save_freq={save_freq!r}: expected 'epoch' or a whole number of batches of at least 1")
         self.save_freq = save_freq
+        self._batches_between_saves = _count_batches(save_freq)
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
         self._latest, self._previous = Path(self.backup_dir) / _LATEST, Path(self.backup_dir) / _PREVIOUS
-        self._position: Position | None = None
+        self._first_epoch: int | None = None  # of the training; known when its first epoch begins
         self._random: Any = None
         self._variables: dict[str, list[tuple[str, list[tf.Variable]]]] = {}
-        self._begun = self._due = self._passes_over = False
-        self._batch = self._unsaved = 0
+        self._has_begun = self._is_due = self._passes_over = False
+        self._batch = self._unsaved_batches = 0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Puts back what the snapshot holds, if there is one."""
@@ -112,46 +113,47 @@ class BackupAndRestore(compat.Callback):
         remove_unfinished(self._latest)
         restored = self._load()
         self._variables = fits.variables(self.model)
-        self._begun = self._due = False
-        self._unsaved = 0
-        self._position = None
+        self._has_begun = self._is_due = False
+        self._unsaved_batches = 0
+        self._first_epoch = None
         if restored is not None:
             self._restore(restored)
         self._random = fits.random_state()
-        hand_over(self, self.backup_dir, restored and restored.pruning)
+        hand_over(self, self.backup_dir, None if restored is None else restored.pruning)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Notes with which epoch the fit begins or goes on."""
-        if not self._begun:
-            self._begun = True
+        if not self._has_begun:
+            self._has_begun = True
             fits.forget_start(self.model)
-            handed = handed_over(self)
-            if handed is not None and handed.state is not None and mask_setter(self) is None:
+            handover = find_handover(self)
+            if handover is not None and handover.state is not None and find_mask_setter(self) is None:
                 warn(
                     f"backup_dir={self.backup_dir!r} holds the masks of a pruned training, and this fit has no "
                     "callback that keeps them: zeros are trained away. Pass the LAPCallback or PreserveSparsity too"
                 )
-        first = epoch if self._position is None else self._position.first_epoch
-        self._position = Position(first, epoch, 0, fits.steps_per_execution(self.model))
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        self._position = Position(self._first_epoch, epoch, 0, fits.steps_per_execution(self.model))
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves where that is due: only now have all callbacks seen the batch before."""
-        if self._due:
+        """Saves where that is due. Only now have all callbacks seen the batch before."""
+        if self._is_due:
             self._save()
         self._batch, self._passes_over = batch, compat.is_skipping_batches(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Counts what is done of the epoch."""
+        """Counts the calls of the training function in the epoch."""
         self._position = self._position._replace(executions=self._position.executions + 1)
-        if self.save_freq != "epoch" and not self._passes_over:
-            self._unsaved += batch - self._batch + 1
-            self._due = self._unsaved >= self.save_freq
+        if self._batches_between_saves is not None and not self._passes_over:
+            self._unsaved_batches += batch - self._batch + 1
+            self._is_due = self._unsaved_batches >= self._batches_between_saves
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves the training as it goes into the next epoch."""
+        """Saves the training as the next epoch will find it."""
         self._position = self._position._replace(epoch=epoch + 1, executions=0)
         self._random = fits.random_state()
-        if self.save_freq == "epoch" or self._due:
+        if self._batches_between_saves is None or self._is_due:
             self._save()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -166,9 +168,9 @@ class BackupAndRestore(compat.Callback):
                 directory.rmdir()
 
     def _check_fit(self) -> None:
-        if handed_over(self) is not None:
+        if find_handover(self) is not None:
             raise ValueError("two tf_lap.BackupAndRestore in one fit: pass one")
-        check_one_backup(getattr(mask_setter(self), "backup_dir", None), self.backup_dir)
+        check_single_backup(getattr(find_mask_setter(self), "backup_dir", None), self.backup_dir)
         if not self.model.built:
             raise ValueError(
                 f"model {self.model.name!r} is not built, so nothing can be restored into it. Build it before fit: "
@@ -184,11 +186,11 @@ class BackupAndRestore(compat.Callback):
     def _load(self) -> Snapshot | None:
         candidates = [path for path in (self._latest, self._previous) if path.exists()]
         if not candidates:
-            theirs = [name for name in _OF_KERAS if (Path(self.backup_dir) / name).exists()]
-            if theirs:
+            files_of_keras = [name for name in _FILES_OF_KERAS if (Path(self.backup_dir) / name).exists()]
+            if files_of_keras:
                 raise ValueError(
-                    f"backup_dir={self.backup_dir!r} holds {theirs[0]!r}, a backup of Keras's own BackupAndRestore: "
-                    "resume with that, or name another directory to begin anew"
+                    f"backup_dir={self.backup_dir!r} holds {files_of_keras[0]!r}, a backup of Keras's own "
+                    "BackupAndRestore: resume with that, or name another directory to begin anew"
                 )
             return None
         for path, following in zip(candidates, [*candidates[1:], None], strict=True):
@@ -199,44 +201,57 @@ class BackupAndRestore(compat.Callback):
                     raise ValueError(
                         f"backup_dir={self.backup_dir!r}: {error}. Delete the directory to begin anew"
                     ) from error
-                warn(f"backup_dir={self.backup_dir!r}: {error}; training goes on from the snapshot before")
+                warn(f"backup_dir={self.backup_dir!r}: {error}; training goes on from the snapshot before it")
         return None
 
     def _restore(self, restored: Snapshot) -> None:
-        differs = snapshot.difference(self._values(), restored.variables)
-        position, size = restored.position, fits.steps_per_execution(self.model)
-        if differs is None and position.executions and position.steps_per_execution != size:
-            differs = f"steps_per_execution is {position.steps_per_execution} in it, and {size} in this fit"
-        if differs is not None:
+        difference = snapshot.describe_difference(self._read_values(), restored.variables)
+        position, batches = restored.position, fits.steps_per_execution(self.model)
+        if difference is None and position.executions and position.steps_per_execution != batches:
+            difference = f"steps_per_execution is {position.steps_per_execution} in it, and {batches} in this fit"
+        if difference is not None:
             raise ValueError(
-                f"backup_dir={self.backup_dir!r} holds a snapshot of another training: {differs}. Start the training "
-                "as it was when the snapshot was written, or delete the directory to begin anew"
+                f"backup_dir={self.backup_dir!r} holds a snapshot of another training: {difference}. Start the "
+                "training as it was when the snapshot was written, or delete the directory to begin anew"
             )
-        for section, held in self._variables.items():
-            for (_, replicas), value in zip(held, restored.variables[section], strict=True):
+        for section, variables in self._variables.items():
+            for (_, replicas), value in zip(variables, restored.variables[section], strict=True):
                 for variable, array in zip(replicas, value.arrays, strict=True):
                     variable.assign(array)
         fits.set_random_state(restored.random)
         fits.resume_at(self.model, position.first_epoch, position.epoch, position.executions)
-        self._position = position
+        self._first_epoch = position.first_epoch
 
     def _save(self) -> None:
-        self._due, self._unsaved = False, 0
-        setter = mask_setter(self)
+        self._is_due, self._unsaved_batches = False, 0
+        setter = find_mask_setter(self)
         try:
             pruning = None if setter is None else setter.get_state()
             Path(self.backup_dir).mkdir(parents=True, exist_ok=True)
-            taken = Snapshot(self._position, self._values(), pruning, self._random)
+            current = Snapshot(self._position, self._read_values(), pruning, self._random)
             if self.double_checkpoint and self._latest.exists():
                 os.replace(self._latest, self._previous)
-            snapshot.save(self._latest, taken)
+            snapshot.save(self._latest, current)
         except BaseException:
             if setter is not None:  # the fit ends here, and Keras then calls no on_train_end
                 setter.release()
             raise
 
-    def _values(self) -> dict[str, list[Value]]:
+    def _read_values(self) -> dict[str, list[Value]]:
         return {
-            section: [Value(name, [variable.numpy() for variable in replicas]) for name, replicas in held]
-            for section, held in self._variables.items()
+            section: [Value(name, [variable.numpy() for variable in replicas]) for name, replicas in variables]
+            for section, variables in self._variables.items()
         }
+
+
+def _count_batches(save_freq: str | int) -> int | None:
+    """How many batches lie between two saves; None where each epoch is saved at its end.
+
+    Raises:
+        ValueError: it is neither "epoch" nor a whole number of at least 1.
+    """
+    if save_freq == "epoch":
+        return None
+    if isinstance(save_freq, (str, bool)) or not hasattr(save_freq, "__index__") or save_freq < 1:
+        raise ValueError(f"save_freq={save_freq!r}: expected 'epoch' or a whole number of batches of at least 1")
+    return int(save_freq)

@@ -1,6 +1,6 @@
-"""Which callback sets masks on which model: one in a fit, and what an interrupted one left is taken off by the next.
+"""Which callback sets masks on which model: one in a fit. The next fit takes off what an interrupted one has left.
 
-Here a callback that restores a killed training hands it the masks too.
+A callback that restores a killed training hands the masks over to it by this module too.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ import weakref
 from typing import Any, NamedTuple
 
 from tf_lap import compat
-from tf_lap.callbacks.mask_backup import State
+from tf_lap.callbacks.mask_backup import PruningState
+from tf_lap.compat.types import Model
 from tf_lap.pruning.constraints import Enforcement, holder
 
-# Which callback works on which model now, and in which fit: Keras hands all callbacks of one fit the same dictionary of
-# parameters. An entry that a fit left behind when it was interrupted is harmless.
-_active: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[compat.Callback], Any]] = weakref.WeakKeyDictionary()
-# What callbacks put on kernels, so that the next fit can tell it from a Pruner's hold.
-held: weakref.WeakSet[Enforcement] = weakref.WeakSet()
+# By model: the callback that sets masks on it, and the parameters of its fit. Keras hands all callbacks of one fit the
+# same dictionary of parameters. An entry that an interrupted fit left behind is harmless.
+_claims: weakref.WeakKeyDictionary[Model, tuple[weakref.ref[compat.Callback], Any]] = weakref.WeakKeyDictionary()
+# What callbacks have put on kernels, so that the next fit can tell it from what a user's Pruner has put there.
+callback_enforcements: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
 def check_alone(callback: compat.Callback, twice: str) -> None:
     """Raises ValueError where another callback that sets masks is in the same fit.
 
     Args:
-        callback: the one that begins.
-        twice: what to say where the other is of the same kind.
+        callback: the callback whose fit begins.
+        twice: the message for another callback of the same kind.
     """
-    other = mask_setter(callback)
+    other = find_mask_setter(callback)
     if other is None:
         return
     if isinstance(other, type(callback)) or isinstance(callback, type(other)):
@@ -39,65 +40,65 @@ def check_alone(callback: compat.Callback, twice: str) -> None:
 
 def claim(callback: compat.Callback) -> None:
     """Enters a callback as the one that sets masks on its model in this fit."""
-    _active[callback.model] = (weakref.ref(callback), callback.params)
+    _claims[callback.model] = (weakref.ref(callback), callback.params)
 
 
-def mask_setter(callback: compat.Callback) -> Any | None:
+def find_mask_setter(callback: compat.Callback) -> Any | None:
     """The callback that sets masks in the fit that `callback` is in; None where there is none, or not yet."""
-    other, fit = _active.get(callback.model, (None, None))
+    other, fit = _claims.get(callback.model, (None, None))
     return None if other is None or fit is not callback.params else other()
 
 
 def disclaim(callback: compat.Callback) -> None:
-    """Takes the entry back."""
-    _active.pop(callback.model, None)
+    """Removes the entry of a callback whose fit ends."""
+    _claims.pop(callback.model, None)
 
 
-def release_leftovers(model: Any) -> None:
-    """Takes off what a callback left on a model when its fit was interrupted; a Pruner's hold is the user's own."""
+def release_leftovers(model: Model) -> None:
+    """Takes off the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
     for variable in model.trainable_variables:
         owner = holder(variable)
-        if owner is not None and owner in held:
+        if owner is not None and owner in callback_enforcements:
             owner.release()
 
 
-class Handed(NamedTuple):
-    """What a callback that restores trainings has for the one that sets masks.
+class Handover(NamedTuple):
+    """What a callback that restores trainings has for the callback that sets masks.
 
     Attributes:
         fit: the parameters of the fit that both are in.
-        source: where it comes from, for messages.
+        source: the directory that it comes from, for messages.
         state: the restored step and masks; None where nothing was restored.
     """
 
     fit: Any
     source: str
-    state: State | None
+    state: PruningState | None
 
 
-_handed: weakref.WeakKeyDictionary[Any, Handed] = weakref.WeakKeyDictionary()
+_handovers: weakref.WeakKeyDictionary[Model, Handover] = weakref.WeakKeyDictionary()
 
 
-def hand_over(callback: compat.Callback, source: str, state: State | None) -> None:
+def hand_over(callback: compat.Callback, source: str, state: PruningState | None) -> None:
     """Leaves restored masks for the callback that sets masks in this fit, listed before or behind."""
-    _handed[callback.model] = Handed(callback.params, source, state)
+    _handovers[callback.model] = Handover(callback.params, source, state)
 
 
-def handed_over(callback: compat.Callback) -> Handed | None:
-    """What was left in the fit that `callback` is in; None where nobody in it restores trainings, or not yet."""
-    handed = _handed.get(callback.model)
-    return handed if handed is not None and handed.fit is callback.params else None
+def find_handover(callback: compat.Callback) -> Handover | None:
+    """What was handed over in the fit that `callback` is in; None where no callback restores trainings, or not yet."""
+    handover = _handovers.get(callback.model)
+    return handover if handover is not None and handover.fit is callback.params else None
 
 
-def check_one_backup(backup_dir: str | None, others: str | None) -> None:
-    """Raises ValueError where masks would be kept in a snapshot and in a backup of their own.
+def check_single_backup(backup_dir: str | None, snapshot_dir: str | None) -> None:
+    """Raises ValueError where masks would be kept in a snapshot of the training and in a second backup.
 
     Args:
         backup_dir: that of LAPCallback.
-        others: that of `tf_lap.BackupAndRestore` in the same fit.
+        snapshot_dir: that of `tf_lap.BackupAndRestore` in the same fit.
     """
-    if backup_dir is not None and others is not None:
+    if backup_dir is not None and snapshot_dir is not None:
         raise ValueError(
-            f"LAPCallback(backup_dir={backup_dir!r}) beside tf_lap.BackupAndRestore({others!r}) in one fit: the "
+            f"LAPCallback(backup_dir={backup_dir!r}) beside tf_lap.BackupAndRestore({snapshot_dir!r}) in one fit: the "
             "snapshot holds the masks too. Leave backup_dir out of LAPCallback"
         )

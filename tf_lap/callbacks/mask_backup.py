@@ -6,26 +6,27 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tf_lap.compat.types import Variable
 from tf_lap.files import remove_unfinished, replaced
 
 _FILE = "tf_lap_backup.npz"
 
 
-class State(NamedTuple):
-    """Where pruning is.
+class PruningState(NamedTuple):
+    """How far pruning is.
 
     Attributes:
         step: training steps done.
-        iterations: the optimizer's own count of them at that moment.
+        iterations: the optimizer's count of them at that moment.
         masks: bool arrays by layer path.
-        holder: the name of the class whose masks they are; empty where only LAPCallback writes.
+        holder: the name of the callback's class; empty in a backup, which only LAPCallback writes.
     """
 
     step: int
@@ -34,16 +35,18 @@ class State(NamedTuple):
     holder: str = ""
 
 
-def masks_for(kernels: Mapping[str, Any], state: State, source: str, holder: str) -> dict[str, np.ndarray]:
-    """The masks of a restored training, by the paths that its kernels have now.
+def match_masks(
+    kernels: Mapping[str, Variable], state: PruningState, source: str, holder: str
+) -> dict[str, np.ndarray]:
+    """The masks of a restored training, bool arrays by the paths that its kernels have now.
 
-    Keras numbers layers that have no name of their own through a process. So where paths differ, masks go by order.
+    Keras numbers layers without a name throughout a process. So where paths differ, masks are matched by their order.
 
     Args:
         kernels: the kernels that masks are held on now, with their restored weights, by layer path.
         state: what was restored.
         source: the directory that it comes from.
-        holder: the name of the class that holds masks now.
+        holder: the name of the class of the callback that holds masks now.
 
     Raises:
         ValueError: the masks are not those of these kernels, or another class held them.
@@ -56,11 +59,11 @@ def masks_for(kernels: Mapping[str, Any], state: State, source: str, holder: str
     masks = state.masks
     if masks.keys() != kernels.keys() and len(masks) == len(kernels):
         masks = dict(zip(kernels, masks.values(), strict=True))
-    same = masks.keys() == kernels.keys() and all(
+    belong = masks.keys() == kernels.keys() and all(
         masks[path].shape == tuple(kernel.shape) and not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]])
         for path, kernel in kernels.items()
     )
-    if not same:
+    if not belong:
         raise ValueError(
             f"backup_dir={source!r} holds masks of the layers {', '.join(state.masks)}, and this fit holds masks on "
             f"{', '.join(kernels)}. Start the training with the filters and the trainable layers that it had, or "
@@ -69,17 +72,22 @@ def masks_for(kernels: Mapping[str, Any], state: State, source: str, holder: str
     return masks
 
 
-def save(directory: str | os.PathLike[str], step: int, iterations: int, masks: Mapping[str, np.ndarray]) -> None:
-    """Writes a backup: eight weights a byte, complete or not at all."""
+def save(directory: str | os.PathLike[str], state: PruningState) -> None:
+    """Writes a backup, complete or not at all. A byte holds the mask of eight weights.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    index = {"step": step, "iterations": iterations, "shapes": {path: mask.shape for path, mask in masks.items()}}
-    packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks.values())}
+    shapes = {path: mask.shape for path, mask in state.masks.items()}
+    index = {"step": state.step, "iterations": state.iterations, "shapes": shapes}
+    arrays: dict[str, Any] = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(state.masks.values())}
     with replaced(folder / _FILE) as file:
-        np.savez(file, index=np.array(json.dumps(index)), **packed)
+        np.savez(file, index=np.array(json.dumps(index)), **arrays)
 
 
-def load(directory: str | os.PathLike[str]) -> State | None:
+def load(directory: str | os.PathLike[str]) -> PruningState | None:
     """Reads the backup in a directory; None where there is none.
 
     Raises:
@@ -91,24 +99,26 @@ def load(directory: str | os.PathLike[str]) -> State | None:
     with path.open("rb") as file:
         try:
             return _read(file)
-        except Exception as error:  # damage shows as any of a dozen kinds
+        except Exception as error:  # damage raises any of a dozen kinds
             raise ValueError(
                 f"backup_dir={os.fspath(directory)!r}: {path.name} is damaged or is no backup of masks "
                 f"({type(error).__name__}: {error}). Delete the directory to begin anew"
             ) from error
 
 
-def _read(file: io.BufferedReader) -> State:
+def _read(file: io.BufferedReader) -> PruningState:
     with zipfile.ZipFile(file) as archive:
-        # Read whole before anything is made of them: a member's checksum is compared at its end.
+        # A member's checksum is compared at its end, so members are read to it before they are used.
         arrays = {name: np.load(io.BytesIO(archive.read(name))) for name in archive.namelist()}
     index = json.loads(str(arrays["index.npy"]))
-    masks = {path: unpacked(arrays[f"mask_{i}.npy"], shape) for i, (path, shape) in enumerate(index["shapes"].items())}
-    return State(index["step"], index["iterations"], masks)
+    masks = {
+        path: unpack_mask(arrays[f"mask_{i}.npy"], shape) for i, (path, shape) in enumerate(index["shapes"].items())
+    }
+    return PruningState(index["step"], index["iterations"], masks)
 
 
-def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of this shape, from what `np.packbits` made of it."""
+def unpack_mask(bits: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A bool mask of this shape, from the uint8 vector that `np.packbits` made of it."""
     return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
 
 

@@ -1,10 +1,12 @@
-"""Callbacks that wait until a model is as sparse as it shall be."""
+"""Callbacks that wait until a model has its final sparsity, and warnings of those that did not wait."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
 from typing import Any
+
+from tf_lap.compat.types import Callback, Model
 
 _HOOKS = (
     "on_epoch_begin",
@@ -19,9 +21,9 @@ _HOOKS = (
 class WaitingCallbacks:
     """Callbacks that are told of nothing but the fit's beginning and end until they are let go.
 
-    From then on they are told of everything but single batches of validation. A callback that keeps the best weights,
-    such as `EarlyStopping(restore_best_weights=True)` or `ModelCheckpoint(save_best_only=True)`, would else keep those
-    of an early epoch, which are good because few of them were pruned.
+    From then on they are told of everything but single batches of validation. Without the wait, a callback that keeps
+    the best weights, such as `EarlyStopping(restore_best_weights=True)` or `ModelCheckpoint(save_best_only=True)`,
+    would keep those of an early epoch. These are good because few weights were pruned then.
 
     Args:
         callbacks: callbacks of the Keras whose model is trained, or a single one.
@@ -30,8 +32,8 @@ class WaitingCallbacks:
         TypeError: one of them is no callback.
     """
 
-    def __init__(self, callbacks: Sequence[Any] | Any) -> None:
-        self._callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    def __init__(self, callbacks: Sequence[Callback] | Callback) -> None:
+        self._callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         self._waiting = True
         for callback in self._callbacks:
             if not all(hasattr(callback, hook) for hook in ("set_model", *_HOOKS)):
@@ -44,8 +46,8 @@ class WaitingCallbacks:
             callback.set_model(None)
         return {**vars(self), "_callbacks": callbacks}
 
-    def begin_training(self, model: Any, params: Any) -> None:
-        """Tells them of the model and of the beginning of the fit."""
+    def begin_training(self, model: Model, params: Any) -> None:
+        """Tells the callbacks of the model, and that the fit begins."""
         self._waiting = True
         for callback in self._callbacks:
             callback.set_params(params)
@@ -53,20 +55,20 @@ class WaitingCallbacks:
             callback.on_train_begin()
 
     def let_go(self, epoch: int) -> None:
-        """From now on they are told of everything; the epoch that runs counts as their first."""
+        """Tells the callbacks of everything from now on; the epoch that runs counts as their first."""
         if not self._waiting:
             return
         self._waiting = False
         self.tell("on_epoch_begin", epoch)
 
     def tell(self, hook: str, *arguments: Any) -> None:
-        """Calls a hook of each, unless they wait."""
+        """Calls a hook of each callback, unless they wait."""
         if not self._waiting:
             for callback in self._callbacks:
                 getattr(callback, hook)(*arguments)
 
     def end_training(self, logs: Any) -> None:
-        """Tells them that the fit ends, which is when they restore weights."""
+        """Tells the callbacks that the fit ends, which is when they restore weights."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
 
@@ -75,7 +77,7 @@ REMEDY = (
     "Pass callbacks that keep the best weights as LAPCallback(..., once_sparse=[...]), or fine-tune in a second fit "
     "with PreserveSparsity"
 )
-"""What helps where a callback kept the weights of an epoch in which fewer were pruned."""
+"""What helps where a callback has kept the weights of an epoch in which fewer were pruned."""
 
 
 class EarlyCheckpoints:
@@ -85,30 +87,32 @@ class EarlyCheckpoints:
         callbacks: all callbacks of a fit that begins.
     """
 
-    def __init__(self, callbacks: Sequence[Any]) -> None:
-        needed = ("best", "filepath")
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        attributes = ("best", "filepath")
         self._checkpoints = [
             callback
             for callback in callbacks
-            if getattr(callback, "save_best_only", False) and all(hasattr(callback, name) for name in needed)
+            if getattr(callback, "save_best_only", False) and all(hasattr(callback, name) for name in attributes)
         ]
-        self._first = self._early = [checkpoint.best for checkpoint in self._checkpoints]
+        self._best_at_start = self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
-    def note(self) -> None:
-        """Remembers what is best by now: called as long as the final sparsity is not reached."""
-        self._early = [checkpoint.best for checkpoint in self._checkpoints]
+    def note_best(self) -> None:
+        """Remembers the best values so far. Called as long as the final sparsity is not reached."""
+        self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
     def warning(self) -> str | None:
         """What to tell users when training has ended; None where no file is of a model that was less sparse."""
-        early = [
+        checkpoints = zip(self._checkpoints, self._best_at_start, self._best_before_sparse, strict=True)
+        early_files = [
             checkpoint.filepath
-            for checkpoint, first, best in zip(self._checkpoints, self._first, self._early, strict=True)
-            # Another best than at the beginning: it was written. None better came: it was not written again.
-            if best != first and checkpoint.best == best
+            for checkpoint, at_start, before_sparse in checkpoints
+            # The best value changed before the model was sparse, so a file was written. It has not changed since, so
+            # the file was not written again.
+            if before_sparse != at_start and checkpoint.best == before_sparse
         ]
-        if not early:
+        if not early_files:
             return None
         return (
-            f"ModelCheckpoint wrote the best epoch to {', '.join(map(repr, early))} before the final sparsity was "
-            f"reached, so that model is less sparse. {REMEDY}"
+            f"ModelCheckpoint wrote the best epoch to {', '.join(map(repr, early_files))} before the final sparsity "
+            f"was reached, so that model is less sparse. {REMEDY}"
         )

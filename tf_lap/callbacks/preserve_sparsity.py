@@ -10,8 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.callbacks.claims import check_alone, claim, disclaim, handed_over, held, release_leftovers
-from tf_lap.callbacks.mask_backup import State, masks_for
+from tf_lap.callbacks.claims import (
+    callback_enforcements,
+    check_alone,
+    claim,
+    disclaim,
+    find_handover,
+    release_leftovers,
+)
+from tf_lap.callbacks.mask_backup import PruningState, match_masks
+from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.kernels import weight_matrices
 from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.constraints import Enforcement, Watch, moved_past
@@ -22,8 +30,8 @@ class PreserveSparsity(compat.Callback):
     """Keeps zeros zero while a pruned model is fine-tuned: every weight that is exactly 0 at the start stays 0.
 
     This holds for all weight matrices that are trained and have zeros, whoever owns them: kernels, and the weights of
-    recurrent, embedding, attention and custom layers. A warning names what is left free: a matrix that is zero
-    altogether was not pruned but initialised so, and the zeros under a LoRA adapter are overlaid by what it learns.
+    recurrent, embedding, attention and custom layers. A warning names the matrices whose zeros are not kept: one that
+    is zero altogether was not pruned but initialised so, and a LoRA adapter adds what it learns to the zeros under it.
 
     Example:
 
@@ -39,14 +47,14 @@ class PreserveSparsity(compat.Callback):
         super().__init__()
         self._enforcement: Enforcement | None = None
         self._watch: Watch | None = None
-        self._moved_past = False
-        self._matrices: dict[str, Any] = {}
-        self._masks: dict[str, tf.Variable] = {}
+        self._has_warned = False
+        self._matrices: dict[str, Variable] = {}  # by layer path
+        self._masks: dict[str, tf.Variable] = {}  # those that are held, by layer path
 
     def __getstate__(self) -> dict[str, Any]:
         # The model and the masks on it are neither copied nor pickled.
-        fresh = {"_enforcement": None, "_watch": None, "_matrices": {}, "_masks": {}}
-        return {**vars(self), **fresh, "_model": None, "params": None}
+        without_model: dict[str, Any] = {"_enforcement": None, "_watch": None, "_matrices": {}, "_masks": {}}
+        return {**vars(self), **without_model, "_model": None, "params": None}
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Finds the matrices, and takes off what an interrupted fit left."""
@@ -54,7 +62,7 @@ class PreserveSparsity(compat.Callback):
         check_alone(self, "PreserveSparsity twice in one fit: pass it once, it keeps the zeros of all layers")
         release_leftovers(self.model)
         self._enforcement = self._watch = None
-        self._matrices = _trained_matrices(self.model)
+        self._matrices = _find_trained_matrices(self.model)
         if not self._matrices:
             raise ValueError(
                 f"model {self.model.name!r} has no trainable weight matrix whose zeros could be preserved: leave the "
@@ -67,14 +75,14 @@ class PreserveSparsity(compat.Callback):
         if self._enforcement is not None or compat.is_skipping_batches(self.model):
             return
         nonzero = {path: tf.not_equal(tf.convert_to_tensor(matrix), 0) for path, matrix in self._matrices.items()}
-        if (handed := handed_over(self)) is not None and handed.state is not None:
-            # Weights that training has brought to zero since are free, as they were.
-            nonzero = masks_for(self._matrices, handed.state, handed.source, type(self).__name__)
+        if (handover := find_handover(self)) is not None and handover.state is not None:
+            # Not the zeros of its weights: training may have brought a free weight to zero.
+            nonzero = match_masks(self._matrices, handover.state, handover.source, type(self).__name__)
         counts = {path: int(tf.math.count_nonzero(mask)) for path, mask in nonzero.items()}
         held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
-        # The half of a LoRA adapter that begins with zeros is meant to.
-        adapters = {path for path, m in self._matrices.items() if compat.variable_name(m).startswith("lora_")}
-        self._warn_of_free(held_paths, [path for path, n in counts.items() if not n and path not in adapters])
+        # One half of a LoRA adapter is initialised with zeros.
+        adapters = {path for path, matrix in self._matrices.items() if _is_lora(matrix)}
+        self._warn_of_free_zeros(held_paths, [path for path, n in counts.items() if not n and path not in adapters])
         masks = [tf.Variable(nonzero[path], trainable=False) for path in held_paths]
         self._masks = dict(zip(held_paths, masks, strict=True))
         self._enforcement = Enforcement(self.model, {path: self._matrices[path] for path in held_paths}, masks)
@@ -82,15 +90,15 @@ class PreserveSparsity(compat.Callback):
         self._enforcement.apply_averages()
         self._enforcement.attach()
         self._watch = Watch(self._enforcement)
-        held.add(self._enforcement)
+        callback_enforcements.add(self._enforcement)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Looks whether the zeros hold, and zeroes weights where something else than the optimizer moves them."""
+        """Checks the zeros, and restores them where something else than the optimizer moves weights."""
         if self._watch is None:  # a training that was killed did this batch already
             return
         revived = self._watch.end_batch()
-        if revived and not self._moved_past:
-            self._moved_past = True
+        if revived and not self._has_warned:
+            self._has_warned = True
             warn(moved_past(self.model, revived))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -108,13 +116,13 @@ class PreserveSparsity(compat.Callback):
         self.release()
         disclaim(self)
 
-    def get_state(self) -> State:
-        """The masks, for a snapshot of the training; what they drop is zeroed first."""
+    def get_state(self) -> PruningState:
+        """The masks, for a snapshot of the training. What they drop is zeroed first."""
         if self._enforcement is not None:
             self._enforcement.apply()
         held_masks = {path: mask.numpy() for path, mask in self._masks.items()}
         masks = {path: held_masks.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
-        return State(0, compat.iterations(self.model), masks, holder=type(self).__name__)
+        return PruningState(0, compat.iterations(self.model), masks, holder=type(self).__name__)
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
@@ -123,19 +131,19 @@ class PreserveSparsity(compat.Callback):
             self._enforcement.release()
             self._enforcement = None
 
-    def _warn_of_free(self, held_paths: list[str], zero_paths: list[str]) -> None:
+    def _warn_of_free_zeros(self, held_paths: list[str], zero_paths: list[str]) -> None:
         """Warns once of zeros that are not held."""
         overlaid = compat.overlaid_matrices(self.model)
         adapters = [name for name, matrix in overlaid.items() if bool(tf.reduce_any(tf.equal(matrix, 0)))]
         sentences = []
         if adapters:
             sentences.append(
-                f"it cannot hold the zeros of {_listed(adapters)}: LoRA adds what it learns to them; train the layer "
+                f"it cannot hold the zeros of {_quote(adapters)}: LoRA adds what it learns to them; train the layer "
                 "itself, without enable_lora, to keep it sparse"
             )
         if zero_paths:
             sentences.append(
-                f"it leaves {_listed(zero_paths)} free, where all weights are zero, as initialised and not as pruned; "
+                f"it leaves {_quote(zero_paths)} free, where all weights are zero, as initialised and not as pruned; "
                 "to keep them zero, freeze the layers (trainable = False)"
             )
         if not held_paths and not sentences:
@@ -144,17 +152,21 @@ class PreserveSparsity(compat.Callback):
             warn(f"PreserveSparsity, model {self.model.name!r}: {'; '.join(sentences)}")
 
 
-def _listed(paths: list[str]) -> str:
+def _quote(paths: list[str]) -> str:
     return ", ".join(map(repr, paths))
 
 
-def _trained_matrices(model: Any) -> dict[str, Any]:
-    """The weight matrices that a step of the model trains, by layer path, or by their own where no layer is known."""
+def _is_lora(matrix: Variable) -> bool:
+    return compat.variable_name(matrix).startswith("lora_")
+
+
+def _find_trained_matrices(model: Model) -> dict[str, Variable]:
+    """The weight matrices that a step of the model trains, by layer path, or by the variable's where none is known."""
     recipe = resolve(model)
     paths = {id(kernel.variable): kernel.path for kernel in recipe.kernels}
     for name, _, matrix in recipe.other_matrices():
         paths.setdefault(id(matrix), name)
-    matrices: dict[str, Any] = {}
+    matrices: dict[str, Variable] = {}
     for matrix in weight_matrices(model.trainable_variables):
         name = paths.get(id(matrix), compat.variable_path(matrix))
         matrices[name if name not in matrices else f"{name}:{len(matrices)}"] = matrix

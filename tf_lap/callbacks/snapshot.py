@@ -1,4 +1,4 @@
-"""A training on disk in one file: all variables, the masks, and where in its data it is."""
+"""A training on disk in one file: all variables, the masks, and the position in its data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_lap.callbacks.mask_backup import State, unpacked
+from tf_lap.callbacks.mask_backup import PruningState, unpack_mask
 from tf_lap.files import replaced
 
 _FORMAT = "tf_lap snapshot 1"
@@ -28,8 +28,8 @@ class Position(NamedTuple):
     Attributes:
         first_epoch: with which epoch its fit began.
         epoch: with which epoch it goes on, counted from 0.
-        executions: how many calls of the training function of that epoch are done.
-        steps_per_execution: how many batches such a call takes.
+        executions: how many calls of the training function are done in that epoch.
+        steps_per_execution: how many batches a call takes.
     """
 
     first_epoch: int
@@ -39,7 +39,7 @@ class Position(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What a variable holds.
+    """A variable's content.
 
     Attributes:
         name: the variable's name, for messages.
@@ -60,14 +60,14 @@ class Snapshot(NamedTuple):
 
     Attributes:
         position: where in its data it is.
-        variables: what variables hold, in their order, by what they belong to.
+        variables: the content of the variables in their order, by their owner, such as "the model".
         pruning: step and masks of the callback that holds masks; None where there is none.
-        random: the states of random generators that no variable holds, as the interpreter's own numbers and lists.
+        random: the states of random generators that no variable holds, as plain numbers and lists.
     """
 
     position: Position
     variables: Mapping[str, Sequence[Value]]
-    pruning: State | None
+    pruning: PruningState | None
     random: Any
 
 
@@ -82,7 +82,7 @@ def save(path: Path, snapshot: Snapshot) -> None:
         "format": _FORMAT,
         "position": snapshot.position,
         "variables": {
-            section: [(value.name, value.kinds) for value in held] for section, held in snapshot.variables.items()
+            section: [(value.name, value.kinds) for value in content] for section, content in snapshot.variables.items()
         },
         "pruning": None,
         "random": snapshot.random,
@@ -111,7 +111,7 @@ def load(path: Path) -> Snapshot:
     with path.open("rb") as file:
         try:
             return _read(file)
-        except Exception as error:  # damage shows as any of a dozen kinds
+        except Exception as error:  # damage raises any of a dozen kinds
             raise DamagedError(f"{path.name} is damaged or is no snapshot ({type(error).__name__}: {error})") from error
 
 
@@ -124,48 +124,46 @@ def _read(file: io.BufferedReader) -> Snapshot:
         number = itertools.count()
         variables = {
             section: [
-                Value(name, [_array(archive.read(f"variable_{next(number)}"), *kind) for kind in kinds])
-                for name, kinds in held
+                Value(name, [_read_array(archive.read(f"variable_{next(number)}"), *kind) for kind in kinds])
+                for name, kinds in content
             ]
-            for section, held in index["variables"].items()
+            for section, content in index["variables"].items()
         }
         pruning = None
         if index["pruning"] is not None:
             shapes = index["pruning"].pop("masks")
             masks = {
-                name: unpacked(np.frombuffer(archive.read(f"mask_{i}"), np.uint8), shape)
+                name: unpack_mask(np.frombuffer(archive.read(f"mask_{i}"), np.uint8), shape)
                 for i, (name, shape) in enumerate(shapes.items())
             }
-            pruning = State(masks=masks, **index["pruning"])
+            pruning = PruningState(masks=masks, **index["pruning"])
     return Snapshot(Position(*index["position"]), variables, pruning, index["random"])
 
 
-def _array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+def _read_array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(data, np.dtype(dtype)).reshape(shape)
 
 
-def difference(ours: Mapping[str, Sequence[Value]], theirs: Mapping[str, Sequence[Value]]) -> str | None:
-    """What first differs between the variables of a model and those of a snapshot, in words; None where nothing does.
+def describe_difference(
+    of_fit: Mapping[str, Sequence[Value]], of_snapshot: Mapping[str, Sequence[Value]]
+) -> str | None:
+    """The first difference between the variables of a fit and those of a snapshot, in words; None where there is none.
 
-    Names do not count: Keras numbers layers that have no name of their own through a process.
+    Names do not count, because Keras numbers layers without a name throughout a process.
     """
-    if list(ours) != list(theirs):
-        return f"it holds the variables of {_listed(theirs)}, and this fit has {_listed(ours)}"
-    for section, held in ours.items():
-        for mine, other in zip(held, theirs[section], strict=False):
-            if mine.kinds != other.kinds:
+    if list(of_fit) != list(of_snapshot):
+        return f"it holds the variables of {', '.join(of_snapshot)}, and this fit has {', '.join(of_fit)}"
+    for section, values in of_fit.items():
+        for value, saved in zip(values, of_snapshot[section], strict=False):
+            if value.kinds != saved.kinds:
                 return (
-                    f"in {section}, variable {other.name!r} of the snapshot has {_described(other)}, and "
-                    f"{mine.name!r} in its place has {_described(mine)}"
+                    f"in {section}, variable {saved.name!r} of the snapshot has {_describe_kinds(saved)}, and "
+                    f"{value.name!r} in its place has {_describe_kinds(value)}"
                 )
-        if len(held) != len(theirs[section]):
-            return f"{section} has {len(theirs[section])} variables in the snapshot, and {len(held)} in this fit"
+        if len(values) != len(of_snapshot[section]):
+            return f"{section} has {len(of_snapshot[section])} variables in the snapshot, and {len(values)} in this fit"
     return None
 
 
-def _listed(sections: Mapping[str, Any]) -> str:
-    return ", ".join(sections)
-
-
-def _described(value: Value) -> str:
+def _describe_kinds(value: Value) -> str:
     return " and ".join(f"{dtype} of shape {tuple(shape)}" for dtype, shape in value.kinds)

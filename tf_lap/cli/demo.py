@@ -2,7 +2,7 @@
 
 Both methods get the same trained weights, the same number of weights in each layer, the same batches in the same order
 and a fresh optimizer with the same settings. The settings are those of the paper's perceptron (Park et al., 2020) and
-of its authors' code; none was searched for.
+of its authors' code; none was tuned.
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ import numpy as np
 import tensorflow as tf
 
 import tf_lap
-from tf_lap.reproduce.charts import Progress, error_chart, table
-from tf_lap.reproduce.datasets import HIDDEN_LAYERS, CommandError, Task, check_writable, digits, from_npz, require
+from tf_lap.reproduce.charts import Progress, draw_error_chart, format_table
+from tf_lap.reproduce.datasets import (
+    HIDDEN_LAYERS,
+    CommandError,
+    Task,
+    check_writable,
+    load_digits_task,
+    load_npz_task,
+    require,
+)
 from tf_lap.reproduce.networks import perceptron, perceptron_rates, sparsities
-from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches, measure_error, train
 
 METHODS = ("magnitude", "lookahead")
 LEARNING_RATE = 0.0012
@@ -50,7 +58,7 @@ class Outcome:
         dense: the error of each seed's network before pruning.
         retrained: the errors after it.
         report: the pruning report of the sparsest lookahead model of the first seed.
-        weights: its weights.
+        weights: the weights of that model.
     """
 
     dense: list[float] = dataclasses.field(default_factory=list)
@@ -59,7 +67,7 @@ class Outcome:
     weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def curves(self) -> dict[str, dict[float, list[float]]]:
-        """For each method and sparsity the errors of the single seeds."""
+        """The errors of the seeds, by method and sparsity."""
         curves: dict[str, dict[float, list[float]]] = {method: {} for method in METHODS}
         for entry in self.retrained:
             curves[entry.method].setdefault(entry.sparsity, []).append(entry.error)
@@ -79,12 +87,12 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
         CommandError: a package or file is missing, the file is not of that layout, or the folder cannot be written.
     """
     require("matplotlib")
-    task = digits() if data is None else from_npz(data)
+    task = load_digits_task() if data is None else load_npz_task(data)
     check_writable(output)
     train, test = len(task.arrays["y_train"]), len(task.arrays["y_test"])
     print(f"{task.title}; {train:,} images to train and {test:,} to test; {steps:,} steps before and after pruning")
     outcome = measure(task, seeds, steps)
-    print(f"\n{table(outcome.dense, outcome.curves())}\n")
+    print(f"\n{format_table(outcome.dense, outcome.curves())}\n")
     print(f"Pruned with lookahead to the highest sparsity, first seed:\n{outcome.report}\n")
     try:
         paths = write(task, outcome, output, steps)
@@ -93,7 +101,9 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
     print("\n".join(paths))
     file = output / "sparse.tflite"
     try:
-        exported = tf_lap.export_tflite(network_of(task, outcome), file, representative_dataset=task.arrays["x_test"])
+        exported = tf_lap.export_tflite(
+            rebuild_network(task, outcome), file, representative_dataset=task.arrays["x_test"]
+        )
     except (OSError, tf_lap.ExportError) as error:
         raise CommandError(f"{file}: not written ({error})") from error
     print(f"\nExported to TFLite:\n{exported.timed()}")
@@ -102,7 +112,7 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
 def measure(task: Task, seeds: int, steps: int) -> Outcome:
     """Trains one network for each seed; prunes its weights by both methods at each sparsity, and retrains."""
     outcome, fractions = Outcome(), {t: layer_sparsities(t) for t in task.rounds}
-    data = functools.partial(batches, task.arrays["x_train"], task.arrays["y_train"])
+    data = functools.partial(make_batches, task.arrays["x_train"], task.arrays["y_train"])
     test = task.arrays["x_test"], task.arrays["y_test"]
     progress = Progress(seeds * (1 + len(task.rounds) * len(METHODS)), steps)
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
@@ -111,14 +121,16 @@ def measure(task: Task, seeds: int, steps: int) -> Outcome:
         keras.utils.set_random_seed(seed)
         progress.begin(f"seed {seed}, dense")
         trained = train(model, perceptron(task.widths).get_weights(), data(steps, (seed, 0)), LEARNING_RATE, [watch])
-        outcome.dense.append(error_of(model, *test))
+        outcome.dense.append(measure_error(model, *test))
         for t, method in itertools.product(task.rounds, METHODS):
             progress.begin(f"seed {seed}, {method}, hidden layers at {1 - 0.5**t:.2%}")
             schedule = tf_lap.LookaheadPruningSchedule(fractions[t], decay="one_shot")
             pruning = tf_lap.LAPCallback(schedule, score=method)
             weights = train(model, trained, data(steps, (seed, 1)), LEARNING_RATE, [pruning, watch])
             report = pruning.report
-            outcome.retrained.append(Retrained(seed, t, method, report.sparsity, report.kept, error_of(model, *test)))
+            outcome.retrained.append(
+                Retrained(seed, t, method, report.sparsity, report.kept, measure_error(model, *test))
+            )
             if (seed, t, method) == (0, task.rounds[-1], "lookahead"):
                 outcome.report, outcome.weights = report, weights
     progress.close()
@@ -126,11 +138,11 @@ def measure(task: Task, seeds: int, steps: int) -> Outcome:
 
 
 def layer_sparsities(rounds: int) -> dict[str, float]:
-    """The fraction of zeros in each layer after some rounds: half of the weights go in each, a quarter in the last."""
+    """The fraction of zeros in each layer. A round drops half of a layer's weights, a quarter in the last layer."""
     return sparsities(perceptron_rates(HIDDEN_LAYERS), rounds)
 
 
-def network_of(task: Task, outcome: Outcome) -> keras.Sequential:
+def rebuild_network(task: Task, outcome: Outcome) -> keras.Sequential:
     """The sparsest lookahead model of the first seed, without the state of its training."""
     sparse = perceptron(task.widths)
     sparse.set_weights(outcome.weights)
@@ -144,11 +156,11 @@ def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:
         OSError: a file cannot be written.
     """
     model_path, chart_path, results_path = (output / name for name in ("sparse.keras", "errors.png", "results.json"))
-    network_of(task, outcome).save(model_path)
+    rebuild_network(task, outcome).save(model_path)
     packed = len(gzip.compress(model_path.read_bytes()))
     title = f"{task.title}, mean and range of {len(outcome.dense)} seeds"
-    error_chart(chart_path, title, outcome.dense, outcome.curves())
-    results_path.write_text(json.dumps(_results(task, outcome, steps), indent=2) + "\n", encoding="utf-8")
+    draw_error_chart(chart_path, title, outcome.dense, outcome.curves())
+    results_path.write_text(json.dumps(_as_json(task, outcome, steps), indent=2) + "\n", encoding="utf-8")
     return [
         f"sparse model  {model_path} ({model_path.stat().st_size:,} bytes, gzipped {packed:,})",
         f"chart         {chart_path}",
@@ -156,7 +168,7 @@ def write(task: Task, outcome: Outcome, output: Path, steps: int) -> list[str]:
     ]
 
 
-def _results(task: Task, outcome: Outcome, steps: int) -> dict[str, Any]:
+def _as_json(task: Task, outcome: Outcome, steps: int) -> dict[str, Any]:
     return {
         "data": {"name": task.name, "train": len(task.arrays["y_train"]), "test": len(task.arrays["y_test"])},
         "settings": {

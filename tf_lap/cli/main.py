@@ -1,6 +1,6 @@
 """The `tf-lap` command.
 
-TensorFlow takes seconds to import, so only the functions that compute import it.
+TensorFlow takes seconds to import. So only the functions that compute import it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments behind the command's name; those of the process by default.
 
     Returns:
-        The exit code: 0, or 2 after a mistake of the user's, or 130 after Ctrl-C.
+        The exit code: 0, 2 after a mistake of the user's, or 130 after Ctrl-C.
 
     Raises:
         SystemExit: `--help` and `--version`, with code 0, and arguments that cannot be read, with code 2.
     """
-    args = _parser().parse_args(argv)
+    args = _make_parser().parse_args(argv)
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -38,10 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tf-lap", description="Lookahead pruning of Keras models.")
     parser.add_argument("--version", action="version", version=f"tf_lap {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_reproduce(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="prune a small network by magnitude and by lookahead, and compare",
@@ -49,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "magnitude and by lookahead, retrains each with the same budget, and compares their test errors.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_run_demo)
     demo.add_argument(
         "--data",
         type=Path,
@@ -64,16 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("lap_demo"),
         help="where to write the sparse model, the chart and the results; files of an earlier run are overwritten",
     )
-    demo.add_argument("--seeds", type=_count, metavar="N", default=3, help="how many networks to train")
+    demo.add_argument("--seeds", type=_parse_count, metavar="N", default=3, help="how many networks to train")
     demo.add_argument(
         "--steps",
-        type=_count,
+        type=_parse_count,
         metavar="N",
         default=1500,
         help="training steps before pruning, and again after it",
     )
-    _add_reproduce(commands)
-    return parser
 
 
 def _add_reproduce(commands: Any) -> None:
@@ -81,10 +85,16 @@ def _add_reproduce(commands: Any) -> None:
         "reproduce",
         help="run an experiment of the paper",
         description="Trains a network of Park et al. (ICLR 2020), prunes it by several methods, retrains each as long "
-        "as the authors do, and compares. Stopped, it goes on where it was when given again.",
+        "as the authors do, and compares. A command that was stopped goes on where it was when it is run again.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    reproduce.set_defaults(run=_reproduce)
+    reproduce.set_defaults(run=_run_reproduce)
+    _add_experiment_options(reproduce)
+    _add_training_options(reproduce)
+
+
+def _add_experiment_options(reproduce: argparse.ArgumentParser) -> None:
+    """The data, the network, and where results are written."""
     reproduce.add_argument("experiment", choices=("mnist", "cifar10"), help="the data")
     reproduce.add_argument(
         "--network",
@@ -92,7 +102,7 @@ def _add_reproduce(commands: Any) -> None:
         default="conv6",
         help="the network for cifar10; mnist has the five-layer perceptron",
     )
-    reproduce.add_argument("--width", type=_width, default=1.0, help="scales the channels of cifar10's network")
+    reproduce.add_argument("--width", type=_parse_width, default=1.0, help="scales the channels of cifar10's network")
     reproduce.add_argument(
         "--data",
         type=Path,
@@ -107,10 +117,16 @@ def _add_reproduce(commands: Any) -> None:
         default=argparse.SUPPRESS,
         help="where to write the cells, results and the chart (default: lap_reproduce_ and the experiment)",
     )
-    reproduce.add_argument("--seeds", type=_seed, nargs="+", metavar="N", default=[0], help="one network for each")
+
+
+def _add_training_options(reproduce: argparse.ArgumentParser) -> None:
+    """Which networks are trained, and how they are pruned."""
+    reproduce.add_argument(
+        "--seeds", type=_parse_seed, nargs="+", metavar="N", default=[0], help="one network for each"
+    )
     reproduce.add_argument(
         "--rounds",
-        type=_count,
+        type=_parse_count,
         nargs="+",
         metavar="T",
         default=argparse.SUPPRESS,
@@ -125,26 +141,26 @@ def _add_reproduce(commands: Any) -> None:
     )
     reproduce.add_argument(
         "--steps",
-        type=_count,
+        type=_parse_count,
         metavar="N",
         default=argparse.SUPPRESS,
         help="training steps before pruning, those after it in proportion (default: the paper's)",
     )
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
-def _seed(text: str) -> int:
+def _parse_seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 
-def _width(text: str) -> float:
+def _parse_width(text: str) -> float:
     try:
         width = float(text)
     except ValueError:
@@ -154,39 +170,39 @@ def _width(text: str) -> float:
     return width
 
 
-def _demo(args: argparse.Namespace) -> int:
-    # Whatever backend the user's own models run on, this command needs TensorFlow.
+def _run_demo(args: argparse.Namespace) -> int:
+    # The command needs TensorFlow, whichever backend the user has set for Keras.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
         from tf_lap.cli import demo
-        from tf_lap.reproduce import datasets as tasks
+        from tf_lap.reproduce.datasets import CommandError
     try:
         demo.run(getattr(args, "data", None), args.output, args.seeds, args.steps)
-    except tasks.CommandError as error:
+    except CommandError as error:
         print(f"tf-lap demo: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _reproduce(args: argparse.Namespace) -> int:
+def _run_reproduce(args: argparse.Namespace) -> int:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet_tensorflow():
-        from tf_lap.reproduce import datasets as tasks
         from tf_lap.reproduce import reproduce
-    given = vars(args)
+        from tf_lap.reproduce.datasets import CommandError
+    options = vars(args)  # those without a default only where they were used
     try:
         reproduce(
             args.experiment,
             network=args.network,
             width=args.width,
-            data=given.get("data"),
-            output=given.get("output"),
+            data=options.get("data"),
+            output=options.get("output"),
             seeds=args.seeds,
-            rounds=given.get("rounds"),
+            rounds=options.get("rounds"),
             methods=args.methods,
-            steps=given.get("steps"),
+            steps=options.get("steps"),
         )
-    except tasks.CommandError as error:
+    except CommandError as error:
         print(f"tf-lap reproduce: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.compat.types import Model, Variable
+
+Constraint: TypeAlias = Callable[[Any], Any]
+"""What an optimizer applies to a variable after each step."""
 
 
 def masked(weights: Any, mask: Any) -> tf.Tensor:
@@ -20,21 +25,43 @@ def masked(weights: Any, mask: Any) -> tf.Tensor:
     return tf.math.multiply_no_nan(tensor, tf.cast(mask, tensor.dtype))
 
 
-class MaskConstraint(keras.constraints.Constraint):
-    """A variable's constraint: first the one that the user set, if any, then the mask.
+class MaskConstraint(keras.constraints.Constraint, abc.ABC):
+    """A variable's constraint: first the one that the user set, if any, then a mask.
 
     Attributes:
-        mask: a bool variable of the kernel's shape, read anew at each step.
+        inner: the constraint that was there before.
+    """
+
+    def __init__(self, inner: Constraint | None) -> None:
+        self.inner = inner
+
+    @abc.abstractmethod
+    def find_mask(self) -> Variable | None:
+        """The mask as a variable, which is read anew at each step; None where none is in force."""
+
+    def __call__(self, weights: Any) -> tf.Tensor:
+        """The weights, with zeros where the mask drops them."""
+        weights = weights if self.inner is None else self.inner(weights)
+        mask = self.find_mask()
+        return weights if mask is None else masked(weights, mask)
+
+
+class KernelMask(MaskConstraint):
+    """The mask of a pruner on one of its kernels.
+
+    Attributes:
+        mask: a bool variable of the kernel's shape.
         inner: the constraint that was there before.
         owner: whose mask it is.
     """
 
-    def __init__(self, mask: tf.Variable, inner: Callable[[Any], Any] | None, owner: Enforcement) -> None:
-        self.mask, self.inner, self.owner = mask, inner, owner
+    def __init__(self, mask: tf.Variable, inner: Constraint | None, owner: Enforcement) -> None:
+        super().__init__(inner)
+        self.mask, self.owner = mask, owner
 
-    def __call__(self, weights: Any) -> tf.Tensor:
-        """The weights with zeros where the mask is False."""
-        return masked(weights if self.inner is None else self.inner(weights), self.mask)
+    def find_mask(self) -> tf.Variable:
+        """The mask."""
+        return self.mask
 
 
 class Enforcement:
@@ -49,14 +76,14 @@ class Enforcement:
         is_partial: whether `attach` left out a kernel for which the optimizer takes no constraint.
     """
 
-    def __init__(self, model: Any, variables: dict[str, Any], masks: Sequence[tf.Variable]) -> None:
+    def __init__(self, model: Model, variables: dict[str, Variable], masks: Sequence[tf.Variable]) -> None:
         self._model = model
         self._variables = variables
         self._masks = list(masks)
         self.is_partial = False
 
     @property
-    def kernels(self) -> dict[str, Any]:
+    def kernels(self) -> dict[str, Variable]:
         """The kernels, by layer path."""
         return self._variables
 
@@ -92,7 +119,7 @@ class Enforcement:
             if refuses(variable):
                 self.is_partial = True
                 continue
-            compat.set_constraint(variable, MaskConstraint(mask, compat.get_constraint(variable), self))
+            compat.set_constraint(variable, KernelMask(mask, compat.get_constraint(variable), self))
         compat.refresh_train_function(self._model)
 
     def release(self) -> None:
@@ -100,8 +127,9 @@ class Enforcement:
         if not self.attached:
             return
         for variable in self._variables.values():
-            if holder(variable) is self:
-                compat.set_constraint(variable, compat.get_constraint(variable).inner)
+            constraint = compat.get_constraint(variable)
+            if isinstance(constraint, KernelMask) and constraint.owner is self:
+                compat.set_constraint(variable, constraint.inner)
         compat.refresh_train_function(self._model)
 
     def apply(self) -> None:
@@ -131,7 +159,7 @@ class Enforcement:
         revived_and_zero = tf.reshape(tf.stack(counts), (-1, 2)).numpy().tolist()
         return [(revived, zero) for revived, zero in revived_and_zero]
 
-    def _zero(self, variables: Sequence[Any | None]) -> None:
+    def _zero(self, variables: Sequence[Variable | None]) -> None:
         for variable, mask in zip(variables, self._masks, strict=True):
             if variable is not None:
                 compat.assign(variable, masked(variable, mask))
@@ -178,7 +206,7 @@ class Watch:
         return revived
 
 
-def moved_past(model: Any, revived: int) -> str:
+def moved_past(model: Model, revived: int) -> str:
     """What to tell users when `Watch` found weights that came back."""
     return (
         f"model {model.name!r}: {revived:,} pruned weights were not zero after a training step, so something else than "
@@ -187,7 +215,7 @@ def moved_past(model: Any, revived: int) -> str:
     )
 
 
-def holder(variable: Any) -> Enforcement | None:
+def holder(variable: Variable) -> Enforcement | None:
     """Whose masks are on a kernel, or None where nobody's are."""
     constraint = compat.get_constraint(variable)
-    return constraint.owner if isinstance(constraint, MaskConstraint) else None
+    return constraint.owner if isinstance(constraint, KernelMask) else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_lap.allocation import Allocation, Sparsity
+from tf_lap.allocation import AllocationLike, Sparsity
 from tf_lap.graph.layer_filters import Filters
-from tf_lap.patterns import Pattern
+from tf_lap.patterns import PatternLike
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report import PruningReport
 from tf_lap.report.coverage import left_whole_warning
 from tf_lap.samples import Representative
-from tf_lap.scores import Score
+from tf_lap.scores import ScoreLike
 from tf_lap.warn import warn
 
 
@@ -20,9 +20,9 @@ def prune(
     model: Any,
     sparsity: Sparsity,
     *,
-    score: str | Score | Mapping[str, Any] = "lookahead",
-    allocation: str | Allocation | Mapping[str, Any] = "uniform",
-    pattern: str | Pattern | Mapping[str, Any] = "unstructured",
+    score: ScoreLike = "lookahead",
+    allocation: AllocationLike = "uniform",
+    pattern: PatternLike = "unstructured",
     order: str = "simultaneous",
     filters: Filters = None,
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,

@@ -8,14 +8,14 @@ from typing import Any
 
 from tf_lap import allocation as allocations
 from tf_lap import compat, patterns, scores
-from tf_lap.allocation import Allocation
+from tf_lap.allocation import Allocation, AllocationLike
 from tf_lap.compat import exporting
 from tf_lap.graph.layer_filters import Filters, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
-from tf_lap.patterns import Pattern
+from tf_lap.patterns import Pattern, PatternLike
 from tf_lap.samples import Representative, join_samples, read_samples
-from tf_lap.scores import Score
+from tf_lap.scores import Score, ScoreLike
 
 ORDERS = ("simultaneous", "forward", "backward")
 
@@ -45,9 +45,9 @@ class Options:
     @classmethod
     def of(
         cls,
-        score: str | Score | Mapping[str, Any],
-        allocation: str | Allocation | Mapping[str, Any],
-        pattern: str | Pattern | Mapping[str, Any],
+        score: ScoreLike,
+        allocation: AllocationLike,
+        pattern: PatternLike,
         order: str,
         filters: Filters,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None,

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.allocation import Allocation, Sparsity
+from tf_lap.allocation import AllocationLike, Sparsity
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.graph.measurer import Measurer
 from tf_lap.graph.neighbors import Neighbors, find_neighbors
 from tf_lap.graph.resolver import resolve
 from tf_lap.graph.scale import Scale
-from tf_lap.patterns import Pattern, limit
+from tf_lap.patterns import PatternLike, limit
 from tf_lap.pruning.constraints import Enforcement
 from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -25,7 +25,7 @@ from tf_lap.pruning.options import Options, data_for, given_neighbors, skipped_k
 from tf_lap.pruning.targets import Targets
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
-from tf_lap.scores import Score
+from tf_lap.scores import ScoreLike
 from tf_lap.warn import warn
 
 
@@ -70,9 +70,9 @@ class Pruner:
         self,
         model: Any,
         *,
-        score: str | Score | Mapping[str, Any] = "lookahead",
-        allocation: str | Allocation | Mapping[str, Any] = "uniform",
-        pattern: str | Pattern | Mapping[str, Any] = "unstructured",
+        score: ScoreLike = "lookahead",
+        allocation: AllocationLike = "uniform",
+        pattern: PatternLike = "unstructured",
         order: str = "simultaneous",
         filters: Filters = None,
         neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,

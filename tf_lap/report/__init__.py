@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_lap import compat
+from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.neighbors import Neighbors
 from tf_lap.report.census import ModelCensus, count_model
@@ -21,20 +22,20 @@ VECTORS = "biases, normalization and other vectors"
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """One kernel, or another weight matrix.
+    """A kernel, or another weight matrix.
 
     Attributes:
-        path: the layer's path, with the variable's name behind it for further matrices of the layer.
+        path: the layer's path; for further matrices of the layer, followed by the name of the variable.
         layer_class: the name of its class.
         shape: the kernel's shape.
         weights: how many weights the kernel has.
-        kept: how many of them its mask keeps; all, where it is skipped.
+        kept: how many of them its mask keeps; all of them where the kernel is skipped.
         previous: paths of the kernels that feed it.
         following: paths of the kernels that read what it puts out.
-        boundaries: where the way to a kernel ends, with the reason.
+        boundaries: where the search for neighbouring kernels ended, with the reason.
         skipped: why it was not pruned, or None where it was.
         revived: how many pruned weights are not zero, because something wrote them after pruning.
-        zero: how many of the kept weights are zero all the same, as in a model that was sparser before.
+        zero: how many of the kept weights are zero too, as in a model that was sparser before.
         note: why the mask keeps more than was asked for, or None.
     """
 
@@ -180,7 +181,7 @@ class PruningReport:
 
 
 def report_of(
-    model: Any,
+    model: Model,
     recipe: Recipe,
     neighbors: Mapping[str, Neighbors],
     kept: Mapping[str, int],
@@ -192,60 +193,68 @@ def report_of(
 
     Args:
         model: the model.
-        recipe: the same, resolved.
-        neighbors: who feeds and who reads each kernel.
+        recipe: the recipe of the model.
+        neighbors: the kernels before and after each kernel.
         kept: how many weights a pruned kernel keeps.
         skipped: why others were not pruned.
-        census: how many pruned weights of a kernel are not zero, and how many kept ones are.
+        census: how many pruned weights of a kernel are not zero, and how many kept ones are zero.
         notes: why a pruned kernel keeps more than was asked for.
     """
-    others = [matrix for other in recipe.others.values() for matrix in other.matrices]
-    counted = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *others])
-    listed = []
+    other_matrices = [matrix for other in recipe.others.values() for matrix in other.matrices]
+    model_census = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *other_matrices])
+    rows: list[tuple[LayerReport, Variable]] = []
     for kernel in recipe.kernels:
-        size, around, reason = kernel.layout.size, neighbors[kernel.path], skipped.get(kernel.path)
-        revived, zero = census.get(kernel.path, (0, counted.zeros_in[id(kernel.variable)]))
+        size, adjacent, reason = kernel.layout.size, neighbors[kernel.path], skipped.get(kernel.path)
+        revived, zero = census.get(kernel.path, (0, model_census.zeros_in[id(kernel.variable)]))
         layer = LayerReport(
             path=kernel.path,
             layer_class=type(kernel.layer).__name__,
             shape=kernel.layout.shape,
             weights=size,
             kept=kept.get(kernel.path, size),
-            previous=around.previous,
-            following=around.following,
-            boundaries=around.boundaries,
+            previous=adjacent.previous,
+            following=adjacent.following,
+            boundaries=adjacent.boundaries,
             skipped=reason,
             revived=revived,
             zero=zero,
             note=notes.get(kernel.path) if reason is None else None,
         )
-        listed.append((layer, kernel.variable))
-    for path, layer_class, reason, matrix in _others(model, recipe, counted):
-        shape, size, zero = tuple(matrix.shape), math.prod(matrix.shape), counted.zeros_in[id(matrix)]
-        listed.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
-    layers = tuple(layer for layer, _ in listed)
-    return PruningReport(layers, counted.weights, counted.zeros, _left_whole(listed, counted.weights))
+        rows.append((layer, kernel.variable))
+    for path, layer_class, reason, matrix in _find_other_matrices(model, recipe, model_census):
+        shape, size, zero = tuple(matrix.shape), math.prod(matrix.shape), model_census.zeros_in[id(matrix)]
+        rows.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
+    layers = tuple(layer for layer, _ in rows)
+    left_whole = _count_left_whole(rows, model_census.weights)
+    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole)
 
 
-def _others(model: Any, recipe: Recipe, counted: ModelCensus) -> Iterator[tuple[str, str, str, Any]]:
-    """The path, class and reason of each matrix that is no kernel, and the matrix."""
-    seen = {id(kernel.variable) for kernel in recipe.kernels}
+def _find_other_matrices(
+    model: Model, recipe: Recipe, model_census: ModelCensus
+) -> Iterator[tuple[str, str, str, Variable]]:
+    """The path, layer class and reason of each matrix that is no kernel, and the matrix."""
+    listed_ids = {id(kernel.variable) for kernel in recipe.kernels}
     for name, other, matrix in recipe.other_matrices():
-        seen.add(id(matrix))
+        listed_ids.add(id(matrix))
         yield name, other.layer_class, other.reason, matrix
-    for matrix in counted.matrices:  # what the model holds itself, and no layer in it
+    for matrix in model_census.matrices:  # what the model holds itself, and no layer in it
         name = compat.variable_name(matrix)
-        if id(matrix) not in seen and "bias" not in name:
+        if id(matrix) not in listed_ids and "bias" not in name:
             yield name, type(model).__name__, f"{type(model).__name__} has no kernel rule", matrix
 
 
-def _left_whole(listed: Sequence[tuple[LayerReport, Any]], weights: int) -> dict[str, int]:
-    """How many of a model's weights are not pruned, by reason. A matrix that two layers share counts once."""
+def _count_left_whole(rows: Sequence[tuple[LayerReport, Variable]], weights: int) -> dict[str, int]:
+    """How many of a model's weights are not pruned, by reason. A matrix that two layers share counts once.
+
+    Args:
+        rows: the matrices of the model.
+        weights: how many weights the model has.
+    """
     sizes: dict[int, int] = {}
-    left: collections.Counter[str] = collections.Counter()
-    for layer, matrix in sorted(listed, key=lambda pair: pair[0].skipped is not None):  # pruned ones first
+    skipped: collections.Counter[str] = collections.Counter()
+    for layer, matrix in sorted(rows, key=lambda row: row[0].skipped is not None):  # pruned ones first
         if id(matrix) not in sizes:
             sizes[id(matrix)] = layer.weights
             if layer.skipped is not None:
-                left[layer.skipped] += layer.weights
-    return {**dict(left.most_common()), VECTORS: weights - sum(sizes.values())}
+                skipped[layer.skipped] += layer.weights
+    return {**dict(skipped.most_common()), VECTORS: weights - sum(sizes.values())}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from tf_lap.compat.types import Model, Variable
 
 
 class ModelCensus(NamedTuple):
@@ -21,11 +23,11 @@ class ModelCensus(NamedTuple):
 
     weights: int
     zeros: int
-    matrices: tuple[Any, ...]
+    matrices: tuple[Variable, ...]
     zeros_in: dict[int, int]
 
 
-def model_census(model: Any) -> tuple[int, int]:
+def model_census(model: Model) -> tuple[int, int]:
     """How many weights a model has, and how many of them are exactly 0.
 
     All weights count: kernels, biases, normalization, embeddings, recurrent and depthwise weights, frozen ones too,
@@ -46,21 +48,22 @@ def model_census(model: Any) -> tuple[int, int]:
     return sum(map(_size, variables)), round(float(tf.reduce_sum(_count_zeros(variables))))
 
 
-def count_model(model: Any, matrices: Sequence[Any] = ()) -> ModelCensus:
-    """Counts as `model_census`, and the zeros of each matrix apart.
+def count_model(model: Model, matrices: Sequence[Variable] = ()) -> ModelCensus:
+    """Counts as `model_census`, and the zeros of each matrix by itself.
 
     Args:
         model: a built Keras model.
-        matrices: variables that count too where the model does not track them.
+        matrices: variables that are counted too where the model does not track them.
     """
     variables = list({id(variable): variable for variable in (*weight_variables(model), *matrices)}.values())
     counts = _count_zeros(variables).numpy()
-    counted = _matrices(variables)
-    zeros_in = {id(matrix): round(zeros) for matrix, zeros in zip(counted, counts, strict=False)}
-    return ModelCensus(sum(map(_size, variables)), round(counts.sum()), tuple(counted), zeros_in)
+    in_model = _select_matrices(variables)
+    # Behind the counts of the matrices are those of the vectors.
+    zeros_in = {id(matrix): round(zeros) for matrix, zeros in zip(in_model, counts, strict=False)}
+    return ModelCensus(sum(map(_size, variables)), round(counts.sum()), tuple(in_model), zeros_in)
 
 
-def weight_variables(model: Any) -> list[Any]:
+def weight_variables(model: Model) -> list[Variable]:
     """The weights of a model, each variable once.
 
     These are the floating-point variables, and the matrices of whole numbers that quantized layers hold.
@@ -69,28 +72,29 @@ def weight_variables(model: Any) -> list[Any]:
     return [v for v in variables if tf.as_dtype(v.dtype).is_floating or len(v.shape) > 1]
 
 
-def _count_zeros(variables: Sequence[Any]) -> tf.Tensor:
-    """Float64: how many zeros each matrix holds, and behind these how many all vectors of each dtype hold."""
-    parts = [tf.convert_to_tensor(matrix) for matrix in _matrices(variables)]
-    # Vectors are many and short: joined they take one operation, and not several each.
-    vectors: dict[str, list[tf.Tensor]] = {}
+def _count_zeros(variables: Sequence[Variable]) -> tf.Tensor:
+    """A float64 vector: how many zeros each matrix holds, and then how many all vectors of each dtype hold."""
+    groups = [tf.convert_to_tensor(matrix) for matrix in _select_matrices(variables)]
+    # Vectors are many and short. Joined, those of a dtype take a few operations and not a few each.
+    vectors_by_dtype: dict[str, list[tf.Tensor]] = {}
     for variable in variables:
         if len(variable.shape) < 2:
             tensor = tf.convert_to_tensor(variable)
-            vectors.setdefault(tensor.dtype.name, []).append(tf.reshape(tensor, [-1]))
-    parts += [tf.concat(together, axis=0) for together in vectors.values()]
-    return tf.stack([tf.zeros([], tf.float64), *map(_zeros_in, parts)])[1:]
+            vectors_by_dtype.setdefault(tensor.dtype.name, []).append(tf.reshape(tensor, [-1]))
+    groups += [tf.concat(vectors, axis=0) for vectors in vectors_by_dtype.values()]
+    return tf.stack([tf.zeros([], tf.float64), *map(_count_zeros_in, groups)])[1:]
 
 
-def _zeros_in(tensor: tf.Tensor) -> tf.Tensor:
+def _count_zeros_in(tensor: tf.Tensor) -> tf.Tensor:
+    """A float64 scalar: how many elements of a tensor with one or more axes are zero."""
     # Row by row first: float32 counts exactly to 2**24, and int64 would take twice the memory.
     rows = tf.reduce_sum(tf.cast(tf.equal(tensor, 0), tf.float32), axis=-1)
     return tf.reduce_sum(tf.cast(rows, tf.float64))
 
 
-def _matrices(variables: Sequence[Any]) -> list[Any]:
+def _select_matrices(variables: Sequence[Variable]) -> list[Variable]:
     return [variable for variable in variables if len(variable.shape) > 1]
 
 
-def _size(variable: Any) -> int:
+def _size(variable: Variable) -> int:
     return math.prod(variable.shape)

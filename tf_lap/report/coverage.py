@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
 from tf_lap import compat
+from tf_lap.compat.types import Model
 from tf_lap.report import VECTORS, PruningReport
 from tf_lap.report.remarks import percent
 
-# What the user's own arguments leave out, in the words of `pruning.options` and `pruning.pruner`.
-_CHOSEN = ("left out by filters", "the mapping of sparsities does not name it")
+# The reasons of kernels that the user's arguments leave out, as `pruning.options` and `pruning.pruner` give them.
+_LEFT_OUT_BY_USER = ("left out by filters", "the mapping of sparsities does not name it")
 
 
-class LeftWhole(NamedTuple):
-    """Which weights in matrices can be pruned.
+class Coverage(NamedTuple):
+    """How many weights in matrices can be pruned.
 
-    Matrices are weights with two or more axes, without biases. What the user's own `filters` or mapping of sparsities
-    leave out can be pruned.
+    Matrices are weights with two or more axes, without biases. What the user's `filters` or mapping of sparsities
+    leave out counts as what can be pruned.
 
     Attributes:
         matrices: how many weights lie in matrices.
@@ -36,47 +37,49 @@ class LeftWhole(NamedTuple):
         return self.prunable / self.matrices if self.matrices else 1.0
 
 
-def left_whole(report: PruningReport) -> LeftWhole:
-    """Which of the weights in matrices can be pruned, and why others cannot.
+def measure_coverage(report: PruningReport) -> Coverage:
+    """How many of the weights in matrices can be pruned, and why others cannot.
 
     Example:
 
-    >>> left_whole(tf_lap.Pruner(model).report())
-    LeftWhole(matrices=2720, prunable=2720, reasons={})
+    >>> measure_coverage(tf_lap.Pruner(model).report())
+    Coverage(matrices=2720, prunable=2720, reasons={})
     """
-    reasons = {why: size for why, size in report.left_whole.items() if why not in (VECTORS, *_CHOSEN)}
+    reasons = {
+        reason: size for reason, size in report.left_whole.items() if reason not in (VECTORS, *_LEFT_OUT_BY_USER)
+    }
     matrices = report.model_weights - report.left_whole.get(VECTORS, 0)
-    return LeftWhole(matrices, matrices - sum(reasons.values()), reasons)
+    return Coverage(matrices, matrices - sum(reasons.values()), reasons)
 
 
-def left_whole_warning(model: Any, report: PruningReport) -> str | None:
+def left_whole_warning(model: Model, report: PruningReport) -> str | None:
     """A warning that says what cannot be pruned, why, and what to do; None where at least half can be pruned.
 
     Args:
         model: the model.
         report: what `Pruner(model).report()` returns.
     """
-    left = left_whole(report)
-    if left.share >= 0.5:
+    coverage = measure_coverage(report)
+    if coverage.share >= 0.5:
         return None
-    share = percent(left.prunable, left.matrices)
-    sizes = f"of its {left.matrices:,} weights in matrices {left.prunable:,} can be pruned ({share})"
-    why = "; ".join(f"{size:,}: {reason}" for reason, size in left.reasons.items())
+    share = percent(coverage.prunable, coverage.matrices)
+    sizes = f"of its {coverage.matrices:,} weights in matrices {coverage.prunable:,} can be pruned ({share})"
+    reasons = "; ".join(f"{size:,}: {reason}" for reason, size in coverage.reasons.items())
     sentences = [
         f"model {model.name!r}: {sizes}, so the whole model ends far less sparse than the kernels that are pruned.",
-        f"Left whole: {why}.",
-        *_remedies(model, report),
+        f"Left whole: {reasons}.",
+        *_list_remedies(model, report),
     ]
     return " ".join(sentences)
 
 
-def _remedies(model: Any, report: PruningReport) -> list[str]:
+def _list_remedies(model: Model, report: PruningReport) -> list[str]:
     """What the user can do, a sentence each."""
-    ruleless = dict.fromkeys(
-        x.layer_class for x in report.skipped if x.skipped == f"{x.layer_class} has no kernel rule"
+    without_rule = dict.fromkeys(
+        layer.layer_class for layer in report.skipped if layer.skipped == f"{layer.layer_class} has no kernel rule"
     )
-    of_keras = [name for name in ruleless if hasattr(keras.layers, name)]
-    custom = [name for name in ruleless if name not in of_keras]
+    of_keras = [name for name in without_rule if hasattr(keras.layers, name)]
+    custom = [name for name in without_rule if name not in of_keras]
     sentences = []
     if any(str(layer.skipped).startswith("frozen") for layer in report.skipped):
         sentences.append("To prune frozen layers, set trainable = True on them and on the models around them.")

@@ -6,38 +6,38 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tf_lap.report.remarks import Remark, remarks, whole_model
-from tf_lap.report.rendering import COLUMNS, NUMBERS, Section, cells, sections, total
+from tf_lap.report.remarks import Remark, layer_remarks, model_remarks
+from tf_lap.report.rendering import COLUMNS, NUMBER_COLUMNS, Section, layer_cells, select_sections, total_cells
 
 if TYPE_CHECKING:
     from tf_lap.report import PruningReport
 
 
 def as_html(report: PruningReport) -> str:
-    """The report as a piece of HTML: a table, all kernels of a long model folded behind it, remarks, the whole model.
+    """The report as a piece of HTML: a table, all kernels of a long model folded below it, and remarks.
 
     Names and reasons are escaped; paths are whole.
     """
-    shown = sections(report.pruned, everything=False)
-    parts = [_table(shown, total(report))]
+    shown = select_sections(report.pruned, everything=False)
+    parts = [_render_table(shown, total_cells(report))]
     if len(shown) > 1:
-        whole = _table(sections(report.pruned, everything=True), total(report))
-        parts.append(_folded(f"all {len(report.pruned)} pruned kernels", whole))
-    said = [*remarks(report, str), *whole_model(report, str)]
-    return "\n".join(["<div>", *parts, *map(_remark, said), "</div>"])
+        full_table = _render_table(select_sections(report.pruned, everything=True), total_cells(report))
+        parts.append(_fold(f"all {len(report.pruned)} pruned kernels", full_table))
+    parts += map(_render_remark, [*layer_remarks(report, str), *model_remarks(report, str)])
+    return "\n".join(["<div>", *parts, "</div>"])
 
 
-def _table(shown: Sequence[Section], last: Mapping[str, str]) -> str:
-    lines = ["<table>", _row({column: column for column in COLUMNS}, "th")]
+def _render_table(shown: Sequence[Section], last: Mapping[str, str]) -> str:
+    lines = ["<table>", _render_row({column: column for column in COLUMNS}, "th")]
     for section in shown:
         if section.title:
             lines.append(f'<tr><td colspan="{len(COLUMNS)}"><i>{html.escape(section.title)}</i></td></tr>')
-        lines += [_row(cells(layer, str), "td") for layer in section.layers]
-    return "\n".join([*lines, _row(last, "th"), "</table>"])
+        lines += [_render_row(layer_cells(layer, str), "td") for layer in section.layers]
+    return "\n".join([*lines, _render_row(last, "th"), "</table>"])
 
 
-def _row(row: Mapping[str, str], tag: str) -> str:
-    sides = {column: "right" if column in NUMBERS else "left" for column in COLUMNS}
+def _render_row(row: Mapping[str, str], tag: str) -> str:
+    sides = {column: "right" if column in NUMBER_COLUMNS else "left" for column in COLUMNS}
     return "".join(
         [
             "<tr>",
@@ -50,11 +50,11 @@ def _row(row: Mapping[str, str], tag: str) -> str:
     )
 
 
-def _remark(remark: Remark) -> str:
+def _render_remark(remark: Remark) -> str:
     if remark.names:
-        return _folded(remark.text, html.escape(", ".join(remark.names)))
+        return _fold(remark.text, html.escape(", ".join(remark.names)))
     return f"<p>{html.escape(remark.text)}</p>"
 
 
-def _folded(summary: str, inside: str) -> str:
-    return f"<details><summary>{html.escape(summary)}</summary>{inside}</details>"
+def _fold(summary: str, content: str) -> str:
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"

@@ -12,64 +12,69 @@ if TYPE_CHECKING:
 Shorten = Callable[[str], str]
 """A layer's path, in the form that is shown."""
 
-# A boundary's reason begins with what lies there and its name: "Reshape 'flat': reshapes ...".
-_END = re.compile(r"([^']*)'([^']*)'(?:: )?(.*)", re.DOTALL)
+# A boundary begins with the class and the name of the layer at which it lies: "Reshape 'flat': reshapes ...".
+_BOUNDARY = re.compile(r"([^']*)'([^']*)'(?:: )?(.*)", re.DOTALL)
 
 
 class Remark(NamedTuple):
-    """A sentence, and the names of what it holds for where it holds for several."""
+    """A sentence, and the names of the layers that it holds for, where these are several."""
 
     text: str
     names: tuple[str, ...] = ()
 
 
-def remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
-    """Weights that came back, kept weights that are zero, what patterns cannot drop, and boundaries."""
-    return [*_revived(report, shorten), *_zero(report, shorten), *_notes(report, shorten), *_ends(report, shorten)]
+def layer_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
+    """Pruned weights that are not zero, kept weights that are zero, what patterns cannot drop, and boundaries."""
+    return [
+        *_remark_revived(report, shorten),
+        *_remark_zeros(report, shorten),
+        *_remark_notes(report, shorten),
+        *_remark_boundaries(report, shorten),
+    ]
 
 
-def whole_model(report: PruningReport, shorten: Shorten) -> list[Remark]:
-    """What the model as a whole has, and what was left whole, the most weights first."""
+def model_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
+    """The sparsity of the whole model, and what was left whole, the most weights first."""
     weights = report.model_weights
     pruned = weights - sum(report.left_whole.values())
-    said = [
+    sentences = [
         Remark(
             f"whole model: {percent(report.model_zeros, weights)} of {weights:,} weights are zero; "
             f"the pruned kernels hold {percent(pruned, weights)} of the weights"
         )
     ]
     paths = report.skipped_by_reason()
-    for reason, left in report.left_whole.items():
+    for reason, skipped in report.left_whole.items():
         names = [shorten(path) for path in paths.get(reason, ())]
-        what = f"skipped {left:,} weights ({percent(left, weights)})"
+        size = f"skipped {skipped:,} weights ({percent(skipped, weights)})"
         if len(names) == 1:
-            said.append(Remark(f"{what} in {names[0]}: {reason}"))
+            sentences.append(Remark(f"{size} in {names[0]}: {reason}"))
         elif names:
-            said.append(Remark(f"{what} in {len(names)} matrices: {reason}", tuple(names)))
-        elif left:
-            said.append(Remark(f"{what}: {reason}"))
-    return said
+            sentences.append(Remark(f"{size} in {len(names)} matrices: {reason}", tuple(names)))
+        elif skipped:
+            sentences.append(Remark(f"{size}: {reason}"))
+    return sentences
 
 
-def percent(part: int, whole: int) -> str:
+def percent(part: int, total: int) -> str:
     """A share in percent. Only all is 100.00%, and only none is 0.00%."""
-    if part in (0, whole) or not whole:
-        return f"{part / (whole or 1):.2%}"
-    rounded = f"{part / whole:.2%}"
+    if part in (0, total) or not total:
+        return f"{part / (total or 1):.2%}"
+    rounded = f"{part / total:.2%}"
     return {"100.00%": ">99.99%", "0.00%": "<0.01%"}.get(rounded, rounded)
 
 
-def _revived(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+def _remark_revived(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
     counts = {shorten(layer.path): layer.revived for layer in report.pruned if layer.revived}
-    return _counted("warning", counts, "pruned weights are not zero; something wrote them")
+    return _remark_counts("warning", counts, "pruned weights are not zero; something wrote them")
 
 
-def _zero(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+def _remark_zeros(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
     counts = {shorten(layer.path): layer.zero for layer in report.pruned if layer.zero}
-    return _counted("note", counts, "of the kept weights are zero all the same")
+    return _remark_counts("note", counts, "of the kept weights are zero all the same")
 
 
-def _counted(kind: str, counts: dict[str, int], text: str) -> Iterable[Remark]:
+def _remark_counts(kind: str, counts: dict[str, int], text: str) -> Iterable[Remark]:
     if len(counts) == 1:
         ((name, count),) = counts.items()
         yield Remark(f"{kind} {name}: {count:,} {text}")
@@ -78,7 +83,7 @@ def _counted(kind: str, counts: dict[str, int], text: str) -> Iterable[Remark]:
         yield Remark(f"{kind}, {len(counts)} kernels: {sum(counts.values()):,} {text}", names)
 
 
-def _notes(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+def _remark_notes(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
     by_note: dict[str, list[str]] = {}
     for layer in report.pruned:
         if layer.note is not None:
@@ -90,15 +95,16 @@ def _notes(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
             yield Remark(f"note, {len(names)} kernels: {note}", tuple(names))
 
 
-def _ends(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
-    grouped: dict[str, list[tuple[str, str]]] = {}
-    for reason in dict.fromkeys(reason for layer in report.layers for reason in layer.boundaries):
-        match = _END.fullmatch(reason)
-        what, name, why = match.groups() if match else ("", "", reason)
-        # A network's input or output needs no reason: what it is says all.
-        grouped.setdefault(why or what.strip(), []).append((reason, f"{what if why else ''}{shorten(name)!r}"))
-    for why, members in grouped.items():
+def _remark_boundaries(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+    by_reason: dict[str, list[tuple[str, str]]] = {}
+    for boundary in dict.fromkeys(boundary for layer in report.layers for boundary in layer.boundaries):
+        match = _BOUNDARY.fullmatch(boundary)
+        layer_class, name, reason = match.groups() if match else ("", "", boundary)
+        # A network's input or output has no reason.
+        place = f"{layer_class if reason else ''}{shorten(name)!r}"
+        by_reason.setdefault(reason or layer_class.strip(), []).append((boundary, place))
+    for reason, members in by_reason.items():
         if len(members) == 1:
             yield Remark(f"boundary: {members[0][0]}")
         else:
-            yield Remark(f"boundary, {len(members)} times: {why.strip()}", tuple(name for _, name in members))
+            yield Remark(f"boundary, {len(members)} times: {reason.strip()}", tuple(place for _, place in members))

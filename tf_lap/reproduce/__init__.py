@@ -1,6 +1,6 @@
 """The experiments of Park et al. (ICLR 2020): train, prune by each method, retrain, and compare.
 
-Each finished training is on disk; who stops the command goes on where it was by giving it again.
+Each finished training is kept on disk. A command that was stopped goes on where it was when it is run again.
 """
 
 from __future__ import annotations
@@ -41,26 +41,37 @@ def reproduce(
     Raises:
         CommandError: a method that is not known, or whatever is wrong with the data or the folder.
     """
-    unknown = [method for method in methods if method not in METHODS]
-    if unknown:
-        raise CommandError(f"--methods {' '.join(unknown)}: not known; use some of {', '.join(METHODS)}")
+    _check_methods(methods)
     require("matplotlib")
     label = name if name == "mnist" else f"{name}_{network}"
     folder = Path(f"lap_reproduce_{label}") if output is None else output
     check_writable(folder)
-    made = experiments.mnist(data) if name == "mnist" else experiments.cifar10(data, network, width)
-    made = made if steps is None else made.shortened(steps)
-    chosen = experiments.ROUNDS[name] if rounds is None else tuple(rounds)
+    experiment = experiments.mnist(data) if name == "mnist" else experiments.cifar10(data, network, width)
+    if steps is not None:
+        experiment = experiment.with_steps(steps)
+    if rounds is None:
+        rounds = experiments.ROUNDS[name]
     command = ["tf-lap reproduce", name]
     if name != "mnist":
         command += [f"--network {network}", f"--width {width:g}"]
     if data is not None:
-        command.append(f"--data {data.name}")
-    for option, values in (("seeds", seeds), ("rounds", chosen), ("methods", methods)):
-        command.append(f"--{option} {' '.join(map(str, values))}")
+        command.append(f"--data {data.name}")  # without the machine's folders
+    command += _format_lists(seeds=seeds, rounds=rounds, methods=methods)
     if steps is not None:
         command.append(f"--steps {steps}")
-    runner = Runner(made, folder, " ".join(command))
-    print(f"{made.name}; {made.steps[0]:,} steps before pruning and {made.steps[1]:,} after it; in {folder}")
-    results = runner.run(seeds, chosen, methods)
+    runner = Runner(experiment, folder, " ".join(command))
+    before, after = experiment.steps
+    print(f"{experiment.name}; {before:,} steps before pruning and {after:,} after it; in {folder}")
+    results = runner.run(seeds, rounds, methods)
     print(f"\n{runner.show(results)}\n\nresults  {folder / 'results.json'}\nchart    {folder / 'errors.png'}")
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown:
+        raise CommandError(f"--methods {' '.join(unknown)}: not known; use some of {', '.join(METHODS)}")
+
+
+def _format_lists(**options: Sequence[object]) -> list[str]:
+    """Options of a command line that take several values."""
+    return [f"--{option} {' '.join(map(str, values))}" for option, values in options.items()]

@@ -1,4 +1,4 @@
-"""What the commands train on: data from a file or a package, and networks for it."""
+"""What the commands train on: data from a file or from a package."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import numpy as np
 CLASSES = 10
 HIDDEN_LAYERS = 4
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-# How far to prune, as `Task.rounds`; less far the two methods hardly differ, with the authors' code as well.
+# As `Task.rounds`. After fewer rounds the two methods hardly differ, with the authors' code as well.
 DIGITS_ROUNDS = (6, 7, 8)
 MNIST_ROUNDS = (7, 8, 9)
 
 
 class CommandError(Exception):
-    """A mistake of the user's, or a thing missing on the machine, with what to do about it."""
+    """A mistake of the user's, or something missing on the machine, with what to do about it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Task:
         name: the data's name.
         arrays: `x_train` and `x_test`, float32 `(images, pixels)`, and `y_train` and `y_test`, integers `(images,)`.
         width: neurons in a hidden layer.
-        rounds: the sparsities: after t rounds, layers keep 0.5^t of their weights, and the last one 0.75^t.
+        rounds: how far to prune: after t rounds a layer keeps 0.5^t of its weights, and the last layer 0.75^t.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Task:
         return f"{self.name}, perceptron {'-'.join(map(str, self.widths))}"
 
 
-def digits() -> Task:
+def load_digits_task() -> Task:
     """scikit-learn's handwritten digits: 1,297 images to train and 500 to test, a split that is always the same.
 
     Raises:
@@ -65,32 +65,36 @@ def digits() -> Task:
     order = np.random.default_rng(0).permutation(len(x))
     train, test = order[500:], order[:500]
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
-    return Task("digits", standardized(arrays), 300, DIGITS_ROUNDS)
+    return Task("digits", standardize(arrays), 300, DIGITS_ROUNDS)
 
 
-def from_npz(path: Path) -> Task:
+def load_npz_task(path: Path) -> Task:
     """The data of an npz file in the layout of `keras.datasets.mnist`.
 
     Raises:
         CommandError: no such file, or not of that layout.
     """
-    wanted = f"expected the npz layout of keras.datasets.mnist, with the arrays {', '.join(ARRAYS)}"
-    with opened(path, wanted) as archive:
+    layout = f"expected the npz layout of keras.datasets.mnist, with the arrays {', '.join(ARRAYS)}"
+    with open_npz(path, layout) as archive:
         missing = [name for name in ARRAYS if name not in archive]
         if missing:
-            raise CommandError(f"--data {path}: has no {', '.join(missing)}; {wanted}")
+            raise CommandError(f"--data {path}: has no {', '.join(missing)}; {layout}")
         arrays = {name: archive[name] for name in ARRAYS}
     for part in ("train", "test"):
         check_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"], (28, 28))
-    return Task(path.stem, standardized(arrays), 500, MNIST_ROUNDS)
+    return Task(path.stem, standardize(arrays), 500, MNIST_ROUNDS)
 
 
 @contextlib.contextmanager
-def opened(path: Path, wanted: str) -> Iterator[Mapping[str, np.ndarray]]:
-    """An npz file, open; `wanted` says what it should hold.
+def open_npz(path: Path, layout: str) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens an npz file.
+
+    Args:
+        path: the file.
+        layout: what it should hold, for errors.
 
     Raises:
-        CommandError: no such file, or it cannot be read, or an array that is asked for is not in it.
+        CommandError: no such file, or it cannot be read, or the block reads an array that is not in it.
     """
     try:
         with path.open("rb") as file, np.load(file) as archive:
@@ -98,10 +102,10 @@ def opened(path: Path, wanted: str) -> Iterator[Mapping[str, np.ndarray]]:
     except FileNotFoundError as error:
         raise CommandError(f"--data {path}: no such file") from error
     except KeyError as error:
-        raise CommandError(f"--data {path}: {error.args[0]}; {wanted}") from error
+        raise CommandError(f"--data {path}: {error.args[0]}; {layout}") from error
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         # TypeError and AttributeError: an npy file loads as an array, which is no archive.
-        raise CommandError(f"--data {path}: cannot be read ({error}); {wanted}") from error
+        raise CommandError(f"--data {path}: cannot be read ({error}); {layout}") from error
 
 
 def check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray, image: tuple[int, ...]) -> None:
@@ -124,8 +128,15 @@ def check_part(path: Path, part: str, x: np.ndarray, y: np.ndarray, image: tuple
         )
 
 
-def standardized(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Images as rows of pixels, over one mean and one standard deviation, those of the training images."""
+def standardize(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Images as rows of pixels, less the mean of the training images, over their standard deviation.
+
+    Args:
+        arrays: `x_train` and `x_test`, images of any shape and dtype, and `y_train` and `y_test`, integers.
+
+    Returns:
+        Images in float32 `(images, pixels)`, labels in int32 `(images,)`.
+    """
     labels = {name: array.astype(np.int32) for name, array in arrays.items() if name.startswith("y")}
     pixels = {name: arrays[name].reshape(len(arrays[name]), -1).astype(np.float32) for name in ("x_train", "x_test")}
     mean, deviation = pixels["x_train"].mean(), pixels["x_train"].std() or np.float32(1)

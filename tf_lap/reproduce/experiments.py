@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.reproduce import networks
-from tf_lap.reproduce.datasets import CLASSES, CommandError, check_part, from_npz, opened, standardized
+from tf_lap.reproduce.datasets import CLASSES, CommandError, check_part, load_npz_task, open_npz, standardize
 from tf_lap.reproduce.training import Prepare
 
-HIDDEN = (500,) * 4
-_TYPICAL = 10_000
+HIDDEN = (500,) * 4  # neurons of the perceptron's hidden layers
+_SAMPLES = 10_000  # that scores are measured over
+# How far to prune by default.
 ROUNDS = {"mnist": tuple(range(4, 11)), "cifar10": tuple(range(10, 25, 2))}
 
 
@@ -30,12 +31,12 @@ class Experiment:
         name: the data's name and the network's.
         arrays: `x_train`, `y_train`, `x_test`, `y_test`; the test images as the network takes them.
         build: makes a fresh network.
-        rates: the fraction of its weights that each layer loses in a round; layers that it does not name stay whole.
+        rates: the fraction of its weights that each layer loses in a round; layers without a rate stay whole.
         learning_rate: Adam's.
         steps: of training before pruning, and after it.
         prepare: what is done to each batch of training images.
-        plain: makes of images as they are stored what the network takes.
-        settings: what else tells the experiment from others.
+        plain: makes what the network takes from images as they are stored.
+        settings: further settings that tell the experiment from others.
     """
 
     name: str
@@ -48,15 +49,15 @@ class Experiment:
     plain: Callable[[Any], Any] = np.asarray
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def shortened(self, steps: int) -> Experiment:
-        """With so many steps before pruning, and after it in proportion."""
+    def with_steps(self, steps: int) -> Experiment:
+        """The same experiment with this number of steps before pruning, and after it in proportion."""
         before, after = self.steps
         return dataclasses.replace(self, steps=(steps, max(1, round(steps * after / before))))
 
-    def typical(self) -> np.ndarray:
-        """Training images that lie evenly, as the network takes them: what scores are measured over."""
+    def pick_samples(self) -> np.ndarray:
+        """Evenly spaced training images, as the network takes them, that scores are measured over."""
         x = self.arrays["x_train"]
-        picked = np.linspace(0, len(x) - 1, min(len(x), _TYPICAL)).astype(int)
+        picked = np.linspace(0, len(x) - 1, min(len(x), _SAMPLES)).astype(int)
         return np.asarray(self.plain(x[picked]))
 
     def sparsities(self, rounds: int) -> dict[str, float]:
@@ -73,7 +74,7 @@ def mnist(data: Path | None) -> Experiment:
     Raises:
         CommandError: the file cannot be read, or is not of that layout.
     """
-    arrays = standardized(_downloaded(keras.datasets.mnist)) if data is None else from_npz(data).arrays
+    arrays = standardize(_download(keras.datasets.mnist)) if data is None else load_npz_task(data).arrays
     widths = (arrays["x_train"].shape[1], *HIDDEN, CLASSES)
     return Experiment(
         f"mnist perceptron {'-'.join(map(str, widths))}",
@@ -97,7 +98,7 @@ _MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
 
 
 def cifar10(data: Path | None, network: str, width: float) -> Experiment:
-    """A convolutional network: Adam 0.0003, crops of padded images and flips.
+    """A convolutional network on CIFAR-10: Adam 0.0003, crops of padded images and flips.
 
     Args:
         data: an npz file with the arrays of `keras.datasets.cifar10`, images as numbers or as JPEG (`jpeg_train` and
@@ -108,9 +109,9 @@ def cifar10(data: Path | None, network: str, width: float) -> Experiment:
     Raises:
         CommandError: the file cannot be read, or is not of that layout.
     """
-    arrays = dict(_downloaded(keras.datasets.cifar10) if data is None else _cifar10_from(data))
+    arrays = dict(_download(keras.datasets.cifar10) if data is None else _read_cifar10(data))
     build, rates, steps = _NETWORKS[network]
-    arrays["x_test"] = _normalized(arrays["x_test"]).numpy()
+    arrays["x_test"] = _normalize(arrays["x_test"]).numpy()
     return Experiment(
         f"cifar10 {network}" + (f" width {width:g}" if width != 1 else ""),
         arrays,
@@ -118,48 +119,57 @@ def cifar10(data: Path | None, network: str, width: float) -> Experiment:
         rates,
         0.0003,
         steps,
-        _augmented,
-        _normalized,
+        _augment,
+        _normalize,
         {"network": network, "width": width},
     )
 
 
-def _downloaded(dataset: Any) -> dict[str, np.ndarray]:
+def _download(dataset: Any) -> dict[str, np.ndarray]:
     try:
         (x, y), (x_test, y_test) = dataset.load_data()
-    except Exception as error:  # whatever the download raises; the remedy is the same
+    except Exception as error:  # a download raises many kinds of errors; the remedy is the same
         raise CommandError(f"the data cannot be downloaded ({error}): pass --data FILE") from error
     return {"x_train": x, "y_train": y.ravel().astype(np.int32), "x_test": x_test, "y_test": y_test.ravel()}
 
 
-def _cifar10_from(path: Path) -> dict[str, np.ndarray]:
-    wanted = "expected x_train, y_train, x_test and y_test as keras.datasets.cifar10 has them, or jpeg_ and offsets_"
-    with opened(path, wanted) as archive:
-        found: dict[str, np.ndarray] = {}
+def _read_cifar10(path: Path) -> dict[str, np.ndarray]:
+    layout = "expected x_train, y_train, x_test and y_test as keras.datasets.cifar10 has them, or jpeg_ and offsets_"
+    with open_npz(path, layout) as archive:
+        arrays: dict[str, np.ndarray] = {}
         for part in ("train", "test"):
             if f"jpeg_{part}" in archive:
-                found[f"x_{part}"] = _decoded(archive[f"jpeg_{part}"], archive[f"offsets_{part}"])
+                arrays[f"x_{part}"] = _decode_jpeg(archive[f"jpeg_{part}"], archive[f"offsets_{part}"])
             else:
-                found[f"x_{part}"] = archive[f"x_{part}"]
-            found[f"y_{part}"] = np.ravel(archive[f"y_{part}"]).astype(np.int32)
-            check_part(path, part, found[f"x_{part}"], found[f"y_{part}"], (32, 32, 3))
-    return found
+                arrays[f"x_{part}"] = archive[f"x_{part}"]
+            arrays[f"y_{part}"] = np.ravel(archive[f"y_{part}"]).astype(np.int32)
+            check_part(path, part, arrays[f"x_{part}"], arrays[f"y_{part}"], (32, 32, 3))
+    return arrays
 
 
-def _decoded(jpeg: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _decode_jpeg(jpeg: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Images `(images, rows, columns, channels)` in uint8, from one stream of bytes and the offsets of its images."""
     stream = jpeg.tobytes()
     spans = itertools.pairwise(offsets)
     return np.stack([tf.io.decode_jpeg(stream[start:end]).numpy() for start, end in spans])
 
 
-def _normalized(images: Any) -> tf.Tensor:
+def _normalize(images: Any) -> tf.Tensor:
     return (tf.cast(images, tf.float32) / 255.0 - _MEAN) / _DEVIATION
 
 
-def _augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Each image padded by four pixels, cropped to its size somewhere, and flipped or not."""
+def _augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image normalized, padded by four pixels, cropped to its size at random, and flipped or not.
+
+    Args:
+        images: numbers from 0 to 255 `(images, side, side, channels)`.
+        seed: two whole numbers, which settle crops and flips.
+
+    Returns:
+        Float32, of the shape of `images`.
+    """
     count, side = tf.shape(images)[0], images.shape[1]
-    padded = _normalized(tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]]))
+    padded = _normalize(tf.pad(images, [[0, 0], [4, 4], [4, 4], [0, 0]]))
     corner = tf.random.stateless_uniform([count, 2], seed, 0, 9, tf.int32)
     rows = corner[:, :1] + tf.range(side)
     columns = corner[:, 1:] + tf.range(side)

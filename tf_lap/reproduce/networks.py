@@ -1,4 +1,4 @@
-"""The networks of Park et al. (ICLR 2020), as their code builds them, and how much of each layer goes in a round.
+"""The networks of Park et al. (ICLR 2020), as their code builds them, and how much of each layer a round drops.
 
 Kernels and biases start by PyTorch's default for its layers, as the authors' do: uniform within 1 / sqrt(fan in) on
 either side of zero. `width` scales the channels of the convolutional ones, for machines without a GPU.
@@ -31,12 +31,12 @@ def perceptron(widths: Sequence[int]) -> keras.Sequential:
     """A fresh perceptron with ReLU between its layers, named dense_1, dense_2 and so on."""
     stack: list[Any] = [keras.Input((widths[0],))]
     for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
-        stack.append(_dense(inputs, outputs, f"dense_{number}", "relu" if number < len(widths) - 1 else None))
+        stack.append(_make_dense(inputs, outputs, f"dense_{number}", "relu" if number < len(widths) - 1 else None))
     return keras.Sequential(stack)
 
 
 def perceptron_rates(hidden: int) -> Rates:
-    """Half of each hidden layer, a quarter of the last."""
+    """Half of each hidden layer, a quarter of the last layer."""
     return {**{f"dense_{number}": 0.5 for number in range(1, hidden + 1)}, f"dense_{hidden + 1}": 0.25}
 
 
@@ -52,16 +52,16 @@ def conv6(width: float = 1.0) -> keras.Sequential:
     for channels in (64, 128, 256):
         for _ in range(2):
             number += 1
-            outputs = _scaled(channels, width)
-            stack.append(_conv(inputs, outputs, f"conv_{number}", activation="relu"))
+            outputs = _scale_channels(channels, width)
+            stack.append(_make_conv(inputs, outputs, f"conv_{number}", activation="relu"))
             inputs = outputs
         stack.append(layers.MaxPooling2D())
     inputs *= 16
     stack.append(layers.Flatten())
     for number, channels in enumerate((256, 256, CLASSES), start=1):
         last = number == 3
-        outputs = channels if last else _scaled(channels, width)
-        stack.append(_dense(inputs, outputs, f"dense_{number}", None if last else "relu"))
+        outputs = channels if last else _scale_channels(channels, width)
+        stack.append(_make_dense(inputs, outputs, f"dense_{number}", None if last else "relu"))
         inputs = outputs
     return keras.Sequential(stack)
 
@@ -78,11 +78,11 @@ def vgg(name: str, width: float = 1.0) -> keras.Sequential:
     for stage in _VGG[name]:
         for channels in stage:
             number += 1
-            outputs = _scaled(channels, width)
-            stack += [_conv(inputs, outputs, f"conv_{number}"), _normalization(), layers.ReLU()]
+            outputs = _scale_channels(channels, width)
+            stack += [_make_conv(inputs, outputs, f"conv_{number}"), _make_normalization(), layers.ReLU()]
             inputs = outputs
         stack.append(layers.MaxPooling2D())
-    return keras.Sequential([*stack, layers.Flatten(), _dense(inputs, CLASSES, "dense")])
+    return keras.Sequential([*stack, layers.Flatten(), _make_dense(inputs, CLASSES, "dense")])
 
 
 def vgg_rates(name: str) -> Rates:
@@ -93,39 +93,40 @@ def vgg_rates(name: str) -> Rates:
 def resnet18(width: float = 1.0) -> keras.Model:
     """ResNet-18 for images of 32 by 32. Convolutions on shortcuts are named shortcut_1 and so on."""
     inputs = keras.Input((32, 32, 3))
-    channels = _scaled(64, width)
-    x = layers.ReLU()(_normalization()(_conv(3, channels, "conv_1", bias=False)(inputs)))
+    channels = _scale_channels(64, width)
+    x = layers.ReLU()(_make_normalization()(_make_conv(3, channels, "conv_1", bias=False)(inputs)))
     number, shortcuts = 1, 0
     for stage, base in enumerate((64, 128, 256, 512)):
         for block in range(2):
-            outputs, stride = _scaled(base, width), 2 if stage and not block else 1
+            outputs, stride = _scale_channels(base, width), 2 if stage and not block else 1
             y, skip = x, x
             for step, (read, moved) in enumerate(((channels, stride), (outputs, 1))):
                 number += 1
-                # PyTorch pads both sides by one, Keras's "same" only the far one where it strides.
+                # PyTorch pads both sides by 1. With strides, Keras's "same" pads only the far side.
                 y = layers.ZeroPadding2D(1)(y)
-                y = _conv(read, outputs, f"conv_{number}", stride=moved, bias=False, padding="valid")(y)
-                y = _normalization()(y)
+                y = _make_conv(read, outputs, f"conv_{number}", stride=moved, bias=False, padding="valid")(y)
+                y = _make_normalization()(y)
                 y = y if step else layers.ReLU()(y)
             if stride != 1 or channels != outputs:
                 shortcuts += 1
-                skip = _conv(channels, outputs, f"shortcut_{shortcuts}", size=1, stride=stride, bias=False)(x)
-                skip = _normalization()(skip)
+                skip = _make_conv(channels, outputs, f"shortcut_{shortcuts}", size=1, stride=stride, bias=False)(x)
+                skip = _make_normalization()(skip)
             x = layers.ReLU()(layers.Add()([y, skip]))
             channels = outputs
-    return keras.Model(inputs, _dense(channels, CLASSES, "dense")(layers.GlobalAveragePooling2D()(x)))
+    return keras.Model(inputs, _make_dense(channels, CLASSES, "dense")(layers.GlobalAveragePooling2D()(x)))
 
 
 def resnet18_rates() -> Rates:
-    """15% of each convolution but the first, which stays whole as the shortcuts do, 10% of the last layer."""
+    """15% of each convolution, 10% of the last layer. The first convolution and the shortcuts stay whole."""
     return {**{f"conv_{n}": 0.15 for n in range(2, 18)}, "dense": 0.1}
 
 
-def _scaled(channels: int, width: float) -> int:
+def _scale_channels(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _bounded(fan_in: int) -> dict[str, Any]:
+def _initialize_uniformly(fan_in: int) -> dict[str, Any]:
+    """The arguments of a layer that initialize kernel and bias uniformly within 1 / sqrt(fan in) of zero."""
     bound = fan_in**-0.5
     return {
         "kernel_initializer": keras.initializers.RandomUniform(-bound, bound),
@@ -133,11 +134,11 @@ def _bounded(fan_in: int) -> dict[str, Any]:
     }
 
 
-def _dense(inputs: int, outputs: int, name: str, activation: str | None = None) -> keras.layers.Layer:
-    return layers.Dense(outputs, activation=activation, name=name, **_bounded(inputs))
+def _make_dense(inputs: int, outputs: int, name: str, activation: str | None = None) -> keras.layers.Layer:
+    return layers.Dense(outputs, activation=activation, name=name, **_initialize_uniformly(inputs))
 
 
-def _conv(
+def _make_conv(
     inputs: int,
     outputs: int,
     name: str,
@@ -149,9 +150,9 @@ def _conv(
     padding: str = "same",
 ) -> keras.layers.Layer:
     options = {"strides": stride, "padding": padding, "use_bias": bias, "activation": activation, "name": name}
-    return layers.Conv2D(outputs, size, **options, **_bounded(inputs * math.prod((size, size))))
+    return layers.Conv2D(outputs, size, **options, **_initialize_uniformly(inputs * math.prod((size, size))))
 
 
-def _normalization() -> keras.layers.Layer:
-    """As PyTorch's: its momentum of 0.1 is 0.9 in Keras."""
+def _make_normalization() -> keras.layers.Layer:
+    """Batch normalization as PyTorch's. A momentum of 0.1 there is 0.9 in Keras."""
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)

@@ -1,4 +1,7 @@
-"""Runs an experiment cell by cell, each finished one on disk, and gathers all that are there."""
+"""Runs an experiment cell by cell, keeps each finished cell on disk, and gathers all cells.
+
+A cell is one training: that of a dense network, or one after pruning.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -20,14 +23,16 @@ import tensorflow as tf
 import tf_lap
 from tf_lap import scores
 from tf_lap.files import replaced
-from tf_lap.reproduce.charts import Progress, error_chart, table
+from tf_lap.reproduce.charts import Progress, draw_error_chart, format_table
 from tf_lap.reproduce.datasets import CommandError
 from tf_lap.reproduce.experiments import Experiment
-from tf_lap.reproduce.training import BATCH_SIZE, batches, error_of, train
+from tf_lap.reproduce.training import BATCH_SIZE, make_batches, measure_error, train
+
+_Value = TypeVar("_Value")
 
 ORDERS = ("forward", "backward")
 METHODS = (*scores.names(), *ORDERS)
-"""Scores by name, and lookahead in an order."""
+"""Scores by name, and orders of lookahead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Runner:
 
     Args:
         experiment: what to run.
-        output: the folder: `cells/` holds a file for each training, `results.json` and `errors.png` what they say.
-        command: the command that asked for it, without the machine's paths.
+        output: the folder: `cells/` holds a file for each training, `results.json` and `errors.png` show all of them.
+        command: the command line, without the machine's paths.
 
     Raises:
         CommandError: the folder holds another experiment.
@@ -49,16 +54,16 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._cells.mkdir(parents=True, exist_ok=True)
-        path, wanted = self.output / "settings.json", self._settings
+        path, settings = self.output / "settings.json", self._settings
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found != wanted:
+            on_disk = json.loads(path.read_text(encoding="utf-8"))
+            if on_disk != settings:
                 raise CommandError(
-                    f"--output {self.output}: holds results of {found['experiment']} with other settings ({found}; "
-                    f"these would be {wanted}): use another folder"
+                    f"--output {self.output}: holds results of {on_disk['experiment']} with other settings "
+                    f"({on_disk}; these would be {settings}): use another folder"
                 )
         else:
-            _write(path, wanted)
+            _write(path, settings)
 
     @property
     def _cells(self) -> Path:
@@ -71,7 +76,7 @@ class Runner:
             "experiment": experiment.name,
             "train": len(experiment.arrays["y_train"]),
             "test": len(experiment.arrays["y_test"]),
-            "data_crc32": _checksum(experiment.arrays[name] for name in sorted(experiment.arrays)),
+            "data_crc32": _compute_checksum(experiment.arrays[name] for name in sorted(experiment.arrays)),
             "steps_before_pruning": experiment.steps[0],
             "steps_after_pruning": experiment.steps[1],
             "batch_size": BATCH_SIZE,
@@ -82,18 +87,32 @@ class Runner:
         return settings | dict(experiment.settings)
 
     def run(self, seeds: Sequence[int], rounds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
-        """Trains what is not on disk yet, and returns everything that is, as `results.json` holds it."""
-        seeds, rounds, methods = (list(dict.fromkeys(each)) for each in (seeds, rounds, methods))
+        """Trains the cells that are not on disk yet, and returns all cells, as `results.json` holds them.
+
+        Args:
+            seeds: one dense network for each.
+            rounds: how far to prune.
+            methods: members of `METHODS`.
+
+        Raises:
+            CommandError: a dense network is missing, and cells that were pruned from it are there.
+        """
+        seeds, rounds, methods = _drop_repeated(seeds), _drop_repeated(rounds), _drop_repeated(methods)
         cells = [cell for cell in itertools.product(seeds, rounds, methods) if not self._path(*cell).exists()]
-        dense = [seed for seed in seeds if not self._path(seed).exists() or not self._weights(seed).exists()]
-        dense = [seed for seed in dense if not self._path(seed).exists() or any(cell[0] == seed for cell in cells)]
-        self._check_whole(dense)
-        progress = Progress(len(dense) + len(cells), max(self.experiment.steps))
+        # Without cells to prune from it, a dense network needs no weights.
+        dense_seeds = [
+            seed
+            for seed in seeds
+            if not self._path(seed).exists()
+            or (not self._weights(seed).exists() and any(cell[0] == seed for cell in cells))
+        ]
+        self._check_dense_networks(dense_seeds)
+        progress = Progress(len(dense_seeds) + len(cells), max(self.experiment.steps))
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress.step(batch + 1))
-        if dense or cells:
+        if dense_seeds or cells:
             model = self.experiment.build()
         for seed in seeds:
-            if seed in dense:
+            if seed in dense_seeds:
                 progress.begin(f"seed {seed}, dense")
                 self._train(model, seed, watch)
             for _, t, method in (cell for cell in cells if cell[0] == seed):
@@ -103,105 +122,114 @@ class Runner:
         progress.close()
         return self.gather()
 
-    def _check_whole(self, dense: Sequence[int]) -> None:
-        """A network that is trained again is another one: cells pruned from the first do not go with it."""
-        for seed in dense:
-            left = sorted(path.name for path in self._cells.glob(f"seed{seed}_t*.json"))
-            if left:
+    def _check_dense_networks(self, seeds: Sequence[int]) -> None:
+        """Raises CommandError where a dense network would be trained again, and cells pruned from the first are there.
+
+        A network that is trained again is another one.
+        """
+        for seed in seeds:
+            pruned = sorted(path.name for path in self._cells.glob(f"seed{seed}_t*.json"))
+            if pruned:
                 raise CommandError(
-                    f"--output {self.output}: {self._weights(seed).name}, from which {', '.join(left)} were pruned, is "
-                    "missing: put it back, delete these cells, or use another folder"
+                    f"--output {self.output}: {self._weights(seed).name}, from which {', '.join(pruned)} were pruned, "
+                    "is missing: put it back, delete these cells, or use another folder"
                 )
 
     def gather(self) -> dict[str, Any]:
-        """Writes everything that is on disk into `results.json`."""
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in self._cells.glob("*.json")]
-        found.sort(key=lambda cell: (cell.get("rounds", 0), cell.get("method", ""), cell["seed"]))
+        """Writes all cells that are on disk into `results.json`, and returns its content."""
+        cells = [json.loads(path.read_text(encoding="utf-8")) for path in self._cells.glob("*.json")]
+        cells.sort(key=lambda cell: (cell.get("rounds", 0), cell.get("method", ""), cell["seed"]))
         results = {
             **self._settings,
-            "commands": sorted({cell["command"] for cell in found}),
-            "dense": [_without(cell, "command") for cell in found if "method" not in cell],
-            "retrained": [_without(cell, "command") for cell in found if "method" in cell],
+            "commands": sorted({cell["command"] for cell in cells}),
+            "dense": [_drop_keys(cell, "command") for cell in cells if "method" not in cell],
+            "retrained": [_drop_keys(cell, "command") for cell in cells if "method" in cell],
         }
         _write(self.output / "results.json", results)
         return results
 
     def show(self, results: Mapping[str, Any]) -> str:
-        """A table of the results; draws the chart too."""
+        """Draws the chart of the results, and returns their table."""
         dense = [cell["error"] for cell in results["dense"]]
         curves: dict[str, dict[float, list[float]]] = {}
         for cell in results["retrained"]:
             curves.setdefault(cell["method"], {}).setdefault(cell["sparsity"], []).append(cell["error"])
-        error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
-        return table(dense, curves, digits=2)
+        draw_error_chart(self.output / "errors.png", f"{self.experiment.name}, mean and range of seeds", dense, curves)
+        return format_table(dense, curves, digits=2)
 
     def _train(self, model: keras.Model, seed: int, watch: keras.callbacks.Callback) -> None:
-        begun = time.monotonic()
+        start = time.monotonic()
         keras.utils.set_random_seed(seed)
         weights = train(
             model,
             self.experiment.build().get_weights(),
-            self._data((seed, 0), 0),
+            self._make_batches((seed, 0), 0),
             self.experiment.learning_rate,
             [watch],
         )
         with replaced(self._weights(seed)) as file:
             np.savez(file, *weights)
-        self._finish(self._path(seed), {"seed": seed, "error": self._error(model)}, begun)
+        self._finish(self._path(seed), {"seed": seed, "error": self._measure_error(model)}, start)
 
     def _retrain(self, model: keras.Model, seed: int, t: int, method: str, watch: keras.callbacks.Callback) -> None:
-        begun = time.monotonic()
+        start = time.monotonic()
         with np.load(self._weights(seed)) as archive:
             trained = [archive[name] for name in archive.files]
         schedule = tf_lap.LookaheadPruningSchedule(self.experiment.sparsities(t), decay="one_shot")
-        pruning = tf_lap.LAPCallback(schedule, **self._choice(method, seed))
-        train(model, trained, self._data((seed, 1), 1), self.experiment.learning_rate, [pruning, watch])
+        pruning = tf_lap.LAPCallback(schedule, **self._choose_arguments(method, seed))
+        train(model, trained, self._make_batches((seed, 1), 1), self.experiment.learning_rate, [pruning, watch])
         report = pruning.report
         cell = {"seed": seed, "rounds": t, "method": method, "sparsity": report.sparsity}
-        cell |= {"kept": report.kept, "weights": report.weights, "error": self._error(model)}
-        # Layers that stay whole too, such as the shortcuts of a ResNet.
-        every = [sum(getattr(layer, name) for layer in report.layers) for name in ("kept", "weights")]
-        cell |= {"kept_of_all": every[0], "weights_of_all": every[1]}
-        self._finish(self._path(seed, t, method), cell, begun)
+        cell |= {"kept": report.kept, "weights": report.weights, "error": self._measure_error(model)}
+        # With the layers that stay whole, such as the shortcuts of a ResNet.
+        cell["kept_of_all"] = sum(layer.kept for layer in report.layers)
+        cell["weights_of_all"] = sum(layer.weights for layer in report.layers)
+        self._finish(self._path(seed, t, method), cell, start)
 
-    def _choice(self, method: str, seed: int) -> dict[str, Any]:
-        """The arguments of a callback that a method's name stands for."""
+    def _choose_arguments(self, method: str, seed: int) -> dict[str, Any]:
+        """The arguments of `LAPCallback` that a method's name stands for."""
         if method in ORDERS:
             return {"score": "lookahead", "order": method}
         if scores.get(method).needs_data:
-            return {"score": method, "data": self.experiment.typical()}
+            return {"score": method, "data": self.experiment.pick_samples()}
         return {"score": tf_lap.scores.Random(seed) if method == "random" else method}
 
-    def _finish(self, path: Path, cell: dict[str, Any], begun: float) -> None:
+    def _finish(self, path: Path, cell: dict[str, Any], start: float) -> None:
         versions = {"tf_lap": tf_lap.__version__, "tensorflow": tf.__version__, "keras": keras.__version__}
         versions["python"] = platform.python_version()
-        seconds = round(time.monotonic() - begun, 1)
+        seconds = round(time.monotonic() - start, 1)
         _write(path, {**cell, "seconds": seconds, "versions": versions, "command": self.command})
 
-    def _data(self, seed: tuple[int, int], part: int) -> tf.data.Dataset:
+    def _make_batches(self, seed: tuple[int, int], part: int) -> tf.data.Dataset:
         arrays = self.experiment.arrays
-        return batches(arrays["x_train"], arrays["y_train"], self.experiment.steps[part], seed, self.experiment.prepare)
+        return make_batches(
+            arrays["x_train"], arrays["y_train"], self.experiment.steps[part], seed, self.experiment.prepare
+        )
 
-    def _error(self, model: keras.Model) -> float:
-        return error_of(model, self.experiment.arrays["x_test"], self.experiment.arrays["y_test"])
+    def _measure_error(self, model: keras.Model) -> float:
+        return measure_error(model, self.experiment.arrays["x_test"], self.experiment.arrays["y_test"])
 
     def _path(self, seed: int, rounds: int | None = None, method: str | None = None) -> Path:
-        what = "dense" if rounds is None else f"t{rounds}_{method}"
-        return self._cells / f"seed{seed}_{what}.json"
+        cell = "dense" if rounds is None else f"t{rounds}_{method}"
+        return self._cells / f"seed{seed}_{cell}.json"
 
     def _weights(self, seed: int) -> Path:
         return self._cells / f"seed{seed}_dense.npz"
 
 
-def _without(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _drop_repeated(values: Iterable[_Value]) -> list[_Value]:
+    return list(dict.fromkeys(values))
+
+
+def _drop_keys(cell: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in cell.items() if name not in names}
 
 
-def _checksum(arrays: Iterable[np.ndarray]) -> str:
-    found = 0
+def _compute_checksum(arrays: Iterable[np.ndarray]) -> str:
+    crc = 0
     for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array), found)
-    return f"{found:08x}"
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+    return f"{crc:08x}"
 
 
 def _write(path: Path, content: Any) -> None:

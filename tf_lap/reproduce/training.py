@@ -1,4 +1,4 @@
-"""Training a network for so many steps, and the fraction of test images that it gets wrong."""
+"""Training a network for a number of steps, and the fraction of test images that it gets wrong."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ import numpy as np
 import tensorflow as tf
 
 BATCH_SIZE = 60
-# How many steps Keras runs in one call of the compiled loop; more gain no more speed.
+# How many steps Keras runs in a call of the compiled loop. More do not run faster.
 _STEPS_PER_EXECUTION = 50
-_AT_ONCE = 1000
+_IMAGES_PER_CALL = 1000
 
 Prepare = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""From a batch of images and a seed of two numbers to what the network is trained with."""
+"""Makes what the network is trained with from a batch of images and a seed of two whole numbers."""
 
 
-def batches(
+def make_batches(
     x: np.ndarray, y: np.ndarray, steps: int, seed: Sequence[int], prepare: Prepare | None = None
 ) -> tf.data.Dataset:
-    """As many batches as steps, the training set shuffled anew each time it is through; the seed settles the order.
+    """Batches of images and labels, one for each step. The training set is shuffled anew each time it is used up.
 
     Args:
-        x: the images.
-        y: their labels.
+        x: the images, `(images, ...)`.
+        y: their labels, `(images,)`.
         steps: how many batches.
-        seed: whole numbers.
+        seed: whole numbers, which settle the order.
         prepare: what is done to each batch of images.
     """
     images, labels = tf.constant(x), tf.constant(y)
-    generator, wanted = np.random.default_rng(seed), steps * BATCH_SIZE
-    order = np.concatenate([generator.permutation(len(x)) for _ in range(-(-wanted // len(x)))])[:wanted]
-
+    generator, count = np.random.default_rng(seed), steps * BATCH_SIZE
+    order = np.concatenate([generator.permutation(len(x)) for _ in range(-(-count // len(x)))])[:count]
     stream = tf.constant(np.random.SeedSequence(seed).generate_state(1)[0], tf.int64)
 
-    def batch(step: tf.Tensor, pick: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        chosen = tf.gather(images, pick)
+    def gather_batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.gather(images, indices)
         if prepare is not None:
-            chosen = prepare(chosen, tf.stack([stream, step]))
-        return chosen, tf.gather(labels, pick)
+            batch = prepare(batch, tf.stack([stream, step]))
+        return batch, tf.gather(labels, indices)
 
-    picks = tf.data.Dataset.from_tensor_slices(order.reshape(steps, BATCH_SIZE)).enumerate()
-    return picks.map(batch).prefetch(8)
+    indices = tf.data.Dataset.from_tensor_slices(order.reshape(steps, BATCH_SIZE)).enumerate()
+    return indices.map(gather_batch).prefetch(8)
 
 
 def train(
@@ -57,16 +56,16 @@ def train(
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # A few calls for each training at least: TensorFlow warns of a function that it traces nearly every time.
+        # At least a few calls in each training: TensorFlow warns of a function that it traces in most of its calls.
         steps_per_execution=max(1, min(_STEPS_PER_EXECUTION, len(data) // 4)),
-        # Trainings are many and short: compiling each takes longer than it saves.
+        # Trainings are short, so compiling would take longer than it saves.
         jit_compile=False,
     )
     model.fit(data, shuffle=False, callbacks=list(callbacks), verbose=0)
     return model.get_weights()
 
 
-def error_of(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
+def measure_error(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
     """The fraction of images that the model gets wrong."""
-    parts = [model(x[i : i + _AT_ONCE], training=False) for i in range(0, len(x), _AT_ONCE)]
-    return float(np.mean(np.argmax(np.concatenate(parts), axis=-1) != y))
+    outputs = [model(x[i : i + _IMAGES_PER_CALL], training=False) for i in range(0, len(x), _IMAGES_PER_CALL)]
+    return float(np.mean(np.argmax(np.concatenate(outputs), axis=-1) != y))

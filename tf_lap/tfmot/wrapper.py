@@ -13,8 +13,9 @@ import tf_keras
 from tf_lap import compat, scores
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
-from tf_lap.pruning.constraints import masked
-from tf_lap.scores import Score
+from tf_lap.compat.types import Variable
+from tf_lap.pruning.constraints import Constraint, MaskConstraint
+from tf_lap.scores import ScoreLike
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
 from tf_lap.tfmot.rhythm import check_steps
@@ -24,8 +25,8 @@ HALF = pruning_schedule.ConstantSparsity(0.5, 0)
 """tfmot's default schedule."""
 
 
-class HeldMask:
-    """A weight's constraint while its wrapper trains it: first the one that the user set, if any, then the mask.
+class WrapperMask(MaskConstraint):
+    """The mask of a wrapper on one of its weights, while the wrapper trains it.
 
     `strip_pruning` puts the layer itself into a new model, weight and constraint with it. From then on the constraint
     does nothing, unless the wrapper is trained again.
@@ -36,17 +37,17 @@ class HeldMask:
         inner: the user's own constraint.
     """
 
-    def __init__(self, wrapper: PrunableLayer, number: int, inner: Any) -> None:
-        self.wrapper, self.number, self.inner = weakref.ref(wrapper), number, inner
+    def __init__(self, wrapper: PrunableLayer, number: int, inner: Constraint | None) -> None:
+        super().__init__(inner)
+        self.wrapper, self.number = weakref.ref(wrapper), number
         self._calls = legacy.symbolic_calls(wrapper.layer)
 
-    def __call__(self, weights: Any) -> tf.Tensor:
-        """The weights with zeros where the mask is zero."""
-        weights = weights if self.inner is None else self.inner(weights)
+    def find_mask(self) -> Variable | None:
+        """The mask, 1 where a weight stays and 0 where it is pruned; None once the layer was taken elsewhere."""
         wrapper = self.wrapper()
         if wrapper is None or legacy.symbolic_calls(wrapper.layer) > self._calls:
-            return weights
-        return masked(weights, wrapper.pruning_vars[self.number][1])
+            return None
+        return wrapper.pruning_vars[self.number][1]
 
 
 class Hooks(pruning_impl.Pruning):
@@ -142,7 +143,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         block_pooling_type: str = "AVG",
         sparsity_m_by_n: tuple[int, int] | None = None,
         *,
-        score: str | Score | Mapping[str, Any] = "lookahead",
+        score: ScoreLike = "lookahead",
         **kwargs: Any,
     ) -> None:
         if not isinstance(layer, tf_keras.layers.Layer):
@@ -223,8 +224,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         self.pruning_obj.trainer = None if trainer is None else weakref.ref(trainer)
         for number, (variable, _, _) in enumerate(self.pruning_vars):
             constraint = compat.get_constraint(variable)
-            inner = constraint.inner if isinstance(constraint, HeldMask) else constraint
-            held = HeldMask(self, number, inner) if legacy.takes_constraint(self.layer, trainer) else inner
+            inner = constraint.inner if isinstance(constraint, WrapperMask) else constraint
+            held = WrapperMask(self, number, inner) if legacy.takes_constraint(self.layer, trainer) else inner
             compat.set_constraint(variable, held)
 
     def get_config(self) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tf_keras
 
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.scores import Score
+from tf_lap.scores import ScoreLike
 from tf_lap.tfmot.prunable import has_kernel, is_known
 from tf_lap.tfmot.wrapper import HALF, PrunableLayer
 from tf_lap.warn import warn
@@ -24,7 +23,7 @@ def prune_lookahead(
     pruning_policy: Any | None = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
     *,
-    score: str | Score | Mapping[str, Any] = "lookahead",
+    score: ScoreLike = "lookahead",
     **kwargs: Any,
 ) -> Any:
     """Wraps a tf_keras model, a list of layers or a layer, so that training prunes it by lookahead scores.

@@ -1,0 +1,175 @@
+"""The masks of a callback: a pruner, resolved from the model, whose masks are held on the kernels during a fit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from tf_lap import compat
+from tf_lap.allocation import Sparsity
+from tf_lap.callbacks.claims import callback_enforcements
+from tf_lap.callbacks.once_sparse import REMEDY
+from tf_lap.compat.types import Model
+from tf_lap.pruning.constraints import Watch, moved_past
+from tf_lap.pruning.options import Options
+from tf_lap.pruning.pruner import Pruner
+from tf_lap.report.coverage import left_whole_warning
+from tf_lap.warn import warn
+
+
+class FitMasks:
+    """The pruner of a callback, and its masks on the kernels from the first batch of a fit to the fit's end.
+
+    An object serves all fits of one model.
+
+    Args:
+        options: what `Pruner` is told.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._pruner: Pruner | None = None
+        self._watch: Watch | None = None  # while the masks are held
+        self._thawed: Sequence[str] = ()
+        self._last_sparsity: Sparsity | None = None
+        self._has_warned = False
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner at work.
+
+        Raises:
+            ValueError: before the first fit.
+        """
+        if self._pruner is None:
+            raise ValueError("this LAPCallback has not pruned yet: pass it to model.fit(callbacks=[...]) first")
+        return self._pruner
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether there is a pruner: the model has its weights, and a fit has begun."""
+        return self._pruner is not None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the masks are on the kernels: from the first batch of a fit to its end."""
+        return self._watch is not None
+
+    @property
+    def thawed(self) -> Sequence[str]:
+        """The paths of the kernels that this fit prunes and the one before did not."""
+        return self._thawed
+
+    @property
+    def last_sparsity(self) -> Sparsity | None:
+        """The sparsity of the last update; None before the first."""
+        return self._last_sparsity
+
+    def belong_to(self, model: Model) -> bool:
+        """Whether the pruner is one of this model."""
+        return self._pruner is not None and self._pruner.model is model
+
+    def begin_fit(self) -> None:
+        """Forgets that masks were held in a fit that was interrupted."""
+        self._watch = None
+
+    def resolve(self, model: Model) -> None:
+        """Makes the pruner, or another one where layers were frozen or thawed since the last fit.
+
+        Raises:
+            TypeError, ValueError: whatever `Pruner` raises, or a batch was trained without a call of the model itself.
+        """
+        _check_called(model)
+        resolved, self._thawed = Pruner(model, **vars(self._options)), ()
+        if self._pruner is None:
+            self._pruner = resolved
+            warning = left_whole_warning(model, resolved.report())
+            if warning:
+                warn(warning)
+        elif not resolved.covers(self._pruner):
+            self._thawed = resolved.only_here(self._pruner)
+            resolved.adopt(self._pruner)
+            self._pruner = resolved
+
+    def hold(self) -> None:
+        """Zeroes what the masks drop, and keeps it zero until `let_go`.
+
+        Raises:
+            ValueError: the masks of another pruner or callback are on the model.
+        """
+        pruner = self.pruner
+        pruner.apply()
+        pruner.freeze()
+        callback_enforcements.add(pruner.enforcement)
+        self._watch = Watch(pruner.enforcement)
+
+    def end_batch(self) -> None:
+        """Zeroes pruned weights that the batch has moved past the optimizer, and warns of it once."""
+        if self._watch is None or not self.pruner.drops_weights:
+            return
+        revived = self._watch.end_batch()
+        if revived and not self._has_warned:
+            self._has_warned = True
+            warn(moved_past(self.pruner.model, revived))
+
+    def update(self, sparsity: Sparsity) -> None:
+        """Chooses masks at a sparsity, and zeroes what they drop."""
+        self.pruner.update(sparsity)
+        self._last_sparsity = sparsity
+
+    def warn_if_restored(self) -> None:
+        """Warns where something has put back weights of an epoch in which fewer were pruned; called at the fit's end.
+
+        An optimizer that keeps averages does so too, and nothing is wrong then.
+        """
+        model = self.pruner.model
+        if self._watch is None or self._watch.zeroes or compat.has_moving_averages(model):
+            return
+        revived = self.pruner.enforcement.revived()
+        if revived:
+            warn(
+                f"model {model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
+                "something put back weights of an epoch in which fewer were pruned. They are zeroed again, so these "
+                f"weights are not those that were measured in that epoch. {REMEDY}"
+            )
+
+    def warn_if_undone(self) -> None:
+        """Warns where a callback behind this one has put pruned weights back; called when all others have ended."""
+        revived = self.pruner.enforcement.revived()
+        if revived:
+            warn(
+                f"model {self.pruner.model.name!r}: when this training had ended, a callback behind LAPCallback put "
+                f"back {revived:,} weights that are pruned: the pruned kernels are {self.pruner.sparsity:.1%} zeros "
+                f"now. LAPCallback's pruner.apply() zeroes them. {REMEDY}"
+            )
+
+    def let_go(self) -> None:
+        """Zeroes what the masks drop a last time, and takes them off the kernels."""
+        # The optimizer's averages have taken the place of the weights after the last epoch.
+        self.pruner.apply()
+        self.pruner.release()
+        self._watch = None
+
+    def release(self) -> None:
+        """Takes the masks off the kernels, if there are any, and leaves the weights as they are."""
+        if self._pruner is not None:
+            self._pruner.release()
+
+    @contextlib.contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Takes the masks off the kernels where the block fails: the fit ends there, without `on_train_end`."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+
+def _check_called(model: Model) -> None:
+    """Raises ValueError where a batch was trained without a call of the model itself, as in a GAN."""
+    if not compat.is_built(model):
+        raise ValueError(
+            f"model {model.name!r} has trained a batch and was not called itself: its train_step calls other "
+            "models. Prune these: make a tf_lap.Pruner of each, call its freeze() before fit and its update(...) "
+            "in a callback"
+        )
