@@ -235,7 +235,7 @@ class Random(Score):
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of the kernel's shape."""
         seed = (self.seed, zlib.crc32(kernel.path.encode()) & 0x7FFFFFFF)
-        return tf.random.stateless_uniform(kernel.layout.shape, seed=seed)
+        return tf.random.stateless_uniform(kernel.layout.shape, seed, alg="philox")
 
 
 @register("lookahead_activation")
