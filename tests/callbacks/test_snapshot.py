@@ -7,6 +7,7 @@ import pytest
 from tf_lap.callbacks import snapshot
 from tf_lap.callbacks.mask_backup import PruningState
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
+from tf_lap.compat.callback_states import CallbackState
 
 
 def small_snapshot(step=3):
@@ -25,12 +26,21 @@ def small_snapshot(step=3):
     ]
     masks = {"net/first": rng.random((5, 3)) > 0.5, "head": rng.random((2, 2, 3)) > 0.5}
     pruning = PruningState(step, 7, masks, "LAPCallback")
-    return Snapshot(
-        Position(1, 4, 2, 8), {"the model": values, "optimizer (Adam)": values[:1]}, pruning, {"python": [3, [1], None]}
-    )
+    callbacks = [
+        CallbackState("EarlyStopping", {"wait": 2, "best": float("inf"), "best_epoch": 0}, [kernel, kernel[:1]]),
+        CallbackState("ModelCheckpoint", {"best": None}, None),
+        CallbackState("EarlyStopping", {"wait": 0}, [kernel[1:].astype(np.float16)]),
+    ]
+    variables = {"the model": values, "optimizer (Adam)": values[:1]}
+    return Snapshot(Position(1, 4, 2, 8), variables, pruning, {"python": [3, [1], None]}, callbacks)
 
 
 def assert_same(left, right):
+    assert [(s.name, s.numbers) for s in left.callbacks] == [(s.name, s.numbers) for s in right.callbacks]
+    for state, other in zip(left.callbacks, right.callbacks, strict=True):
+        assert (state.weights is None) == (other.weights is None)
+        for array, same in zip(state.weights or (), other.weights or (), strict=True):
+            assert (array.dtype, array.shape, array.tobytes()) == (same.dtype, same.shape, same.tobytes())
     assert left.position == right.position
     assert left.random == right.random
     assert list(left.variables) == list(right.variables)

@@ -18,12 +18,21 @@ def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, container
     class Asking(package.callbacks.Callback):
         def on_train_begin(self, logs=None):
             self.others = callbacks_of_fit(self)
-            run_after_others(self.others, self.model, lambda: ended.append("function"))
+            for name in ("first", "second"):  # as two callbacks of one fit ask
+                run_after_others(
+                    self.others,
+                    self.model,
+                    at_epoch_end=lambda name=name: ended.append(f"{name}, epoch"),
+                    at_train_end=lambda name=name: ended.append(f"{name}, training"),
+                )
 
         def on_train_end(self, logs=None):
             ended.append("asking")
 
     class Behind(package.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ended.append("behind, epoch")
+
         def on_train_end(self, logs=None):
             ended.append("behind")
 
@@ -36,10 +45,12 @@ def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, container
     for _ in range(2):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=callbacks)
     assert asking.others[:2] == [asking, behind]
-    assert ended == ["asking", "behind", "function"] * 2
+    epoch = ["behind, epoch", "first, epoch", "second, epoch"]
+    assert ended == [*epoch, "asking", "behind", "first, training", "second, training"] * 2
+    assert callbacks[-1] is behind or container == "CallbackList"
 
 
 def test_outside_a_fit_there_are_none_and_nothing_is_run():
     callback = keras.callbacks.History()
     assert callbacks_of_fit(callback) == []
-    run_after_others([], None, lambda: pytest.fail("there is nothing to run after"))
+    assert not run_after_others([], None, at_train_end=lambda: pytest.fail("there is nothing to run after"))

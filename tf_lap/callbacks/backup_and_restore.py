@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.callbacks import snapshot
 from tf_lap.callbacks.claims import check_single_backup, find_handover, find_mask_setter, hand_over
+from tf_lap.callbacks.lap_callback import LAPCallback
 from tf_lap.callbacks.snapshot import DamagedError, Position, Snapshot, Value
-from tf_lap.compat import fits
+from tf_lap.compat import callback_lists, callback_states, fits
+from tf_lap.compat.callback_states import CallbackState
+from tf_lap.compat.types import Callback
 from tf_lap.files import AnyPath, as_path, remove_unfinished
 from tf_lap.warn import warn
 
@@ -26,14 +29,18 @@ class BackupAndRestore(compat.Callback):
     """Backs up a training while `model.fit` runs, and goes on with it when the same `fit` is started again.
 
     It takes the arguments of `keras.callbacks.BackupAndRestore` and serves in its place, for Keras 3 and tf_keras
-    models, pruned or not. All that training moves is in one file: weights, the statistics of normalization layers, seed
-    generators, all variables of the optimizers (learning rate, momentum, averages, loss scale, gradients that are being
-    accumulated), step and masks of a `LAPCallback` or `PreserveSparsity` in the same fit, and the epoch. A new file
-    takes the place of the old one only when it is complete. So whenever a training is killed, also while the file is
-    written, the next start goes on from a state that belongs together. Variables keep every bit.
+    models, pruned or not. All that training moves is in one file:
 
-    List it in any order with `LAPCallback` and `PreserveSparsity`, and behind callbacks that change the model or its
-    optimizer when an epoch ends, such as `ReduceLROnPlateau`.
+    - weights, the statistics of normalization layers, seed generators;
+    - all variables of the optimizers: learning rate, momentum, averages, loss scale, gradients that are being
+      accumulated;
+    - step and masks of a `LAPCallback` or `PreserveSparsity` in the same fit, and the epoch;
+    - what `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` remember: the best value and weights, epochs waited.
+
+    A new file takes the place of the old one only when it is complete. So whenever a training is killed, also while the
+    file is written, the next start goes on from a state that belongs together. Variables keep every bit.
+
+    Its place among the callbacks does not matter: it saves when all of them have ended the epoch.
 
     The resumed training ends bit for bit as one that was never killed, where training itself is deterministic and the
     data of each epoch comes in the same order. That holds for
@@ -47,8 +54,8 @@ class BackupAndRestore(compat.Callback):
     The states of Python's, NumPy's and TensorFlow's global generators are put back as they were when the epoch began.
     What a data pipeline draws from them in its own threads, as a `PyDataset` that `fit` shuffles does, is not restored.
     Dropout of tf_keras keeps its state in a variable only after
-    `tf_keras.backend.experimental.enable_tf_random_generator()`. What other callbacks remember, such as
-    the patience of `EarlyStopping`, and metrics of an epoch that was begun are not in the snapshot.
+    `tf_keras.backend.experimental.enable_tf_random_generator()`. What callbacks of other classes remember is not in the
+    snapshot, nor are metrics of an epoch that was begun.
 
     With a whole number as `save_freq`, a training goes on inside an epoch: batches that were trained on are read again
     and passed over, so no step is done twice. Callbacks are called for these batches too, with empty logs, and
@@ -101,6 +108,9 @@ class BackupAndRestore(compat.Callback):
         self._latest, self._previous = Path(self.backup_dir) / _LATEST, Path(self.backup_dir) / _PREVIOUS
         self._first_epoch: int | None = None  # of the training; known when its first epoch begins
         self._random: Any = None
+        self._callbacks: list[Callback] = []  # of the fit, with those that wait in another callback
+        self._restored_callbacks: Sequence[CallbackState] = ()
+        self._saves_after_others = False
         self._variables: dict[str, list[tuple[str, list[tf.Variable]]]] = {}
         self._has_begun = self._is_due = self._passes_over = False
         self._batch = self._unsaved_batches = 0
@@ -116,8 +126,13 @@ class BackupAndRestore(compat.Callback):
         self._has_begun = self._is_due = False
         self._unsaved_batches = 0
         self._first_epoch = None
+        callbacks = callback_lists.callbacks_of_fit(self)
+        self._callbacks = [member for callback in callbacks for member in _with_waiting(callback)]
+        self._saves_after_others = callback_lists.run_after_others(callbacks, self.model, at_epoch_end=self._end_epoch)
+        self._restored_callbacks = ()
         if restored is not None:
             self._restore(restored)
+            self._restored_callbacks = restored.callbacks
         self._random = fits.random_state()
         hand_over(self, self.backup_dir, None if restored is None else restored.pruning)
 
@@ -126,6 +141,7 @@ class BackupAndRestore(compat.Callback):
         if not self._has_begun:
             self._has_begun = True
             fits.forget_start(self.model)
+            self._restore_callbacks()
             handover = find_handover(self)
             if handover is not None and handover.state is not None and find_mask_setter(self) is None:
                 warn(
@@ -150,16 +166,21 @@ class BackupAndRestore(compat.Callback):
             self._is_due = self._unsaved_batches >= self._batches_between_saves
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Saves the training as the next epoch will find it."""
+        """Saves the training as the next epoch will find it, when all callbacks have ended this one."""
         self._position = self._position._replace(epoch=epoch + 1, executions=0)
+        if not self._saves_after_others:
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
         self._random = fits.random_state()
-        if self._batches_between_saves is None or self._is_due:
+        # A training that is to stop now would go on from here. From the snapshot before, it stops here again.
+        if (self._batches_between_saves is None or self._is_due) and not self.model.stop_training:
             self._save()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Removes the file of a training that came to its end."""
         fits.forget_start(self.model)
-        self._variables = {}
+        self._variables, self._callbacks = {}, []
         if self.delete_checkpoint:
             for path in (self._latest, self._previous):
                 path.unlink(missing_ok=True)
@@ -222,13 +243,24 @@ class BackupAndRestore(compat.Callback):
         fits.resume_at(self.model, position.first_epoch, position.epoch, position.executions)
         self._first_epoch = position.first_epoch
 
+    def _restore_callbacks(self) -> None:
+        """Makes Keras's callbacks remember what they did; called when all of them know that the fit begins."""
+        states, self._restored_callbacks = self._restored_callbacks, ()
+        if states and not callback_states.write_states(self._callbacks, states):
+            names = ", ".join(state.name for state in states)
+            warn(
+                f"backup_dir={self.backup_dir!r} holds what {names} remembered, and this fit has other callbacks: what "
+                "they remember begins anew. To go on with it, pass the same callbacks in the same order"
+            )
+
     def _save(self) -> None:
         self._is_due, self._unsaved_batches = False, 0
         setter = find_mask_setter(self)
         try:
             pruning = None if setter is None else setter.get_state()
             Path(self.backup_dir).mkdir(parents=True, exist_ok=True)
-            current = Snapshot(self._position, self._read_values(), pruning, self._random)
+            states = callback_states.read_states(self._callbacks)
+            current = Snapshot(self._position, self._read_values(), pruning, self._random, states)
             if self.double_checkpoint and self._latest.exists():
                 os.replace(self._latest, self._previous)
             snapshot.save(self._latest, current)
@@ -242,6 +274,11 @@ class BackupAndRestore(compat.Callback):
             section: [Value(name, [variable.numpy() for variable in replicas]) for name, replicas in variables]
             for section, variables in self._variables.items()
         }
+
+
+def _with_waiting(callback: Callback) -> list[Callback]:
+    """A callback of a fit, and those that wait in it until the model is sparse."""
+    return [callback, *callback.once_sparse] if isinstance(callback, LAPCallback) else [callback]
 
 
 def _count_batches(save_freq: str | int) -> int | None:

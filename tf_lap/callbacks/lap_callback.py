@@ -126,6 +126,11 @@ class LAPCallback(compat.Callback):
         self._epoch = self._batch = 0
 
     @property
+    def once_sparse(self) -> list[Callback]:
+        """The callbacks that wait for the final sparsity."""
+        return self._once_sparse.callbacks
+
+    @property
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, as of now.
 
@@ -173,7 +178,7 @@ class LAPCallback(compat.Callback):
         self._counter = StepCounter(self.model, self.params.get("steps"))
         callbacks = callback_lists.callbacks_of_fit(self)
         self._early_checkpoints = EarlyCheckpoints(callbacks)
-        callback_lists.run_after_others(callbacks, self.model, self._end_after_others)
+        callback_lists.run_after_others(callbacks, self.model, at_train_end=self._end_after_others)
         self._log = FitLog(self.log_dir, bool(self.verbose), progress_bar=self.params.get("verbose") == 1)
         self._once_sparse.begin_training(self.model, self.params)
 

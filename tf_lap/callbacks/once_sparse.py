@@ -28,28 +28,31 @@ class WaitingCallbacks:
     Args:
         callbacks: callbacks of the Keras whose model is trained, or a single one.
 
+    Attributes:
+        callbacks: the callbacks.
+
     Raises:
         TypeError: one of them is no callback.
     """
 
     def __init__(self, callbacks: Sequence[Callback] | Callback) -> None:
-        self._callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        self.callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         self._waiting = True
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             if not all(hasattr(callback, hook) for hook in ("set_model", *_HOOKS)):
                 raise TypeError(f"once_sparse: {callback!r} is no Keras callback")
 
     def __getstate__(self) -> dict[str, Any]:
         # Without the model, which is neither copied nor pickled with a callback.
-        callbacks = [copy.copy(callback) for callback in self._callbacks]
+        callbacks = [copy.copy(callback) for callback in self.callbacks]
         for callback in callbacks:
             callback.set_model(None)
-        return {**vars(self), "_callbacks": callbacks}
+        return {**vars(self), "callbacks": callbacks}
 
     def begin_training(self, model: Model, params: Any) -> None:
         """Tells the callbacks of the model, and that the fit begins."""
         self._waiting = True
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             callback.set_params(params)
             callback.set_model(model)
             callback.on_train_begin()
@@ -64,12 +67,12 @@ class WaitingCallbacks:
     def tell(self, hook: str, *arguments: Any) -> None:
         """Calls a hook of each callback, unless they wait."""
         if not self._waiting:
-            for callback in self._callbacks:
+            for callback in self.callbacks:
                 getattr(callback, hook)(*arguments)
 
     def end_training(self, logs: Any) -> None:
         """Tells the callbacks that the fit ends, which is when they restore weights."""
-        for callback in self._callbacks:
+        for callback in self.callbacks:
             callback.on_train_end(logs)
 
 

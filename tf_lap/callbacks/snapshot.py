@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_lap.callbacks.mask_backup import PruningState, unpack_mask
+from tf_lap.compat.callback_states import CallbackState
 from tf_lap.files import replaced
 
 _FORMAT = "tf_lap snapshot 1"
@@ -63,12 +64,14 @@ class Snapshot(NamedTuple):
         variables: the content of the variables in their order, by their owner, such as "the model".
         pruning: step and masks of the callback that holds masks; None where there is none.
         random: the states of random generators that no variable holds, as plain numbers and lists.
+        callbacks: what Keras's own callbacks of the fit remember, such as the best weights so far.
     """
 
     position: Position
     variables: Mapping[str, Sequence[Value]]
     pruning: PruningState | None
     random: Any
+    callbacks: Sequence[CallbackState] = ()
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
@@ -78,6 +81,7 @@ def save(path: Path, snapshot: Snapshot) -> None:
         OSError: it cannot be written; what was there before stays.
     """
     values = [value for section in snapshot.variables.values() for value in section]
+    kept_weights = [state.weights or () for state in snapshot.callbacks]
     index = {
         "format": _FORMAT,
         "position": snapshot.position,
@@ -86,6 +90,14 @@ def save(path: Path, snapshot: Snapshot) -> None:
         },
         "pruning": None,
         "random": snapshot.random,
+        "callbacks": [
+            {
+                "name": state.name,
+                "numbers": state.numbers,
+                "weights": None if state.weights is None else [(a.dtype.name, a.shape) for a in state.weights],
+            }
+            for state in snapshot.callbacks
+        ],
     }
     masks: list[np.ndarray] = []
     if snapshot.pruning is not None:
@@ -99,6 +111,9 @@ def save(path: Path, snapshot: Snapshot) -> None:
                 member.write(array.tobytes())
         for i, mask in enumerate(masks):
             archive.writestr(f"mask_{i}", np.packbits(mask).tobytes())
+        for i, array in enumerate(itertools.chain.from_iterable(kept_weights)):
+            with archive.open(f"kept_{i}", "w", force_zip64=True) as member:
+                member.write(array.tobytes())
 
 
 def load(path: Path) -> Snapshot:
@@ -137,7 +152,14 @@ def _read(file: io.BufferedReader) -> Snapshot:
                 for i, (name, shape) in enumerate(shapes.items())
             }
             pruning = PruningState(masks=masks, **index["pruning"])
-    return Snapshot(Position(*index["position"]), variables, pruning, index["random"])
+        kept = itertools.count()
+        callbacks = []
+        for state in index.get("callbacks", ()):  # an older version wrote none
+            weights = state["weights"]
+            if weights is not None:
+                weights = [_read_array(archive.read(f"kept_{next(kept)}"), *kind) for kind in weights]
+            callbacks.append(CallbackState(state["name"], state["numbers"], weights))
+    return Snapshot(Position(*index["position"]), variables, pruning, index["random"], callbacks)
 
 
 def _read_array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:

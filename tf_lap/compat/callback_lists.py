@@ -27,27 +27,51 @@ def callbacks_of_fit(callback: types.Callback) -> list[types.Callback]:
 
 
 class _LastCallback(Callback):
-    """Runs a function when all other callbacks of a fit have ended."""
+    """Runs functions when all other callbacks of a fit have come to the end of an epoch, or of the training."""
 
-    def __init__(self, callbacks: list[types.Callback], function: Callable[[], None]) -> None:
+    def __init__(self, callbacks: list[types.Callback]) -> None:
         super().__init__()
-        self._callbacks, self._function = callbacks, function
+        self._callbacks = callbacks
+        self.epoch_functions: list[Callable[[], None]] = []
+        self.training_functions: list[Callable[[], None]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Runs the functions of an epoch's end."""
+        for function in self.epoch_functions:
+            function()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Runs the function, and leaves the list, which may be used for another fit."""
+        """Runs the functions of the training's end, and leaves the list, which may be used for another fit."""
         self._callbacks.remove(self)
-        self._function()
+        for function in self.training_functions:
+            function()
 
 
-def run_after_others(callbacks: list[types.Callback], model: types.Model, function: Callable[[], None]) -> None:
-    """Runs a function when a fit has ended for all its callbacks.
+def run_after_others(
+    callbacks: list[types.Callback],
+    model: types.Model,
+    *,
+    at_epoch_end: Callable[[], None] | None = None,
+    at_train_end: Callable[[], None] | None = None,
+) -> bool:
+    """Runs functions when all callbacks of a fit have come to an end.
 
     Args:
         callbacks: the fit's, as `callbacks_of_fit` gives them; where there are none, nothing is done.
         model: the model that is trained.
-        function: what to run.
+        at_epoch_end: what to run after each epoch.
+        at_train_end: what to run after the training.
+
+    Returns:
+        Whether they will be run.
     """
-    if callbacks:
-        last = _LastCallback(callbacks, function)
-        last.set_model(model)
-        callbacks.append(last)
+    if not callbacks:
+        return False
+    # One for all who ask: if two of them left the list, Keras would pass over the second.
+    if not isinstance(callbacks[-1], _LastCallback):
+        callbacks.append(_LastCallback(callbacks))
+        callbacks[-1].set_model(model)
+    last = callbacks[-1]
+    last.epoch_functions += [] if at_epoch_end is None else [at_epoch_end]
+    last.training_functions += [] if at_train_end is None else [at_train_end]
+    return True
