@@ -20,7 +20,7 @@ from tf_lap.scores import Lookahead, Score
 
 
 def prune_with_names(model: keras.Model) -> tf_lap.PruningReport:
-    return tf_lap.prune(model, 0.9, score="magnitude", allocation="erk", pattern="2:4", order="forward")
+    return tf_lap.prune(model, 0.75, score="magnitude", allocation="erk", pattern="block:1x4", order="forward")
 
 
 def prune_with_objects(model: keras.Model) -> tf_lap.PruningReport:
@@ -181,7 +181,7 @@ def export(model: keras.Model, path: Path, samples: Callable[[], Iterable[np.nda
         )
     except tf_lap.ExportError as error:
         return str(error)
-    tf_lap.export_tflite(model, str(path), sparse=True)
+    tf_lap.export_tflite(model, str(path), sparse=False, verbose=0)
     return f"{report.file_bytes} of {report.dense_bytes} bytes: {report.gain}"
 
 

@@ -189,7 +189,7 @@ def test_writing_that_fails_at_the_end(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
         demo, "measure", lambda *args: demo.Outcome([0.1], [demo.Retrained(0, 6, "magnitude", 0.9, 1, 0.2)])
     )
-    monkeypatch.setattr(demo, "table", lambda *args: "")
+    monkeypatch.setattr(demo, "format_table", lambda *args: "")
     monkeypatch.setattr(demo, "write", full)
     assert "writing failed (No space left on device)" in refused(capsys, "--output", tmp_path)
 
