@@ -35,7 +35,8 @@ class BackupAndRestore(compat.Callback):
     - all variables of the optimizers: learning rate, momentum, averages, loss scale, gradients that are being
       accumulated;
     - step and masks of a `LAPCallback` or `PreserveSparsity` in the same fit, and the epoch;
-    - what `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` remember: the best value and weights, epochs waited.
+    - what `EarlyStopping`, `ModelCheckpoint` and `ReduceLROnPlateau` remember: the best value and weights, and how long
+      they have waited.
 
     A new file takes the place of the old one only when it is complete. So whenever a training is killed, also while the
     file is written, the next start goes on from a state that belongs together. Variables keep every bit.

@@ -208,12 +208,9 @@ class HostSelection:
         """The mask of a kernel whose weights are ranked by their scores alone."""
         values = kernel.values.astype(np.float32, copy=False)
         bits = self.score_bits(kernel._replace(values=values), energies, gains)
+        mask = compat.host_memory(bits.shape, np.bool_)
         return select(
-            [bits],
-            keep,
-            lambda: [sort_keys(bits.view(np.float32), values, kernel.live)],
-            self._memory,
-            compat.host_memory,
+            [bits], keep, lambda: [sort_keys(bits.view(np.float32), values, kernel.live)], self._memory, [mask]
         )
 
     def score_bits(self, kernel: Weights, energies: Energies, gains: Gains) -> np.ndarray:

@@ -19,7 +19,7 @@ def select(
     keep: int,
     keys: Callable[[], Sequence[np.ndarray]],
     memory: Callable[[str, int, type], np.ndarray] = lambda name, size, dtype: np.empty(size, dtype),
-    new_memory: Callable[[tuple[int, ...], type], np.ndarray] = np.empty,
+    out: Sequence[np.ndarray] | None = None,
 ) -> Kept:
     """Masks of the `keep` largest scores of some kernels together; of all live weights if there are fewer.
 
@@ -28,7 +28,7 @@ def select(
         keep: how many weights stay.
         keys: gives the sort keys of each kernel, int32, in its shape. It is called if too few scores are above zero.
         memory: gives scratch memory of a size and a dtype under a name. Another call may give the same memory again.
-        new_memory: gives memory of a shape and a dtype for a mask, which nobody else has.
+        out: bool arrays of the kernels' shapes for the masks, as NumPy's functions take them; new ones by default.
 
     Returns:
         For each kernel a bool array of its shape, True where the weight stays, and the lowest score that stays.
@@ -40,9 +40,9 @@ def select(
         numbers = keys()
         keep = min(keep, sum(int(np.count_nonzero(kernel)) for kernel in numbers))
         threshold = _kth_largest(numbers, keep, memory)
-    masks = []
-    for kernel in numbers:
-        masks.append(np.greater_equal(kernel, threshold, out=new_memory(kernel.shape, np.bool_)))
+    masks = [np.empty(kernel.shape, np.bool_) for kernel in numbers] if out is None else list(out)
+    for kernel, mask in zip(numbers, masks, strict=True):
+        np.greater_equal(kernel, threshold, out=mask)
     surplus = sum(int(np.count_nonzero(mask)) for mask in masks) - keep
     for kernel, mask in zip(reversed(numbers), reversed(masks), strict=True):
         if surplus <= 0:
