@@ -17,7 +17,6 @@ ON_A_MODEL = (
     typing_usage.prune_with_configurations,
     typing_usage.prune_some_layers,
     typing_usage.prune_over_data,
-    typing_usage.prune_with_own_classes,
     typing_usage.read_graph,
     typing_usage.use_pruner,
 )

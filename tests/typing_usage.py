@@ -83,27 +83,6 @@ def use_pruner(model: keras.Model) -> float:
 # Classes and rules of users.
 
 
-@tf_lap.register_score("rounded_in_typing_usage")
-@dataclasses.dataclass(frozen=True)
-class Rounded(Score):
-    def score(self, kernel: Any, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
-        return tf.round(tf.abs(weights))
-
-
-@tf_lap.register_allocation("halves_in_typing_usage")
-@dataclasses.dataclass(frozen=True)
-class Halves(Allocation):
-    def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
-        return [size // 2 for size in sizes]
-
-
-@tf_lap.register_pattern("single_weights_in_typing_usage")
-@dataclasses.dataclass(frozen=True)
-class SingleWeights(Pattern):
-    def units(self, layout: Any) -> int:
-        return int(layout.size)
-
-
 class Gate(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return 2 * x
@@ -114,13 +93,32 @@ def gate_rule(layer: Gate, x: tf.Tensor) -> tf.Tensor:
     return 4 * x
 
 
-def prune_with_own_classes(model: keras.Model) -> tf_lap.PruningReport:
-    score: Score = tf_lap.scores.get("rounded_in_typing_usage")
+def name_own_classes() -> tuple[Score, Allocation, Pattern]:
+    """Not run by the test: the names would stay for all other tests of the process."""
+
+    @tf_lap.register_score("rounded")
+    @dataclasses.dataclass(frozen=True)
+    class Rounded(Score):
+        digits: int = 0
+
+        def score(self, kernel: Any, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+            return tf.round(tf.abs(weights) * 10**self.digits)
+
+    @tf_lap.register_allocation("halves")
+    @dataclasses.dataclass(frozen=True)
+    class Halves(Allocation):
+        def keep(self, sizes: Sequence[int], sparsities: Sequence[float], shapes: Sequence[Sequence[int]]) -> list[int]:
+            return [size // 2 for size in sizes]
+
+    @tf_lap.register_pattern("single_weights")
+    @dataclasses.dataclass(frozen=True)
+    class SingleWeights(Pattern):
+        def units(self, layout: Any) -> int:
+            return int(layout.size)
+
     names: list[str] = tf_lap.scores.names()
-    assert "rounded_in_typing_usage" in names
-    return tf_lap.prune(
-        model, 0.5, score=score, allocation="halves_in_typing_usage", pattern="single_weights_in_typing_usage"
-    )
+    assert "rounded" in names
+    return Rounded(digits=2), tf_lap.allocation.get("halves"), SingleWeights()
 
 
 # Schedules and callbacks.
@@ -187,5 +185,5 @@ def export(model: keras.Model, path: Path, samples: Callable[[], Iterable[np.nda
 
 def wrap(model: Any, layer: Any) -> tuple[Any, tf_lap.PrunableLayer]:
     schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
-    pruned = tf_lap.prune_lookahead(model, schedule, block_size=(1, 4), block_pooling_type="MAX")
-    return pruned, tf_lap.PrunableLayer(layer, schedule)
+    pruned = tf_lap.prune_lookahead(model, schedule, block_size=(1, 4), block_pooling_type="MAX", score="magnitude")
+    return pruned, tf_lap.PrunableLayer(layer, schedule, score=Lookahead(distance=2))

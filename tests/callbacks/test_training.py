@@ -161,7 +161,7 @@ def test_masks_made_under_a_strategy_are_the_same_on_all_replicas():
     with strategy.scope():
         pruner = tf_lap.Pruner(network())
         pruner.update(0.5)
-    for mask in pruner._masks:
+    for mask in pruner._masks.variables:
         first, second = mask.values
         np.testing.assert_array_equal(first, second)
         assert np.count_nonzero(first) == round(first.numpy().size * 0.5)

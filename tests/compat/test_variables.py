@@ -21,11 +21,11 @@ def test_memory_is_aligned_and_of_the_shape_and_dtype(shape, dtype):
 def test_what_is_given_becomes_the_variables_values_and_what_was_read_before_stays():
     variable = keras.Variable(np.zeros((4, 3), np.float32))
     before = compat.host_value(variable)
-    given = compat.host_memory((4, 3), np.float32)
-    given[:] = np.arange(12).reshape(4, 3)
-    expected = given.copy()
-    compat.host_give(variable, given)
-    del given
+    memory = compat.host_memory((4, 3), np.float32)
+    memory[:] = np.arange(12).reshape(4, 3)
+    expected = memory.copy()
+    compat.HostVariables().give(variable, memory)
+    del memory
     np.testing.assert_array_equal(variable, expected)
     np.testing.assert_array_equal(before, np.zeros((4, 3)))
     read = compat.host_value(variable)
@@ -39,9 +39,9 @@ def test_an_optimizer_trains_a_variable_that_was_given_its_values(jit):
     rng = np.random.default_rng(0)
     kernels = [rng.standard_normal((8, 4)).astype(np.float32)]
     models = [keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, use_bias=False)]) for _ in range(2)]
-    given = compat.host_memory((8, 4), np.float32)
-    given[:] = kernels[0]
-    compat.host_give(models[0].layers[0].kernel, given)
+    memory = compat.host_memory((8, 4), np.float32)
+    memory[:] = kernels[0]
+    compat.HostVariables().give(models[0].layers[0].kernel, memory)
     models[1].layers[0].kernel.assign(kernels[0])
     x, y = rng.standard_normal((16, 8)), rng.standard_normal((16, 4))
     for model in models:
@@ -49,3 +49,21 @@ def test_an_optimizer_trains_a_variable_that_was_given_its_values(jit):
         model.fit(x, y, epochs=3, batch_size=16, shuffle=False, verbose=0)
     np.testing.assert_array_equal(models[0].layers[0].kernel, models[1].layers[0].kernel)
     assert np.any(np.asarray(models[0].layers[0].kernel) != kernels[0])
+
+
+def test_what_is_read_once_is_read_again_afterwards():
+    variable, variables = keras.Variable(np.zeros(3, np.float32)), compat.HostVariables()
+    with variables.reading_once():
+        first = variables.array(variable)
+        assert variables.array(variable) is first
+        assert variables.take(variable) is first
+        variables.give(variable, np.ones(3, np.float32))
+        np.testing.assert_array_equal(variables.array(variable), np.ones(3))
+    variable.assign(np.full(3, 2.0))
+    np.testing.assert_array_equal(variables.array(variable), np.full(3, 2.0))
+    np.testing.assert_array_equal(variables.value(variable), np.full(3, 2.0, np.float32))
+
+
+@pytest.mark.parametrize("number", [3.5, np.float32(2.0), tf.constant([1.0, 2.0])], ids=str)
+def test_numbers_and_tensors_are_read_as_they_are(number):
+    np.testing.assert_array_equal(compat.HostVariables().value(number), np.asarray(number, np.float32))

@@ -186,7 +186,8 @@ class Joint:
     def _update(self, orders: Sequence[Order]) -> None:
         """Prunes the weights that are due."""
         self._zero()  # where no optimizer holds the zeros, weights are ranked without what grew back
-        WrapperUpdate(self._recipe, self._weights).run(orders)
+        if self._weights:  # a user's layer may have none to prune
+            WrapperUpdate(self._recipe, self._weights).run(orders)
 
     def _zero(self) -> None:
         for weight in self._weights:
