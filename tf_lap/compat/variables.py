@@ -18,6 +18,7 @@ from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
 from tf_lap.compat.types import Variable
 
 _ALIGNMENT = 64  # bytes, of the memory that TensorFlow's kernels work on
+_MOST_KEPT = 1 << 24  # bytes, of new values that are not written yet
 
 
 def own_weights(layer: Any) -> list[Any]:
@@ -74,8 +75,10 @@ def host_value(variable: Any) -> np.ndarray:
 
 def host_array(variable: Any) -> np.ndarray:
     """The same in its own dtype; not to be written to."""
+    if isinstance(variable, (float, int, np.ndarray)):
+        return np.asarray(variable)
     resource = _resource(variable)
-    return np.asarray(tf.convert_to_tensor(variable)) if resource is None else _read(resource)
+    return np.asarray(tf.convert_to_tensor(variable) if resource is None else _read_tensor(resource))
 
 
 def host_memory(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -90,21 +93,33 @@ class HostVariables:
     """Reads and writes variables in the host's memory, for somebody who does so again and again.
 
     What holds a variable's values is looked up once, and TensorFlow's own operations on it are called: together that
-    takes a fifth of the time that the variable's methods take.
+    takes a fifth of the time that the variable's methods take. Many calls are made one behind the other: between other
+    work each takes several times as long, because TensorFlow's code has left the processor's caches.
     """
 
     def __init__(self) -> None:
         self._resources: dict[int, tuple[Variable, Any, tf.Variable]] = {}  # the variables keep the identities unique
         self._arrays: dict[int, np.ndarray] | None = None
+        self._given: list[tuple[Variable, np.ndarray]] = []
 
     @contextlib.contextmanager
-    def reading_once(self) -> Iterator[None]:
-        """Reads each variable once in here, for as long as nobody else writes to it."""
-        self._arrays = {}
+    def reading_once(self, variables: Sequence[Variable]) -> Iterator[None]:
+        """Reads variables once, at the beginning; in the block they are not read again, and nobody else may write them.
+
+        What is given in the block is written by its end.
+        """
+        resources = [self._resource(variable) for variable in variables]
+        read = [None if resource is None else _read_tensor(resource) for resource in resources]
+        self._arrays = {
+            id(variable): host_array(variable) if tensor is None else np.asarray(tensor)
+            for variable, tensor in zip(variables, read, strict=True)
+        }
+        del read
         try:
             yield
         finally:
             self._arrays = None
+            self.flush()
 
     def value(self, variable: Any) -> np.ndarray:
         """As `host_value`."""
@@ -112,14 +127,11 @@ class HostVariables:
 
     def array(self, variable: Any) -> np.ndarray:
         """As `host_array`."""
+        array = None if self._arrays is None else self._arrays.get(id(variable))
+        if array is not None:
+            return array
         resource = self._resource(variable)
-        if resource is None:
-            return host_array(variable)
-        if self._arrays is None:
-            return _read(resource)
-        if id(variable) not in self._arrays:
-            self._arrays[id(variable)] = _read(resource)
-        return self._arrays[id(variable)]
+        return host_array(variable) if resource is None else np.asarray(_read_tensor(resource))
 
     def take(self, variable: Any) -> np.ndarray:
         """As `array`, for the last time before the variable is written to: nothing here keeps its memory."""
@@ -131,15 +143,25 @@ class HostVariables:
     def give(self, variable: Variable, array: np.ndarray) -> None:
         """Makes an array a variable's values, past its constraint. Nobody else may use the array from now on.
 
+        Some are kept, and written together; `flush` writes them.
+
         Args:
             variable: the variable, in the host's memory.
             array: of its shape and dtype; TensorFlow copies it unless it is from `host_memory`.
         """
-        resource = self._resource(variable)
-        if resource is None:  # each replica needs memory of its own
-            variable.assign(tf.constant(array))
-        else:
-            tf.raw_ops.AssignVariableOp(resource=resource.handle, value=array)
+        self._given.append((variable, array))
+        if sum(kept.nbytes for _, kept in self._given) > _MOST_KEPT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was given and is not written yet."""
+        given, self._given = self._given, []
+        for variable, array in given:
+            resource = self._resource(variable)
+            if resource is None:  # each replica needs memory of its own
+                variable.assign(tf.constant(array))
+            else:
+                tf.raw_ops.AssignVariableOp(resource=resource.handle, value=array)
 
     def _resource(self, variable: Any) -> tf.Variable | None:
         cached = self._resources.get(id(variable))
@@ -156,8 +178,8 @@ def _inner(variable: Any) -> Any:
     return getattr(variable, "_value", variable) if isinstance(variable, keras.Variable) else variable
 
 
-def _read(resource: tf.Variable) -> np.ndarray:
-    return np.asarray(tf.raw_ops.ReadVariableOp(resource=resource.handle, dtype=resource.dtype))
+def _read_tensor(resource: tf.Variable) -> tf.Tensor:
+    return tf.raw_ops.ReadVariableOp(resource=resource.handle, dtype=resource.dtype)
 
 
 def _resource(variable: Any) -> tf.Variable | None:

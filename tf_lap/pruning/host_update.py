@@ -5,6 +5,7 @@ Where variables live in the host's memory, NumPy reads that memory without a cop
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,21 +48,23 @@ class HostUpdater:
     def update(self, keep: Sequence[int], gains: Gains) -> Updated:
         """As `Updater.update`."""
         # Nothing is written before masks are chosen, so each variable is read once.
-        with self._variables.reading_once():
+        kernels = [kernel.variable for kernel in self._measurer.recipe.kernels]
+        between = itertools.chain.from_iterable(self._measurer.variables_between.values())
+        with self._variables.reading_once([*kernels, *between, *self._updater.masks]):
             kernel_energies, totals = self.measure(gains)
             energies, around = self.energies_around(kernel_energies, gains)
-            between = self.is_finite_between()
-            sound = bool(np.isfinite(totals).all() and around.all() and between)
+            is_finite = self.is_finite_between()
+            sound = bool(np.isfinite(totals).all() and around.all() and is_finite)
             kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._updater.targets)
-        return Updated(totals, around, np.asarray(between), np.asarray(kept))
+        return Updated(totals, around, np.asarray(is_finite), np.asarray(kept))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
         """As `Updater.choose_one`."""
-        (kept,) = self._choose(
-            [target], energies, keep[target], gains, HostSelection(self._updater.selection, Memory())
-        )
+        selection = HostSelection(self._updater.selection, Memory())
+        (kept,) = self._choose([target], energies, keep[target], gains, selection)
+        self._variables.flush()
         with ignore_overflow():
             return self._measurer.measure_kernel(self._updater.targets[target], gains, self._variables.value), kept
 
