@@ -18,6 +18,7 @@ NAMES = (
     "growth",
     "training_steps",
     "wrapped_steps",
+    "wrapped_tracing",
     "graphs",
     "imports",
     "tflite",

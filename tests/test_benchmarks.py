@@ -42,6 +42,18 @@ def test_wrapped_steps_are_measured_and_written(command):
     assert len(command("wrapped_steps", WIDTHS=(8, 6, 4), STEPS=8, ROUNDS=2, WARM_UP=2)) == 4
 
 
+@pytest.mark.slow
+def test_the_tracing_of_wrapped_steps_is_measured(command):
+    import tf_keras
+
+    def network():
+        layers = tf_keras.layers
+        return tf_keras.Sequential([layers.Input((6, 6, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)])
+
+    ratios = command("wrapped_tracing", network=network, SHAPE=(6, 6, 3), ROUNDS=1)
+    assert set(ratios) == {"tf_lap, of tfmot", "tf_lap, of unpruned", "tfmot, of unpruned"}
+
+
 @pytest.fixture
 def small():
     """A network in place of ResNet50."""
