@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import perceptrons
 import pytest
+import tensorflow as tf
 import tf_keras
 from perceptrons import SIZES, STEPS, Interrupt, assert_exact, data, fit, network, polynomial
 
@@ -164,18 +165,21 @@ def test_callbacks_that_keep_the_best_weights_keep_sparse_ones(kind, order, mess
         assert_exact(keras.models.load_model(path))
 
 
-@pytest.mark.parametrize("remedy", ["more", "initial_sparsity", "a fit"])
+@pytest.mark.parametrize("remedy", ["more", "a schedule", "initial_sparsity", "a fit"])
 def test_zeros_that_are_there_are_asked_for_or_trained_away(remedy):
     plain = keras.Sequential([keras.Input((16,)), keras.layers.Dense(24, name="a"), keras.layers.Dense(10, name="b")])
     model = compiled(plain)
     tf_lap.prune(model, 0.9)
-    message = r"ask for as many \(initial_sparsity of a schedule\). To let them train again, fit once without pruning"
+    message = "ask for at least as many. To let them train again, fit once without pruning"
     with pytest.warns(UserWarning, match=message):
         tf_lap.prune(model, 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         if remedy == "more":
             assert tf_lap.prune(model, 0.95).sparsity == pytest.approx(0.95, abs=2e-3)
+        elif remedy == "a schedule":  # whose first sparsities are lower
+            fit(model, [tf_lap.LAPCallback(Schedule(0.95, end_step=10))])
+            assert np.count_nonzero(model.layers[0].kernel) == 19
         elif remedy == "initial_sparsity":
             fit(model, [tf_lap.LAPCallback(Schedule(0.95, initial_sparsity=0.9, end_step=10))])
             assert np.count_nonzero(model.layers[0].kernel) == 19
@@ -363,3 +367,48 @@ def test_a_model_without_zeros_is_pruned_first(way):
         tf_lap.prune(model, 0.9)
     quietly(model, [tf_lap.PreserveSparsity()])
     assert_exact(model)
+
+
+@pytest.mark.filterwarnings("ignore:model .* can be pruned")
+@pytest.mark.parametrize("callback", ["the same", "another", "PreserveSparsity"])
+def test_a_model_that_was_thawed_is_compiled_again(callback):
+    base = keras.Sequential([keras.Input((16,)), keras.layers.Dense(24, name="a"), keras.layers.Dense(24, name="b")])
+    base.trainable = False
+    model = compiled(keras.Sequential([keras.Input((16,)), base, keras.layers.Dense(10, name="head")]))
+    first = tf_lap.LAPCallback(Schedule(0.5, end_step=5))
+    fit(model, [first])
+    base.trainable = True
+    before = [weight.numpy() for weight in model.weights]
+    again = {
+        "the same": first,
+        "another": tf_lap.LAPCallback(Schedule(0.5, end_step=5)),
+        "PreserveSparsity": tf_lap.PreserveSparsity(),
+    }[callback]
+    with pytest.raises(ValueError, match=r"layers were thawed after it was compiled: call model.compile\(...\) again"):
+        fit(model, [again])
+    for weight, expected in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    fit(model, [again])
+    assert np.mean(base.layers[0].kernel.numpy() == 0) == (0.0 if callback == "PreserveSparsity" else 0.5)
+
+
+@pytest.mark.parametrize("remedy", ["steps_per_epoch", "assert_cardinality", "the schedule's steps"])
+def test_a_dataset_of_unknown_length_is_pruned_as_the_message_says(remedy):
+    x, y = data()
+    batches = tf.data.Dataset.from_generator(
+        lambda: zip(x.reshape(6, 16, 16), y.reshape(6, 16), strict=True),
+        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
+    )
+    model = compiled()
+    with pytest.raises(ValueError, match=r"steps_per_epoch .*repeat\(\).*assert_cardinality.*begin_step="):
+        model.fit(batches, epochs=4, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
+    schedule, arguments = 0.9, {}
+    if remedy == "steps_per_epoch":
+        batches, arguments = batches.repeat(), {"steps_per_epoch": 6}
+    elif remedy == "assert_cardinality":
+        batches = batches.apply(tf.data.experimental.assert_cardinality(6))
+    else:
+        schedule = Schedule(0.9, begin_step=2, end_step=20, frequency=2)
+    model.fit(batches, epochs=4, verbose=0, callbacks=[tf_lap.LAPCallback(schedule)], **arguments)
+    assert np.mean(model.get_layer("first").kernel.numpy() == 0) == pytest.approx(0.9, abs=2e-3)

@@ -18,13 +18,19 @@ def test_memory_is_aligned_and_of_the_shape_and_dtype(shape, dtype):
     assert array.flags.c_contiguous
 
 
+def write(variable, array):
+    variables = compat.HostVariables()
+    variables.give(variable, array)
+    variables.flush()
+
+
 def test_what_is_given_becomes_the_variables_values_and_what_was_read_before_stays():
     variable = keras.Variable(np.zeros((4, 3), np.float32))
     before = compat.host_value(variable)
     memory = compat.host_memory((4, 3), np.float32)
     memory[:] = np.arange(12).reshape(4, 3)
     expected = memory.copy()
-    compat.HostVariables().give(variable, memory)
+    write(variable, memory)
     del memory
     np.testing.assert_array_equal(variable, expected)
     np.testing.assert_array_equal(before, np.zeros((4, 3)))
@@ -41,7 +47,7 @@ def test_an_optimizer_trains_a_variable_that_was_given_its_values(jit):
     models = [keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, use_bias=False)]) for _ in range(2)]
     memory = compat.host_memory((8, 4), np.float32)
     memory[:] = kernels[0]
-    compat.HostVariables().give(models[0].layers[0].kernel, memory)
+    write(models[0].layers[0].kernel, memory)
     models[1].layers[0].kernel.assign(kernels[0])
     x, y = rng.standard_normal((16, 8)), rng.standard_normal((16, 4))
     for model in models:
@@ -53,15 +59,24 @@ def test_an_optimizer_trains_a_variable_that_was_given_its_values(jit):
 
 def test_what_is_read_once_is_read_again_afterwards():
     variable, variables = keras.Variable(np.zeros(3, np.float32)), compat.HostVariables()
-    with variables.reading_once():
+    with variables.reading_once([variable]):
         first = variables.array(variable)
         assert variables.array(variable) is first
         assert variables.take(variable) is first
         variables.give(variable, np.ones(3, np.float32))
-        np.testing.assert_array_equal(variables.array(variable), np.ones(3))
+    np.testing.assert_array_equal(variables.array(variable), np.ones(3))
     variable.assign(np.full(3, 2.0))
-    np.testing.assert_array_equal(variables.array(variable), np.full(3, 2.0))
     np.testing.assert_array_equal(variables.value(variable), np.full(3, 2.0, np.float32))
+
+
+def test_what_is_given_is_written_when_it_is_much(monkeypatch):
+    monkeypatch.setattr(compat.variables, "_MOST_KEPT", 20)
+    first, second, variables = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3)), compat.HostVariables()
+    variables.give(first, np.ones(3, np.float32))
+    np.testing.assert_array_equal(first, np.zeros(3))
+    variables.give(second, np.ones(3, np.float32))  # 24 bytes
+    np.testing.assert_array_equal(first, np.ones(3))
+    np.testing.assert_array_equal(second, np.ones(3))
 
 
 @pytest.mark.parametrize("number", [3.5, np.float32(2.0), tf.constant([1.0, 2.0])], ids=str)

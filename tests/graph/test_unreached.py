@@ -23,7 +23,7 @@ def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_nam
     assert skipped["memory/lstm_cell/recurrent_kernel"] == "LSTMCell has no kernel rule"
     assert skipped["attend/query"] == "EinsumDense has no kernel rule"
     assert len(skipped) == len([layer for layer in report.layers if layer.skipped])
-    reason = "LSTM 'memory' has no channel rule; register one with tf_lap.register_rule"
+    reason = "LSTM 'memory' has no channel rule; tf_lap.register_rule can add one"
     assert reason in tf_lap.neighbors(model)["head"].boundaries
     assert f"boundary: {reason}" in report.render(width=120).splitlines()
 

@@ -36,12 +36,12 @@ def test_what_holds_for_one_layer_is_one_sentence_and_for_several_one_with_their
 
 
 def test_boundaries_of_one_reason_are_one_remark():
-    reason = "{} '{}' has no channel rule; register one with tf_lap.register_rule"
+    reason = "{} '{}' has no channel rule; tf_lap.register_rule can add one"
     lstm, attention = reason.format("LSTM", "memory"), reason.format("MultiHeadAttention", "encoder/attend")
     assert said(kernel("a", boundaries=(lstm,)), kernel("b", boundaries=(lstm,))) == [Remark(f"boundary: {lstm}")]
     assert said(kernel("a", boundaries=(lstm, attention)), kernel("b", boundaries=("network input 'x'",))) == [
         Remark(
-            "boundary, 2 times: has no channel rule; register one with tf_lap.register_rule",
+            "boundary, 2 times: has no channel rule; tf_lap.register_rule can add one",
             ("LSTM 'memory'", "MultiHeadAttention 'encoder/attend'"),
         ),
         Remark("boundary: network input 'x'"),

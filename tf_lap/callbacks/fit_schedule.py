@@ -174,7 +174,9 @@ class FitSchedule:
 def _require_length(schedule: Schedule, steps_per_epoch: int | None) -> int:
     if not steps_per_epoch:
         raise ValueError(
-            f"{schedule} takes its steps from the length of the fit, and this fit does not know how many "
-            "steps an epoch has: give begin_step, end_step and frequency, or pass steps_per_epoch to fit"
+            f"pruning_schedule={schedule} takes its steps from the length of the fit, and this fit does not know how "
+            "many steps an epoch has. Pass steps_per_epoch to fit and a dataset that repeats (dataset.repeat()), give "
+            "the dataset its length with dataset.apply(tf.data.experimental.assert_cardinality(batches)), or give the "
+            "schedule its steps: tf_lap.LookaheadPruningSchedule(..., begin_step=..., end_step=..., frequency=...)"
         )
     return steps_per_epoch

@@ -172,6 +172,7 @@ class LAPCallback(compat.Callback):
         self._schedule.check_length(self.params.get("steps"))
         self._masks.begin_fit()
         if compat.is_built(self.model):
+            compat.check_compiled(self.model)
             release_leftovers(self.model)
             self._resolve()
         claim(self)
@@ -297,7 +298,10 @@ class LAPCallback(compat.Callback):
                 self._schedule.warn_if_short(first_step + epochs * steps, "ends")
             self.pruner.check()
             if not has_resumed:
-                self.pruner.hold_zeros(self._schedule.demanded_sparsity(self.step))
+                # A schedule that ends sparser than the kernels are gives nothing up, however it begins.
+                final_sparsity = self._schedule.final_sparsity
+                demanded = self._schedule.demanded_sparsity(self.step)
+                self.pruner.hold_zeros(demanded if final_sparsity is None else final_sparsity)
             self._masks.hold()
         if not has_resumed:
             self._update(range(self.step, self.step + 1))

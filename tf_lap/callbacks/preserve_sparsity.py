@@ -59,6 +59,7 @@ class PreserveSparsity(compat.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Finds the matrices, and takes off what an interrupted fit left."""
         compat.check_model(self.model)
+        compat.check_compiled(self.model)
         check_alone(self, "PreserveSparsity twice in one fit: pass it once, it keeps the zeros of all layers")
         release_leftovers(self.model)
         self._enforcement = self._watch = None

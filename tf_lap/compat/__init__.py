@@ -39,6 +39,7 @@ from tf_lap.compat.models import is_operation as is_operation
 from tf_lap.compat.models import sublayers as sublayers
 from tf_lap.compat.nodes import Network as Network
 from tf_lap.compat.nodes import Node as Node
+from tf_lap.compat.training import check_compiled as check_compiled
 from tf_lap.compat.training import gradient_accumulation_steps as gradient_accumulation_steps
 from tf_lap.compat.training import has_moving_averages as has_moving_averages
 from tf_lap.compat.training import iterations as iterations

@@ -23,6 +23,16 @@ def refresh_train_function(model: Model) -> None:
             previous.train_function, model.train_function = model.train_function, previous
 
 
+def check_compiled(model: Model) -> None:
+    """Raises ValueError where layers were thawed and the model was not compiled again, so that its training fails."""
+    unknown = flavour_of(model).without_optimizer(model)
+    if unknown:
+        raise ValueError(
+            f"model {model.name!r} trains {len(unknown)} variables, such as {unknown[0].path!r}, that its optimizer "
+            "does not know, because layers were thawed after it was compiled: call model.compile(...) again before fit"
+        )
+
+
 def last_batch(model: Model, begin: int, end: int) -> int:
     """The number of the last batch that an execution was to take; a short last execution takes fewer.
 

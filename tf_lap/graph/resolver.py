@@ -213,7 +213,7 @@ class _Resolver:
         elif function is not None:
             raise Boundary(f"{description}: tf.{function} has no channel rule")
         elif compat.is_keras_own(layer):
-            remedy = "" if compat.is_operation(layer) else "; register one with tf_lap.register_rule"
+            remedy = "" if compat.is_operation(layer) else "; tf_lap.register_rule can add one"
             raise Boundary(f"{description} has no channel rule{remedy}")
         else:
             try:

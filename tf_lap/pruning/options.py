@@ -128,6 +128,11 @@ def check_final(pattern: Pattern, fraction: float) -> None:
         )
 
 
+_THAW = (
+    ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"
+)
+
+
 def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
     """Why kernels are not pruned, by path.
 
@@ -154,7 +159,8 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
             skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
     if len(skipped) == len(layers):
         reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
-        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}")
+        remedies = "" if set(skipped.values()) == {"left out by filters"} else _THAW
+        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}{remedies}")
     return skipped
 
 

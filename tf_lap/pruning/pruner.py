@@ -203,8 +203,8 @@ class Pruner:
         if sparser:
             warn(
                 f"model {self.model.name!r} has more zeros already than is asked now: {sparser}. They stay zero. To go "
-                "on from them without this warning, ask for as many (initial_sparsity of a schedule). To let them "
-                "train again, fit once without pruning"
+                "on from them without this warning, ask for at least as many. To let them train again, fit once "
+                "without pruning"
             )
 
     def _note_names(self, sparsity: Sparsity) -> None:

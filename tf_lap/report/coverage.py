@@ -82,7 +82,10 @@ def _list_remedies(model: Model, report: PruningReport) -> list[str]:
     custom = [name for name in without_rule if name not in of_keras]
     sentences = []
     if any(str(layer.skipped).startswith("frozen") for layer in report.skipped):
-        sentences.append("To prune frozen layers, set trainable = True on them and on the models around them.")
+        sentences.append(
+            "To prune frozen layers, set trainable = True on them and on the models around them, and compile "
+            "the model again."
+        )
     if custom:
         sentences.append(
             f"To prune {', '.join(custom)}, hold a Dense or Conv layer in it in place of a matrix of its own."

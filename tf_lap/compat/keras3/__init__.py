@@ -18,6 +18,7 @@ from tf_lap.compat.keras3.training import last_batch as last_batch
 from tf_lap.compat.keras3.training import moved_variables as moved_variables
 from tf_lap.compat.keras3.training import start_at_epoch as start_at_epoch
 from tf_lap.compat.keras3.training import steps_per_execution as steps_per_execution
+from tf_lap.compat.keras3.training import without_optimizer as without_optimizer
 from tf_lap.compat.keras3.variables import bare as bare
 from tf_lap.compat.keras3.variables import get_constraint as get_constraint
 from tf_lap.compat.keras3.variables import is_kernel_variable as is_kernel_variable

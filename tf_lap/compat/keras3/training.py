@@ -24,6 +24,17 @@ def last_batch(model: Model, begin: int, end: int) -> int:
     return max(end, begin + model.steps_per_execution - 1)
 
 
+def without_optimizer(model: Model) -> list[Variable]:
+    """The trainable variables that the model's optimizer was not built for, so that a training step fails."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    # A train_step of a user's own may train some variables with this optimizer, and others with another.
+    if optimizer is None or not optimizer.built or type(model).train_step is not keras.Model.train_step:
+        return []
+    built_for = {id(variable) for variable in private(optimizer, "_trainable_variables")}
+    return [variable for variable in model.trainable_variables if id(variable) not in built_for]
+
+
 def averages(optimizer: Any, variables: list[Variable]) -> list[Variable | None]:
     """For each variable a built optimizer's moving average of it, or None where it has none."""
     pairs = zip(

@@ -30,6 +30,7 @@ from tf_lap.compat.tf_keras.training import last_batch as last_batch
 from tf_lap.compat.tf_keras.training import moved_variables as moved_variables
 from tf_lap.compat.tf_keras.training import start_at_epoch as start_at_epoch
 from tf_lap.compat.tf_keras.training import steps_per_execution as steps_per_execution
+from tf_lap.compat.tf_keras.training import without_optimizer as without_optimizer
 from tf_lap.compat.tf_keras.variables import autocasts as autocasts
 from tf_lap.compat.tf_keras.variables import bare as bare
 from tf_lap.compat.tf_keras.variables import get_constraint as get_constraint

@@ -23,6 +23,11 @@ def last_batch(model: Model, begin: int, end: int) -> int:
     return end
 
 
+def without_optimizer(model: Model) -> list[Variable]:
+    """The trainable variables that a training step fails for: none, since it trains what was trained when compiled."""
+    return []
+
+
 def averages(optimizer: Any, variables: list[Variable]) -> list[Variable | None]:
     """For each variable a built optimizer's moving average of it, or None where it has none."""
     index, key = private(optimizer, "_index_dict"), private(optimizer, "_var_key")
