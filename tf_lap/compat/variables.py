@@ -100,7 +100,7 @@ class HostVariables:
     def __init__(self) -> None:
         self._resources: dict[int, tuple[Variable, Any, tf.Variable]] = {}  # the variables keep the identities unique
         self._arrays: dict[int, np.ndarray] | None = None
-        self._given: list[tuple[Variable, np.ndarray]] = []
+        self._unwritten: list[tuple[Variable, np.ndarray]] = []
 
     @contextlib.contextmanager
     def reading_once(self, variables: Sequence[Variable]) -> Iterator[None]:
@@ -149,14 +149,14 @@ class HostVariables:
             variable: the variable, in the host's memory.
             array: of its shape and dtype; TensorFlow copies it unless it is from `host_memory`.
         """
-        self._given.append((variable, array))
-        if sum(kept.nbytes for _, kept in self._given) > _MOST_KEPT:
+        self._unwritten.append((variable, array))
+        if sum(values.nbytes for _, values in self._unwritten) > _MOST_KEPT:
             self.flush()
 
     def flush(self) -> None:
         """Writes what was given and is not written yet."""
-        given, self._given = self._given, []
-        for variable, array in given:
+        unwritten, self._unwritten = self._unwritten, []
+        for variable, array in unwritten:
             resource = self._resource(variable)
             if resource is None:  # each replica needs memory of its own
                 variable.assign(tf.constant(array))

@@ -183,7 +183,7 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
         if not lists or not all(isinstance(side, (list, tuple)) for side in sides[:2]):
             raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
         layout = recipe.kernels[numbers[path]].layout
-        found = []
+        kernel_numbers = []
         for side, channels, end in ((sides[0], layout.inputs, "outputs"), (sides[1], layout.outputs, "inputs")):
             for name in side:
                 if name not in numbers:
@@ -197,6 +197,6 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
                         f"which do not fit the layer's {channels} channels: name kernels with as many, or with a "
                         "multiple or a divisor of them"
                     )
-            found.append(tuple(numbers[name] for name in side))
-        override[numbers[path]] = (found[0], found[1])
+            kernel_numbers.append(tuple(numbers[name] for name in side))
+        override[numbers[path]] = (kernel_numbers[0], kernel_numbers[1])
     return override

@@ -25,7 +25,7 @@ from tf_lap.graph.resolver import resolve
 from tf_lap.tfmot.frozen import trained, warn_of_frozen
 from tf_lap.tfmot.mask_update import Order, WrapperUpdate, run_if
 from tf_lap.tfmot.patterns import pattern_of
-from tf_lap.tfmot.rhythm import asked, last_asked, rhythm
+from tf_lap.tfmot.rhythm import ask_schedule, find_last_sparsity, rhythm
 from tf_lap.tfmot.weight import Weight, layout_of
 from tf_lap.warn import warn
 
@@ -85,24 +85,24 @@ class Joint:
         return list(dict.fromkeys(wrapper for wrapper in apart if wrapper.score.needs_energies))
 
     @tf.autograph.experimental.do_not_convert
-    def called(self, now: legacy.Pass, training: Any) -> None:
+    def called(self, current: legacy.Pass, training: Any) -> None:
         """Does for all wrappers what a call of one of them asks for: once in each pass through the model.
 
         Args:
-            now: the pass in which a wrapper is called.
+            current: the pass in which a wrapper is called.
             training: True, or a bool scalar tensor.
         """
         seen = getattr(self._seen, "token", None)
-        if now.token is not None and seen is not None and seen() is now.token:
+        if current.token is not None and seen is not None and seen() is current.token:
             return
-        self._seen.token = None if now.token is None else weakref.ref(now.token)
-        for each in self.wrappers:
-            each.hold_masks(now.trainer)
-        in_all_replicas(functools.partial(self._step, now, training))
+        self._seen.token = None if current.token is None else weakref.ref(current.token)
+        for wrapper in self.wrappers:
+            wrapper.hold_masks(current.trainer)
+        in_all_replicas(functools.partial(self._step, current, training))
 
-    def _step(self, now: legacy.Pass, training: Any) -> None:
+    def _step(self, current: legacy.Pass, training: Any) -> None:
         with legacy.uncast():
-            same = self._ask_who_trains(now)
+            same = self._ask_who_trains(current)
             before = {wrapper: tf.convert_to_tensor(wrapper.pruning_step) for wrapper in self.wrappers}
             counted = tf.reduce_any([step >= 0 for step in before.values()]) | ~tf.cast(training, tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(counted, [_NO_STEP])]):
@@ -118,12 +118,12 @@ class Joint:
                         orders.append(Order(tf.equal(step, done + 1) & training, list(missed), _fractions(missed)))
             run_if(tf.reduce_any([order.due for order in orders]), lambda: self._update(orders), self._zero)
 
-    def _ask_who_trains(self, now: legacy.Pass) -> bool:
+    def _ask_who_trains(self, current: legacy.Pass) -> bool:
         """Notes which weights are trained now, warns of the others, and says whether they are those of before."""
-        before, self._trained = self._trained, trained(self._weights, now.around)
+        before, self._trained = self._trained, trained(self._weights, current.around)
         frozen = [weight for weight in self._weights if weight not in self._trained]
         if frozen:
-            warn_of_frozen(frozen, now.around[0] if now.around else frozen[0].wrapper)
+            warn_of_frozen(frozen, current.around[0] if current.around else frozen[0].wrapper)
         return self._trained == before
 
     def _count(self, wrappers: Sequence[Any], before: dict[Any, tf.Tensor], training: Any) -> tf.Tensor:
@@ -138,7 +138,7 @@ class Joint:
 
     def _order(self, wrappers: Sequence[Any], step: tf.Tensor, training: Any) -> Order:
         """What the schedule of wrappers that share a rhythm asks of them at a step."""
-        due, sparsity = asked(wrappers[0].pruning_schedule, step)
+        due, sparsity = ask_schedule(wrappers[0].pruning_schedule, step)
         if wrappers[0].sparsity_m_by_n:  # tfmot chooses m zeros of n once, at the first step
             due, sparsity = tf.equal(step, 1), 0.0
         sparsities = self._sparsities(wrappers, sparsity)
@@ -168,9 +168,9 @@ class Joint:
                 missed = denser(0.0)
             else:
                 schedule = wrappers[0].pruning_schedule
-                missed = denser(asked(schedule, tf.constant(done, tf.int64))[1])
+                missed = denser(ask_schedule(schedule, tf.constant(done, tf.int64))[1])
                 # The schedule is asked for its past only where that matters: it takes time.
-                last = last_asked(schedule, done) if missed else None
+                last = find_last_sparsity(schedule, done) if missed else None
                 missed = {} if last is None else denser(last)
         if missed:
             paths = ", ".join(repr(weight.path) for weight in missed)
@@ -198,31 +198,35 @@ _GRAPHLESS: weakref.WeakSet[Any] = weakref.WeakSet()
 """Models whose wrappers are not in a graph, and wrappers in no model, that were warned of."""
 
 
-def joint_of(wrapper: Any, now: legacy.Pass) -> Joint:
+def joint_of(wrapper: Any, current: legacy.Pass) -> Joint:
     """The wrappers that prune together with one that is being called.
 
     Args:
         wrapper: a built `PrunableLayer`.
-        now: the pass in which it is called.
+        current: the pass in which it is called.
     """
-    graph = None if now.model is None else legacy.graph_of(now.model)
-    key = wrapper if graph is None else now.model
+    graph = None if current.model is None else legacy.graph_of(current.model)
+    key = wrapper if graph is None else current.model
     # Each wrapper keeps its own: kept here, a wrapper would never be forgotten.
-    known = wrapper.pruning_obj.joints.get(key)
-    if known is not None and known[0] is graph:
-        return known[1]
-    around = [] if now.model is None else [each for each in legacy.wrappers(now.model) if hasattr(each, "hold_masks")]
+    cached = wrapper.pruning_obj.joints.get(key)
+    if cached is not None and cached[0] is graph:
+        return cached[1]
+    around = (
+        []
+        if current.model is None
+        else [other for other in legacy.wrappers(current.model) if hasattr(other, "hold_masks")]
+    )
     if graph is not None and wrapper in around:
-        joint = Joint(around, now.model)
+        joint = Joint(around, current.model)
         _warn(joint.ranked_by_magnitude, "the model's graph has no place for them")
     else:
         joint = Joint([wrapper], None)
-        owner = wrapper if now.model is None else now.model
+        owner = wrapper if current.model is None else current.model
         if owner not in _GRAPHLESS:
             _GRAPHLESS.add(owner)
             _warn(around or [wrapper], "it is called outside a model with a graph")
-    for each in joint.wrappers:
-        each.pruning_obj.joints[key] = (graph, joint)
+    for member in joint.wrappers:
+        member.pruning_obj.joints[key] = (graph, joint)
     return joint
 
 

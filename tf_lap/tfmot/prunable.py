@@ -76,8 +76,8 @@ def _cells(layer: Any) -> list[Any] | None:
     if not any(cls in RECURRENT for cls in type(layer).__mro__):
         return None
     cells = layer.cell.cells if isinstance(layer.cell, tf_keras.layers.StackedRNNCells) else [layer.cell]
-    known = all(isinstance(cell, prunable_layer.PrunableLayer) or _cell_names(type(cell)) for cell in cells)
-    return cells if known else None
+    are_known = all(isinstance(cell, prunable_layer.PrunableLayer) or _cell_names(type(cell)) for cell in cells)
+    return cells if are_known else None
 
 
 def _of_cell(cell: Any) -> list[Any]:

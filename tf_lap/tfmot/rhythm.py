@@ -32,7 +32,7 @@ def check_steps(schedule: Any) -> None:
             )
 
 
-def asked(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def ask_schedule(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """What a schedule asks for at a step.
 
     Args:
@@ -50,7 +50,7 @@ def asked(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
     return due, tf.round(tf.cast(sparsity, tf.float64) * 1e7) / 1e7
 
 
-def last_asked(schedule: Any, step: int) -> Any | None:
+def find_last_sparsity(schedule: Any, step: int) -> Any | None:
     """The sparsity that a schedule asked for when it was due last, at a step or before; None where it never was.
 
     Looked for step by step, from the last one back: a schedule is any function.
@@ -59,20 +59,20 @@ def last_asked(schedule: Any, step: int) -> Any | None:
     @tf.function
     def search() -> tf.Tensor:
         def is_later(at: tf.Tensor) -> tf.Tensor:
-            return (at > 0) & ~asked(schedule, at)[0]
+            return (at > 0) & ~ask_schedule(schedule, at)[0]
 
         return tf.while_loop(is_later, lambda at: (at - 1,), [tf.constant(step, tf.int64)])[0]
 
     due = search()
-    return asked(schedule, due)[1] if due > 0 else None
+    return ask_schedule(schedule, due)[1] if due > 0 else None
 
 
 def _in_integers(schedule: Any) -> Any:
     """The schedule, with whole floats as integers: tfmot compares them with an integer tensor, which refuses floats."""
     steps = {name: getattr(schedule, name, None) for name in _STEPS}
-    whole = {name: int(value) for name, value in steps.items() if isinstance(value, float) and value.is_integer()}
-    if not whole:
+    integers = {name: int(value) for name, value in steps.items() if isinstance(value, float) and value.is_integer()}
+    if not integers:
         return schedule
     schedule = copy.copy(schedule)
-    vars(schedule).update(whole)
+    vars(schedule).update(integers)
     return schedule

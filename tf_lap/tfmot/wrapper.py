@@ -199,16 +199,18 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             *args: its others by position. Where the layer takes no other, `training`, as in tfmot's wrapper.
             **kwargs: its others by name. Keras passes `training` and `mask` to every wrapper.
         """
-        takes = inspect.signature(self.layer.call).parameters
+        parameters = inspect.signature(self.layer.call).parameters
         names = _names_by_position(self.layer)
         kwargs.update(zip(names, args, strict=False))
         training = kwargs.pop("training", None)
         if training is None:
             training = tf_keras.backend.learning_phase()
         self._prune(training)
-        if "training" in takes:
+        if "training" in parameters:
             kwargs["training"] = training
-        if "mask" not in takes and not any(taken.kind is taken.VAR_KEYWORD for taken in takes.values()):
+        if "mask" not in parameters and not any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        ):
             kwargs.pop("mask", None)
         return self.layer.call(inputs, *args[len(names) :], **kwargs)
 
@@ -248,8 +250,10 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             ValueError: the class of the schedule is not known to tf_keras.
         """
         schedule = config["pruning_schedule"]
-        known = {each.__name__: each for each in (pruning_schedule.ConstantSparsity, pruning_schedule.PolynomialDecay)}
-        schedule_class = tf_keras.utils.get_registered_object(schedule["class_name"], module_objects=known)
+        classes_of_tfmot = {
+            cls.__name__: cls for cls in (pruning_schedule.ConstantSparsity, pruning_schedule.PolynomialDecay)
+        }
+        schedule_class = tf_keras.utils.get_registered_object(schedule["class_name"], module_objects=classes_of_tfmot)
         if schedule_class is None:
             raise ValueError(
                 f"the pruning schedule {schedule['class_name']!r} is not known: decorate its class with "
@@ -266,12 +270,12 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         static = tf.get_static_value(training) if tf.is_tensor(training) else bool(training)
         if static is not None and not static:
             self.pruning_obj.weight_mask_op()
-            now = legacy.current_pass()
-            if now.is_training_step:
-                warn_of_inference(self, now.model)
+            current = legacy.current_pass()
+            if current.is_training_step:
+                warn_of_inference(self, current.model)
             return
-        now = legacy.current_pass()
-        joint_of(self, now).called(now, True if static else training)
+        current = legacy.current_pass()
+        joint_of(self, current).called(current, True if static else training)
 
 
 def _names_by_position(layer: Any) -> list[str]:

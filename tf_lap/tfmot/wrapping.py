@@ -95,17 +95,17 @@ def prune_lookahead(
 
 
 def _check_kind(to_prune: Any) -> None:
-    for each in to_prune if isinstance(to_prune, list) else [to_prune]:
-        if isinstance(each, keras.layers.Layer):
-            kind = "model" if isinstance(each, keras.Model) else "layer"
+    for member in to_prune if isinstance(to_prune, list) else [to_prune]:
+        if isinstance(member, keras.layers.Layer):
+            kind = "model" if isinstance(member, keras.Model) else "layer"
             raise ValueError(
-                f"{kind} {each.name!r} is one of Keras 3 (keras {keras.__version__}), and tfmot's wrappers work on "
+                f"{kind} {member.name!r} is one of Keras 3 (keras {keras.__version__}), and tfmot's wrappers work on "
                 f"tf_keras alone (tf_keras {tf_keras.__version__}): prune it with tf_lap.LAPCallback in fit, or at "
                 "once with tf_lap.prune"
             )
-        if not isinstance(each, tf_keras.layers.Layer):
+        if not isinstance(member, tf_keras.layers.Layer):
             raise ValueError(
-                f"prune_lookahead takes a tf_keras model, a list of its layers or a layer, got {type(each).__name__}"
+                f"prune_lookahead takes a tf_keras model, a list of its layers or a layer, got {type(member).__name__}"
             )
 
 
