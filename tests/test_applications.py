@@ -11,6 +11,8 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 import tf_lap
 from tf_lap.graph import registry
 
+pytestmark = pytest.mark.slow  # they build the networks of keras.applications
+
 COMPARED = [
     "ResNet50",
     "MobileNetV2",

@@ -223,6 +223,7 @@ def test_a_fit_of_unknown_length_asks_for_steps_before_anything_changes():
     assert_exact(model)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("kind", ["sequential", "subclassed"])
 @pytest.mark.parametrize("schedule", [0.9, tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot")])

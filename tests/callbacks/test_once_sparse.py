@@ -12,6 +12,8 @@ from perceptrons import SIZES, assert_exact, compiled, data, fit, polynomial
 import tf_lap
 from tf_lap.callbacks.once_sparse import EarlyCheckpoints, WaitingCallbacks
 
+pytestmark = pytest.mark.slow  # each trains several times
+
 both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
 
 

@@ -23,6 +23,8 @@ from perceptrons import (
 
 import tf_lap
 
+pytestmark = pytest.mark.slow  # each trains several times
+
 
 def test_the_same_callback_goes_on_in_the_next_fit():
     model = compiled(optimizer=keras.optimizers.SGD(0.1))

@@ -45,7 +45,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("score", ["lookahead", "magnitude"])
+@pytest.mark.parametrize("score", ["lookahead", pytest.param("magnitude", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_counts_are_exact_in_every_training_setting(setting, score):
     arguments = dict(SETTINGS[setting])
@@ -133,6 +133,7 @@ print(json.dumps({"kept": zeros, "out": np.asarray(model(x)).tolist()}))
 """
 
 
+@pytest.mark.slow
 def test_the_saved_model_loads_in_a_fresh_process_with_plain_keras(tmp_path):
     model = compiled()
     fit(model, [tf_lap.LAPCallback(polynomial())])

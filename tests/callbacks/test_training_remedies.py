@@ -13,6 +13,8 @@ from perceptrons import SIZES, STEPS, Interrupt, assert_exact, data, fit, networ
 
 import tf_lap
 
+pytestmark = pytest.mark.slow  # each trains several times
+
 both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
 Schedule = tf_lap.LookaheadPruningSchedule
 # Tracing would take most of the time of such short fits.

@@ -43,6 +43,7 @@ def test_the_batch_is_the_models_own_or_the_one_asked_for(tmp_path, flavour, mod
     assert input_shapes(tmp_path / "m.tflite") == [[expected, 5]]
 
 
+@pytest.mark.slow
 @FLAVOURS
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("is_open", [False, True])

@@ -178,6 +178,7 @@ def test_of_2_4_each_group_of_four_inputs_in_the_file_has_two_nonzeros_at_most(t
         assert np.count_nonzero(rows) >= 0.45 * values.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_zeros_stay_zeros_through_fine_tuning_and_calibration(tmp_path, quantization):
     model, path = convolutions(), tmp_path / "model.tflite"

@@ -11,7 +11,7 @@ from tf_lap.export import file as tflite
 from tf_lap.export.origins import Origins
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
-pytestmark = pytest.mark.usefixtures("equal_speed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("equal_speed")]
 
 
 def names(model, tmp_path, **arguments):

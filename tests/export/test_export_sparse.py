@@ -13,6 +13,8 @@ from tf_lap.export import file as tflite
 from tf_lap.export import runtime, sparse
 from tf_lap.export.runtime import Timing
 
+pytestmark = pytest.mark.slow  # each converts several times
+
 layers = keras.layers
 
 

@@ -113,6 +113,7 @@ def _described(node):
     return f"{node.op} {types.get('T', '')}".strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [{}, {"allocation": "global", "pattern": "block:1x4"}], ids=str)
 def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
     plain, whole = network(), network()

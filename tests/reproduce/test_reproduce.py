@@ -183,6 +183,7 @@ def test_cells_do_not_go_with_a_network_trained_again_nor_with_other_data(mnist,
     assert "with other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -225,6 +226,7 @@ def test_cifar10_is_read_as_numbers_or_as_jpeg(tmp_path):
         experiments.cifar10(tmp_path / "short.npz", "conv6", 1.0)
 
 
+@pytest.mark.slow
 def test_one_command_trains_on_cifar10(tmp_path, capsys):
     (x, y), (x_test, y_test) = images(60, 32, (3,)), images(20, 32, (3,))
     np.savez(tmp_path / "cifar.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)

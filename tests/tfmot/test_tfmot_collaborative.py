@@ -12,6 +12,7 @@ combine = tfmot.experimental.combine
 SPARSITY = 0.8
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:(?s).*use the LiteRT interpreter"),
     pytest.mark.filterwarnings("ignore:Statistics for quantized inputs were expected"),
 ]

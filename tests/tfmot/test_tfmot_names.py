@@ -45,6 +45,7 @@ def test_a_name_that_is_given_stays_and_is_saved():
     assert tf_lap.PrunableLayer.from_config(wrapper.get_config()).name == "pruned"
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("by_name", [False, True])
 def test_weights_saved_from_tfmots_wrappers_load(wrap, by_name, tmp_path):

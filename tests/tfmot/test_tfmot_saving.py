@@ -10,7 +10,10 @@ from wrapped import compiled, data, decay, layers, masks, sparsity, tf_keras, wr
 
 import tf_lap
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 SCHEDULES = {
     "tfmot's": decay(0.9, 0, 10, frequency=2),

@@ -20,6 +20,8 @@ from wrapped import (
 
 import tf_lap
 
+pytestmark = pytest.mark.slow  # each trains under tfmot's wrappers
+
 
 def shared():
     inputs = tf_keras.Input((16,))

@@ -12,6 +12,8 @@ from wrapped import at_once, both, compiled, decay, exactly, fit, kept, masks, p
 
 import tf_lap
 
+pytestmark = pytest.mark.slow  # each trains under tfmot's wrappers
+
 SETTINGS = {
     "plain": {},
     "jit": {"jit_compile": True},

@@ -59,6 +59,7 @@ def test_a_layer_without_neighbours_gets_the_masks_and_thresholds_of_tfmot(sched
     assert ours.layers[0].pruning_step == theirs.layers[0].pruning_step == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["AVG", "MAX"])
 @pytest.mark.parametrize("block", [(1, 4), (4, 1), (3, 4), (2, 2)])
 def test_blocks_are_those_of_tfmot(block, pooling):
@@ -92,6 +93,7 @@ def test_an_unknown_pooling_is_an_error(wrap):
         wrap(one_dense(), at_once(), block_pooling_type="SUM")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [one_dense, one_convolution])
 @pytest.mark.parametrize("m_by_n", [(2, 4), (1, 4), (3, 8)])
 def test_m_zeros_of_n_are_those_of_tfmot(make, m_by_n):
@@ -301,6 +303,7 @@ def test_a_custom_layer_without_a_rule_says_that_it_is_ranked_by_magnitude():
         fit(model)
 
 
+@pytest.mark.slow
 @both
 def test_masks_of_time_steps_reach_the_next_layer(wrap):
     stack = [layers.Embedding(5, 4, mask_zero=True, input_length=6), layers.LSTM(3), layers.Dense(10)]

@@ -288,6 +288,7 @@ def test_loading_the_wrappers_keeps_what_the_variable_was_set_to():
     assert run.stdout.splitlines()[-1] == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["tf.keras.layers.Dense", ""], ids=["tf.keras used", "tf.keras not used"])
 def test_loading_the_wrappers_leaves_tf_keras_and_the_environment_as_they_were(use):
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
@@ -305,6 +306,7 @@ print(tf_keras.utils.get_registered_object("tf_lap>PrunableLayer").__name__)
 """
 
 
+@pytest.mark.slow
 def test_whoever_has_tfmot_finds_everything_registered():
     run = subprocess.run([sys.executable, "-c", REGISTERED], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "PrunableLayer"
