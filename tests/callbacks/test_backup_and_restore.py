@@ -267,6 +267,21 @@ def test_callbacks_that_wait_for_the_sparse_model_remember_too(tmp_path, library
     assert_same_state(resumed, model)
 
 
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_training_that_is_stopped_in_slices_goes_on_where_its_file_is_kept(tmp_path, slices):
+    class Slice(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    undisturbed = prepared(keras)
+    train(undisturbed, [], epochs=slices + 1)
+    for _ in range(slices):
+        train(prepared(keras), [tf_lap.BackupAndRestore(tmp_path, delete_checkpoint=False), Slice()], epochs=slices + 1)
+    resumed = prepared(keras)
+    train(resumed, [tf_lap.BackupAndRestore(tmp_path)], epochs=slices + 1)
+    assert_same_state(resumed, undisturbed)
+
+
 def test_with_other_callbacks_a_warning_says_that_they_begin_anew(tmp_path):
     stopping = keras.callbacks.EarlyStopping("loss", patience=9)
     interrupted(tmp_path, callbacks=[stopping])

@@ -20,7 +20,7 @@ def test_memory_is_aligned_and_of_the_shape_and_dtype(shape, dtype):
 
 def write(variable, array):
     variables = compat.HostVariables()
-    variables.give(variable, array)
+    variables.give((variable, array))
     variables.flush()
 
 
@@ -63,18 +63,32 @@ def test_what_is_read_once_is_read_again_afterwards():
         first = variables.array(variable)
         assert variables.array(variable) is first
         assert variables.take(variable) is first
-        variables.give(variable, np.ones(3, np.float32))
+        variables.give((variable, np.ones(3, np.float32)))
+        np.testing.assert_array_equal(variables.array(variable), np.ones(3))
     np.testing.assert_array_equal(variables.array(variable), np.ones(3))
     variable.assign(np.full(3, 2.0))
     np.testing.assert_array_equal(variables.value(variable), np.full(3, 2.0, np.float32))
 
 
+def test_what_is_given_in_a_block_that_fails_is_dropped():
+    variable, variables = keras.Variable(np.zeros(3, np.float32)), compat.HostVariables()
+
+    def fail_behind_a_write():
+        with variables.reading_once([variable]):
+            variables.give((variable, np.ones(3, np.float32)))
+            raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError, match="in the block"):
+        fail_behind_a_write()
+    np.testing.assert_array_equal(variables.array(variable), np.zeros(3))
+
+
 def test_what_is_given_is_written_when_it_is_much(monkeypatch):
     monkeypatch.setattr(compat.variables, "_MOST_KEPT", 20)
     first, second, variables = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3)), compat.HostVariables()
-    variables.give(first, np.ones(3, np.float32))
+    variables.give((first, np.ones(3, np.float32)))
     np.testing.assert_array_equal(first, np.zeros(3))
-    variables.give(second, np.ones(3, np.float32))  # 24 bytes
+    variables.give((second, np.ones(3, np.float32)))  # 24 bytes
     np.testing.assert_array_equal(first, np.ones(3))
     np.testing.assert_array_equal(second, np.ones(3))
 

@@ -135,4 +135,4 @@ def test_two_layers_that_hold_one_variable_are_pruned_one_after_the_other():
     pruner.update(0.5)
     for mask in pruner.masks.values():
         assert np.count_nonzero(mask) == 2048
-    assert not np.any(model.layers[0].kernel.numpy()[~pruner.masks["b"].numpy()])
+        assert not np.any(model.layers[0].kernel.numpy()[~mask.numpy()])

@@ -89,6 +89,43 @@ def test_a_vector_that_a_layer_lets_prune_is_pruned():
     np.testing.assert_array_equal(masks(wrapped)["gain"], before >= np.sort(before)[8])
 
 
+def test_at_a_distance_layers_between_the_kernels_are_read_as_they_are_in_the_step():
+    model = tf_keras.Sequential(
+        [
+            layers.Input((16,)),
+            layers.BatchNormalization(),
+            layers.Dense(24, name="first"),
+            layers.BatchNormalization(),
+            layers.Dense(24, name="second"),
+            layers.Dense(10, name="head"),
+        ]
+    )
+    for score in (Lookahead(distance=2), Lookahead(distance=None)):
+        expected = expected_masks(model, score)
+        wrapped = tf_lap.prune_lookahead(model, at_once(0.8), score=score)
+        fit(compiled(wrapped, still()), epochs=1)
+        for name, mask in masks(wrapped).items():
+            if not name.startswith("batch"):
+                np.testing.assert_array_equal(mask, expected[name])
+
+
+def test_a_number_that_a_layer_lets_prune_stays():
+    class Gain(layers.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight(name="gain", shape=(), initializer="ones")
+
+        def call(self, x):
+            return x * self.gain
+
+        def get_prunable_weights(self):
+            return [self.gain]
+
+    model = tf_keras.Sequential([layers.Input((16,)), Gain(name="gain"), layers.Dense(10, name="head")])
+    wrapped = tf_lap.prune_lookahead(model, at_once(0.5), score="magnitude")
+    fit(compiled(wrapped, still()), epochs=1)
+    assert masks(wrapped)["gain"] == 1
+
+
 def test_nothing_is_said_of_weights_apart_where_the_score_does_not_look_around(recwarn):
     model = tf_keras.Sequential([layers.Input((6,)), layers.Embedding(20, 8), layers.LSTM(4), layers.Dense(10)])
     wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5), score="magnitude"))

@@ -174,8 +174,10 @@ class BackupAndRestore(compat.Callback):
 
     def _end_epoch(self) -> None:
         self._random = fits.random_state()
-        # A training that is to stop now would go on from here. From the snapshot before, it stops here again.
-        if (self._batches_between_saves is None or self._is_due) and not self.model.stop_training:
+        # A training that is to stop now would go on from here. From the snapshot before, it stops here again. Where the
+        # file is kept, it is for going on.
+        is_over = self.model.stop_training and self.delete_checkpoint
+        if (self._batches_between_saves is None or self._is_due) and not is_over:
             self._save()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:

@@ -291,6 +291,8 @@ class LAPCallback(compat.Callback):
         """Puts the masks on the kernels: those of a killed training, or masks that keep the zeros in the kernels."""
         with self._masks.released_on_error():
             has_resumed = self._resume()
+            if has_resumed and self._schedule.is_final(self.step):
+                self._early_checkpoints.begin_sparse()
             steps, epochs = self.params.get("steps"), self.params["epochs"]
             first_step = self.step - self._epoch * (steps or 0) - self._batch
             self._schedule.settle(steps, first_step, epochs)

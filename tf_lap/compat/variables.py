@@ -106,7 +106,8 @@ class HostVariables:
     def reading_once(self, variables: Sequence[Variable]) -> Iterator[None]:
         """Reads variables once, at the beginning; in the block they are not read again, and nobody else may write them.
 
-        What is given in the block is written by its end.
+        What is given in the block is written by its end, or dropped where the block fails, as far as it is not written
+        yet.
         """
         resources = [self._resource(variable) for variable in variables]
         read = [None if resource is None else _read_tensor(resource) for resource in resources]
@@ -117,6 +118,9 @@ class HostVariables:
         del read
         try:
             yield
+        except BaseException:
+            self._unwritten = []
+            raise
         finally:
             self._arrays = None
             self.flush()
@@ -127,6 +131,8 @@ class HostVariables:
 
     def array(self, variable: Any) -> np.ndarray:
         """As `host_array`."""
+        if any(unwritten is variable for unwritten, _ in self._unwritten):  # as of a kernel that two layers share
+            self.flush()
         array = None if self._arrays is None else self._arrays.get(id(variable))
         if array is not None:
             return array
@@ -134,22 +140,23 @@ class HostVariables:
         return host_array(variable) if resource is None else np.asarray(_read_tensor(resource))
 
     def take(self, variable: Any) -> np.ndarray:
-        """As `array`, for the last time before the variable is written to: nothing here keeps its memory."""
+        """As `array`, for a variable that is written to next. The caller alone keeps its memory from now on."""
         array = self.array(variable)
         if self._arrays is not None:
             self._arrays.pop(id(variable), None)
         return array
 
-    def give(self, variable: Variable, array: np.ndarray) -> None:
-        """Makes an array a variable's values, past its constraint. Nobody else may use the array from now on.
+    def give(self, *values: tuple[Variable, np.ndarray]) -> None:
+        """Makes arrays the values of variables, past their constraints. Nobody else may use the arrays from now on.
 
-        Some are kept, and written together; `flush` writes them.
+        They are kept and written together with others, at the latest by `flush`. Those of one call are written all or
+        not at all.
 
         Args:
-            variable: the variable, in the host's memory.
-            array: of its shape and dtype; TensorFlow copies it unless it is from `host_memory`.
+            *values: variables in the host's memory, and for each an array of its shape and dtype. TensorFlow copies the
+                array unless it is from `host_memory`.
         """
-        self._unwritten.append((variable, array))
+        self._unwritten += values
         if sum(values.nbytes for _, values in self._unwritten) > _MOST_KEPT:
             self.flush()
 

@@ -73,7 +73,11 @@ def sweep(
 
 
 def far_sweep(
-    recipe: Recipe, weights: Sequence[tf.Tensor], distance: int | None, scale: Scale | None = None
+    recipe: Recipe,
+    weights: Sequence[tf.Tensor],
+    distance: int | None,
+    scale: Scale | None = None,
+    read: Reader = compat.value,
 ) -> Energies:
     """The energies around every use of every kernel when energy flows on through neighbouring kernels.
 
@@ -85,6 +89,7 @@ def far_sweep(
         weights: the values of its kernels.
         distance: how many kernels energy comes from on either side, 1 or more; None for all kernels.
         scale: what the weights were multiplied by; None for unscaled weights.
+        read: reads the variables between the kernels into tensors.
 
     Returns:
         As `sweep`. Where `distance` is None, the energies of each kernel are divided by a number of its own, which
@@ -94,13 +99,13 @@ def far_sweep(
     scale = scale or Scale((0,) * len(kernels))
     squares = [kernel.layout.squares(value) for kernel, value in zip(kernels, weights, strict=True)]
     if distance is None:
-        incoming, outgoing = sweep_to_ends(recipe, squares, scale)
+        incoming, outgoing = sweep_to_ends(recipe, squares, scale, read)
         ones = [(tf.ones([kernel.layout.inputs]), tf.ones([kernel.layout.outputs])) for kernel in kernels]
         return _stack_energies(incoming, outgoing, ones, 1.0)
     squares = [matrix * scale.factor(number) for number, matrix in enumerate(squares)]
     kernel_energies = [kernel.layout.sum_squares(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
-    energies = sweep(recipe, kernel_energies, scale)
-    maps = _freeze_maps(recipe, kernel_energies)
+    energies = sweep(recipe, kernel_energies, scale, read)
+    maps = _freeze_maps(recipe, kernel_energies, read)
     for passed_kernels in range(2, distance + 1):
         put_energies, read_energies = [], []
         for kernel, matrix, incoming, outgoing in zip(kernels, squares, *energies, strict=True):
@@ -138,16 +143,23 @@ def _sweep_both_ways(
         put_energies: what each use of a kernel puts out, `(outputs,)`.
         end: the energy that the ends of the network put in and read, in each channel.
     """
-    energies, incoming = _sweep_forward(recipe, maps, put_energies, end)
+    energies, incoming = _sweep_forward(recipe, maps, put_energies, end, is_on_host(kernel_energies))
     outgoing = _sweep_back(recipe, maps, energies, read_energies, end)
     return _stack_energies(incoming, outgoing, kernel_energies, end)
 
 
 def _sweep_forward(
-    recipe: Recipe, maps: Mapping[int, EnergyMap], put_energies: UseEnergies, end: float
+    recipe: Recipe, maps: Mapping[int, EnergyMap], put_energies: UseEnergies, end: float, on_host: bool
 ) -> tuple[list[Array], UseEnergies]:
-    """The incoming energy of each tensor, and of each use of each kernel. For arguments see `_sweep_both_ways`."""
-    on_host = all(isinstance(use, np.ndarray) for uses in put_energies for use in uses)
+    """The incoming energy of each tensor, and of each use of each kernel.
+
+    Args:
+        recipe: as in `_sweep_both_ways`, as all others but the last.
+        maps: likewise.
+        put_energies: likewise.
+        end: likewise.
+        on_host: whether energies are NumPy arrays.
+    """
     broadcast = np.broadcast_to if on_host else tf.broadcast_to
     energies: list[Array] = [np.full(1, end, np.float32) if on_host else tf.fill([1], end)] * recipe.tensor_count
     incoming: list[list[Array]] = [[] for _ in recipe.kernels]

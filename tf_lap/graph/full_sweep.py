@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from tf_lap import compat
+from tf_lap.graph.energy_maps import Reader
 from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 
@@ -22,7 +24,7 @@ _NO_SCALE = -1e30
 
 
 def sweep_to_ends(
-    recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale
+    recipe: Recipe, squares: Sequence[tf.Tensor], scale: Scale, read: Reader = compat.value
 ) -> tuple[list[list[tf.Tensor]], list[list[tf.Tensor]]]:
     """The energies around every use of every kernel, through all kernels before and behind it.
 
@@ -30,6 +32,7 @@ def sweep_to_ends(
         recipe: the resolved model.
         squares: for each kernel the squares of its weights, `(inputs of a group, outputs)`, float32.
         scale: what the weights were multiplied by.
+        read: reads the variables between the kernels into tensors.
 
     Returns:
         For each kernel the incoming energies `(inputs,)` of its uses, and the outgoing energies `(outputs,)`, float32.
@@ -57,7 +60,7 @@ def sweep_to_ends(
                     energies[step.target] = put_energy, put_scale
                 case RuleStep():
                     parts, log_scale = _to_common_scale([energies[source] for source in step.sources])
-                    energies[step.target] = _normalize(step.energy_map.apply(*parts), log_scale)
+                    energies[step.target] = _normalize(step.energy_map.freeze(read).apply(*parts), log_scale)
                 case BoundaryStep():
                     ends += [energies[source] for source in step.sources]
         ends += [energies[tensor] for tensor, _ in recipe.outputs]

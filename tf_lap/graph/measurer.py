@@ -121,7 +121,9 @@ class Measurer:
         if self.distance == 1:
             return sweep(self.recipe, kernel_energies, self.scale, read)
         weights = [self.scaled(number, gains, read(k.variable)) for number, k in enumerate(self.recipe.kernels)]
-        return far_sweep(self.recipe, weights, self.distance, self.scale)
+        return far_sweep(
+            self.recipe, weights, self.distance, self.scale, lambda variable: tf.convert_to_tensor(read(variable))
+        )
 
     @functools.cached_property
     def variables_between(self) -> dict[str, list[Variable]]:

@@ -20,7 +20,8 @@ class Kernel:
         layer: the layer.
         variable: its kernel.
         layout: how the kernel lies in memory.
-        uses: how often the model's graph calls the layer; 0 inside a layer whose graph is not known.
+        uses: how often the model's graph calls the layer; 0 where no use is known, as inside a layer whose graph is not
+            known.
         unreached_reason: why the graph does not reach the layer; None where it does.
     """
 

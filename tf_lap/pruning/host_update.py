@@ -84,8 +84,7 @@ class HostUpdater:
             masks = selection.select(kernels, energies, keep, gains).masks
         for target, kernel, mask in zip(targets, kernels, masks, strict=True):
             variable = self._measurer.recipe.kernels[kernel.number].variable
-            self._variables.give(variable, _zeroed(kernel.values, mask))
-            self._variables.give(self._updater.masks[target], mask)
+            self._variables.give((variable, _zeroed(kernel.values, mask)), (self._updater.masks[target], mask))
         return [int(np.count_nonzero(mask)) for mask in masks]
 
     def _weights(self, target: int) -> Weights:

@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
     Attributes:
         number: the kernel's number in the recipe.
-        values: its weights, float32 or lower, of the kernel's shape.
+        values: its weights, floating-point, of the kernel's shape.
         live: bool of that shape, False where a weight is pruned already.
     """
 
@@ -164,7 +164,7 @@ class Memory:
 
 
 class HostSelection:
-    """The same with NumPy, a kernel or a group of kernels at a time.
+    """What `MaskSelection` does, with NumPy, for a kernel or a group of kernels at a time.
 
     Args:
         selection: how masks are chosen.

@@ -1,8 +1,7 @@
 """One mask update as tensors, which can be traced: measure, choose masks, zero what they drop.
 
-All but the energies, which may be arrays too, are TensorFlow operations over the model's variables. What crosses to the
-host are two flags a kernel, so that the pruner can name one that is not finite (nothing is changed then), and how many
-weights each keeps.
+It is made of TensorFlow operations over the model's variables. What crosses to the host are two flags a kernel, so that
+the pruner can name one that is not finite (nothing is changed then), and how many weights each keeps.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ class Masks:
         """Whether any weight is dropped."""
         return self.kept != self._sizes()
 
+    def count(self) -> None:
+        """Counts anew how many weights each keeps."""
+        self.kept = [int(tf.math.count_nonzero(tf.convert_to_tensor(mask))) for mask in self.variables]
+
     def forget(self) -> None:
         """Drops nothing any more."""
         for mask in self.variables:

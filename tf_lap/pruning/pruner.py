@@ -178,10 +178,13 @@ class Pruner:
         try:
             for keep in parts:
                 self._masks.kept = self._engine.update(keep)
-        except ValueError:
-            if not before:  # the zeros of weights that are not sound say nothing of those that replace them
+        except BaseException as error:
+            if isinstance(error, ValueError) and not before:
+                # The zeros of weights that are not sound say nothing of those that replace them.
                 self._masks.forget()
                 self._holds_zeros = False
+            else:
+                self._masks.count()  # some may have changed
             raise
         self._note_names(sparsity)
         self._enforcement.apply_averages()

@@ -22,6 +22,7 @@ from tf_lap.graph.model_graph import Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 from tf_lap.pruning.mask_selection import HostSelection, MaskSelection, Memory, Weights, ignore_overflow
 from tf_lap.pruning.soundness import AROUND, BETWEEN, KERNEL_OR_TOO_LARGE, find_fault
+from tf_lap.scores import Score
 from tf_lap.tfmot.patterns import m_zeros_of_n
 from tf_lap.tfmot.weight import Weight
 from tf_lap.topk.traced_select import batches
@@ -56,18 +57,19 @@ class WrapperUpdate:
         scale = Scale.of(recipe)
         distances = {_distance(weight) for weight in weights}
         self._measurers = {distance: Measurer(recipe, scale, distance) for distance in distances}
+        self._measurer = next(iter(self._measurers.values()))  # for what is the same at all distances
 
     def run(self, orders: Sequence[Order]) -> None:
         """Chooses the masks that are due, and zeroes what they drop.
 
         Where a kernel or what is around it is not finite, training raises InvalidArgumentError and nothing changes.
         """
-        # A rule of a user's own may call functions that wait for a thread of TensorFlow's, which the one operation that
-        # all of this is on the host would hold.
-        has_rules_of_users = any(
+        # What a user wrote may call functions that wait for a thread of TensorFlow's, which the one operation that all
+        # of this is on the host would hold.
+        is_of_users = any(
             isinstance(step, RuleStep) and isinstance(step.energy_map, Function) for step in self._recipe.steps
-        )
-        if compat.computes_on_host() and not has_rules_of_users:
+        ) or not all(_is_own_score(weight.wrapper.score) for weight in self._weights)
+        if compat.computes_on_host() and not is_of_users:
             self._run_on_host(orders)
         else:
             self._run_in_graph(orders)
@@ -77,10 +79,9 @@ class WrapperUpdate:
 
     def _run_on_host(self, orders: Sequence[Order]) -> None:
         requested = list(dict.fromkeys(weight for order in orders for weight in order.weights))
-        measurer = next(iter(self._measurers.values()))
         variables = [variable for weight in self._weights for variable in (weight.mask, weight.threshold)]
         variables += [kernel.variable for kernel in self._recipe.kernels]
-        variables += itertools.chain.from_iterable(measurer.variables_between.values())
+        variables += itertools.chain.from_iterable(self._measurer.variables_between.values())
         variables = list({id(variable): variable for variable in variables}.values())
 
         def choose(due: np.ndarray, keep: np.ndarray, *values: np.ndarray) -> list[Any]:
@@ -122,10 +123,10 @@ class WrapperUpdate:
         fractions = iter(keep)
         memory = Memory()
         with ignore_overflow():
+            kernel_energies, totals = self._measurer.measure({}, read)
+            between = bool(self._measurer.is_finite_between(read))
             for distance, measurer in self._measurers.items():
-                kernel_energies, totals = measurer.measure({}, read)
                 energies[distance], around = measurer.energies_around(kernel_energies, {}, read)
-                between = bool(measurer.is_finite_between(read))
                 # No quotes around paths: TensorFlow, which raises this, would escape them.
                 if fault := find_fault(measurer, totals, around, between, {}, read, quote=str):
                     return fault, list(masks.values()), list(lowest.values())
@@ -153,11 +154,7 @@ class WrapperUpdate:
         return chosen.reshape(mask.shape).astype(np.float32), lowest
 
     def _run_in_graph(self, orders: Sequence[Order]) -> None:
-        energies: dict[int | None, Energies] = {}
-        flags: list[tuple[str, tf.Tensor]] = []
-        for distance, measurer in self._measurers.items():
-            energies[distance], flags_of_measurer = _measure(measurer)
-            flags += flags_of_measurer
+        energies, flags = self._measure_in_graph()
         # XLA raises nothing: there the masks stay as they are.
         sound = tf.reduce_all([is_finite for _, is_finite in flags])
         orders = [order._replace(keep=[tf.where(sound, keep, 1.0) for keep in order.keep]) for order in orders]
@@ -167,6 +164,26 @@ class WrapperUpdate:
                 return
             for order in orders:
                 run_if(order.due, functools.partial(self._prune, order, energies), lambda: None)
+
+    def _measure_in_graph(self) -> tuple[dict[int | None, Energies], list[tuple[str, tf.Tensor]]]:
+        """The energies by distance, and for each thing that must be finite what to say, and whether it is."""
+        kernel_energies, totals = self._measurer.measure({})
+        finite = tf.math.is_finite(totals)
+        paths = [kernel.path for kernel in self._recipe.kernels]
+        # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
+        flags = [
+            (KERNEL_OR_TOO_LARGE.format(path), is_finite)
+            for path, is_finite in zip(paths, tf.unstack(finite), strict=True)
+        ]
+        energies: dict[int | None, Energies] = {}
+        for distance, measurer in self._measurers.items():
+            energies[distance], around = measurer.energies_around(kernel_energies, {})
+            flags += [
+                (AROUND.format(path), is_finite | ~tf.reduce_all(finite))
+                for path, is_finite in zip(paths, tf.unstack(around), strict=True)
+            ]
+        flags.append((BETWEEN, tf.convert_to_tensor(self._measurer.is_finite_between())))
+        return energies, flags
 
     def _prune(self, order: Order, energies: dict[int | None, Energies]) -> None:
         places = range(len(order.weights))
@@ -227,13 +244,26 @@ def _distance(weight: Weight) -> int | None:
     return score.distance if score.needs_energies else 0
 
 
+def _is_own_score(score: Score) -> bool:
+    """Whether a score's class is one of this package."""
+    return type(score).__module__.partition(".")[0] == "tf_lap"
+
+
+def _is_same_score(score: Score, other: Score) -> bool:
+    """Whether two scores rank alike. Those of users are compared as objects: what they hold may have no truth value."""
+    return score is other or (_is_own_score(score) and score == other)
+
+
 def _alike(places: Sequence[int], weights: Sequence[Weight]) -> list[list[int]]:
     """The places of some weights, those of an equal score and pattern together."""
     groups: list[list[int]] = []
     for place in places:
         for group in groups:
             other = weights[group[0]]
-            if (other.wrapper.score, other.pattern) == (weights[place].wrapper.score, weights[place].pattern):
+            if (
+                _is_same_score(other.wrapper.score, weights[place].wrapper.score)
+                and other.pattern == weights[place].pattern
+            ):
                 group.append(place)
                 break
         else:
@@ -245,21 +275,3 @@ def _weights(weight: Weight) -> Weights:
     shape = weight.layout.shape
     values, mask = (tf.reshape(compat.value(variable), shape) for variable in (weight.variable, weight.mask))
     return Weights(weight.kernel, values, tf.cast(mask, tf.bool))
-
-
-def _measure(measurer: Measurer) -> tuple[Energies, list[tuple[str, tf.Tensor]]]:
-    """The energies around the kernels, and for each thing that must be finite what to say, and whether it is."""
-    kernel_energies, totals = measurer.measure({})
-    finite = tf.math.is_finite(totals)
-    energies, around = measurer.energies_around(kernel_energies, {})
-    paths = [kernel.path for kernel in measurer.recipe.kernels]
-    # A kernel that is not finite makes what surrounds its neighbours so: it is named before them.
-    flags = [
-        (KERNEL_OR_TOO_LARGE.format(path), is_finite) for path, is_finite in zip(paths, tf.unstack(finite), strict=True)
-    ]
-    flags += [
-        (AROUND.format(path), is_finite | ~tf.reduce_all(finite))
-        for path, is_finite in zip(paths, tf.unstack(around), strict=True)
-    ]
-    flags.append((BETWEEN, tf.convert_to_tensor(measurer.is_finite_between())))
-    return energies, flags

@@ -66,9 +66,9 @@ class Weight:
 
 
 def layout_of(variable: Variable) -> Layout:
-    """The layout of a weight that has no place in a graph: a vector is a matrix of one row."""
+    """The layout of a weight that has no place in a graph: a vector or a number is a matrix of one row."""
     shape = tuple(variable.shape)
-    return Layout(shape if len(shape) > 1 else (1, *shape))
+    return Layout((1,) * (2 - len(shape)) + shape)
 
 
 def zero(variable: Variable, mask: Variable) -> None:

@@ -270,9 +270,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         static = tf.get_static_value(training) if tf.is_tensor(training) else bool(training)
         if static is not None and not static:
             self.pruning_obj.weight_mask_op()
-            current = legacy.current_pass()
-            if current.is_training_step:
-                warn_of_inference(self, current.model)
+            if legacy.is_training_step():
+                warn_of_inference(self, legacy.current_pass().model)
             return
         current = legacy.current_pass()
         joint_of(self, current).called(current, True if static else training)

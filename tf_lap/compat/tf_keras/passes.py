@@ -24,14 +24,12 @@ class Pass(NamedTuple):
             whose `train_step` is running, else the outermost one that is called; None where none has an optimizer.
         token: an object that is this pass's alone and ends with it; None where no model is called.
         around: all built models that are called or run a `train_step`, the outermost first.
-        is_training_step: whether a `train_step` is running.
     """
 
     model: Model | None
     trainer: Model | None
     token: Any | None
     around: tuple[Model, ...]
-    is_training_step: bool
 
 
 _LAYER_CALL = inspect.unwrap(base_layer.Layer.__call__).__code__
@@ -71,7 +69,15 @@ def current_pass() -> Pass:
     with_optimizer = [candidate for candidate in models if getattr(candidate, "optimizer", None) is not None]
     # tf_keras does not say what a model that is not built trains.
     around = dict.fromkeys(candidate for candidate in reversed(models) if candidate.built)
-    return Pass(model, with_optimizer[-1] if with_optimizer else None, token, tuple(around), bool(training))
+    return Pass(model, with_optimizer[-1] if with_optimizer else None, token, tuple(around))
+
+
+def is_training_step() -> bool:
+    """Whether a `train_step` of a model is running."""
+    return any(
+        frame.f_code.co_name in _TRAIN_STEPS and isinstance(frame.f_locals.get("self"), tf_keras.Model)
+        for frame in running_frames()
+    )
 
 
 def is_rehearsal() -> bool:
