@@ -47,7 +47,7 @@ def test_a_function_runs_once_behind_all_callbacks_of_the_fit(package, container
     assert asking.others[:2] == [asking, behind]
     epoch = ["behind, epoch", "first, epoch", "second, epoch"]
     assert ended == [*epoch, "asking", "behind", "first, training", "second, training"] * 2
-    assert callbacks[-1] is behind or container == "CallbackList"
+    assert container == "CallbackList" or callbacks[-1] is behind
 
 
 def test_outside_a_fit_there_are_none_and_nothing_is_run():

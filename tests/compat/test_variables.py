@@ -85,7 +85,8 @@ def test_what_is_given_in_a_block_that_fails_is_dropped():
 
 def test_what_is_given_is_written_when_it_is_much(monkeypatch):
     monkeypatch.setattr(compat.variables, "_MOST_KEPT", 20)
-    first, second, variables = keras.Variable(np.zeros(3)), keras.Variable(np.zeros(3)), compat.HostVariables()
+    first, second = (keras.Variable(np.zeros(3, np.float32)) for _ in range(2))
+    variables = compat.HostVariables()
     variables.give((first, np.ones(3, np.float32)))
     np.testing.assert_array_equal(first, np.zeros(3))
     variables.give((second, np.ones(3, np.float32)))  # 24 bytes

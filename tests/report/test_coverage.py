@@ -58,7 +58,10 @@ def test_frozen_layers_are_named_and_thawed_ones_can_be_pruned():
         "model 'mlp': of its 600 weights in matrices 160 can be pruned (26.67%), so the whole model ends far less "
         "sparse than the kernels that are pruned. Left whole: 440: frozen"
     )
-    assert text.endswith("To prune frozen layers, set trainable = True on them and on the models around them.")
+    assert text.endswith(
+        "To prune frozen layers, set trainable = True on them and on the models around them, and compile the model "
+        "again."
+    )
     for name in "bc":
         model.get_layer(name).trainable = True
     assert warning_of(model) is None

@@ -67,6 +67,7 @@ class Measurer:
         kernel = self.recipe.kernels[number]
         weights = read(kernel.variable)
         if isinstance(weights, np.ndarray):
+            weights = weights.reshape(kernel.layout.shape)  # a vector has one axis only
             scaled = ScaledWeights(weights, self.scale.unit(number), gains.get(number))
             by_input, by_output = scaled.energies(kernel.layout)
             factor: Any = np.float32(self.scale.factor(number))
