@@ -60,6 +60,7 @@ def kernels(weights):
     return [array for array in weights if array.ndim == 2]
 
 
+@pytest.mark.slow
 def test_both_methods_start_from_the_same_trained_weights_and_see_the_same_batches(run):
     (_, first_order, dense, _), *retrained = run.trainings
     assert len(retrained) == 6

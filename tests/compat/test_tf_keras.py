@@ -213,6 +213,7 @@ print(sorted(name for name in ("tf_keras", "tensorflow_model_optimization") if n
 """
 
 
+@pytest.mark.slow
 def test_importing_and_pruning_import_neither_tfmot_nor_tf_keras():
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     command = [sys.executable, "-c", HYGIENE]

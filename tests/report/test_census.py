@@ -30,6 +30,7 @@ def counted_by_numpy(model):
     return sum(array.size for array in arrays), sum(int(np.sum(array == 0)) for array in arrays)
 
 
+@pytest.mark.slow
 @BOTH
 def test_every_weight_of_the_model_counts_once_whenever_it_is_asked(kind):
     model = text_model(kind)

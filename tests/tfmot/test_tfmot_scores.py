@@ -32,7 +32,7 @@ def expected_masks(model, score, fraction=0.8):
 
 
 @pytest.mark.parametrize("score", SCORES, ids=str)
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_masks_are_those_of_prune(score, jit_compile):
     model = perceptron()
     expected = expected_masks(model, score)

@@ -332,6 +332,7 @@ def test_recurrent_embedding_and_attention_weights_are_pruned_by_magnitude():
         assert np.count_nonzero(weight) == round(size / 2)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(wrap, policy):

@@ -281,6 +281,7 @@ print(tf.keras.layers.Dense.__module__, tf.keras.layers.Dense is keras.layers.De
 """
 
 
+@pytest.mark.slow
 def test_loading_the_wrappers_keeps_what_the_variable_was_set_to():
     code = "import os, tf_lap; tf_lap.prune_lookahead; print(os.environ['TF_USE_LEGACY_KERAS'])"
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "0"}
