@@ -174,8 +174,8 @@ class BackupAndRestore(compat.Callback):
 
     def _end_epoch(self) -> None:
         self._random = fits.random_state()
-        # A training that is to stop now would go on from here. From the snapshot before, it stops here again. Where the
-        # file is kept, it is for going on.
+        # A callback may have asked to stop. A start from here would train past the stop; one from the snapshot before
+        # stops here again. A file that is kept is meant for training on.
         is_over = self.model.stop_training and self.delete_checkpoint
         if (self._batches_between_saves is None or self._is_due) and not is_over:
             self._save()

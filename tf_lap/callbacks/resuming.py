@@ -1,4 +1,8 @@
-"""How pruning goes on where a killed training was: with masks and step from a snapshot, or from a backup of its own."""
+"""Restores a pruner's masks and step after a killed training.
+
+They come from the snapshot of `tf_lap.BackupAndRestore`, or from `LAPCallback(backup_dir=...)`. Weights, optimizer and
+epoch are restored in `backup_and_restore`.
+"""
 
 from __future__ import annotations
 

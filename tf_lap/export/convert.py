@@ -14,8 +14,8 @@ from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.compat.types import Model
 from tf_lap.export.check import ExportError, Quantization
+from tf_lap.export.converter_errors import LISTED, explain
 from tf_lap.export.progress import Progress
-from tf_lap.export.reasons import LISTED, explain
 
 Samples = Sequence[list[np.ndarray]]
 """Of each sample the arrays of the model's inputs, in their order, with a batch dimension."""

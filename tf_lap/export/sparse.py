@@ -12,8 +12,8 @@ from tf_lap.compat import converting
 from tf_lap.export import file as tflite
 from tf_lap.export import runtime as runtimes
 from tf_lap.export.check import Check, Difference, ExportError, Quantization
+from tf_lap.export.converter_errors import explain
 from tf_lap.export.origins import Origins
-from tf_lap.export.reasons import explain
 from tf_lap.export.report import Latency
 
 SLOWEST = 1.2

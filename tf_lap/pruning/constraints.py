@@ -166,11 +166,11 @@ class Enforcement:
 
 
 class Watch:
-    """Notices when something moves pruned weights past the optimizer, and zeroes them after each batch from then on.
+    """Checks whether pruned weights became nonzero although the optimizer holds them at zero.
 
-    Constraints are applied by optimizers. A `train_step` that assigns weights itself, and an optimizer that takes no
-    constraint, go past them. A look costs a pass over the kernels: so the first batches are looked at, and after them
-    one in a hundred.
+    A `train_step` that assigns weights itself, and an optimizer that takes no constraint, do that. Once it has
+    happened, pruned weights are zeroed after every batch. A check reads all kernels. So the first batches are checked,
+    and after them one in a hundred.
 
     Args:
         enforcement: the masks, attached. Where they are only in part, it zeroes after each batch from the beginning.

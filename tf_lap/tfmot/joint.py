@@ -128,9 +128,9 @@ class Joint:
 
     def _count(self, wrappers: Sequence[Any], before: dict[Any, tf.Tensor], training: Any) -> tf.Tensor:
         """Counts the step of wrappers that share a rhythm, frozen or not, and returns its number."""
-        # One clock: of the wrapper that is furthest behind, having joined the others later. Those that are ahead lose
-        # nothing, since what is pruned stays pruned. The callback sets those at -1 to 0 that it finds; it looks into no
-        # custom layer, nor behind the first.
+        # All count on from the smallest step among them: a wrapper may have joined the others later. Those that are
+        # ahead lose nothing, since what is pruned stays pruned. tfmot's callback sets steps from -1 to 0, but misses
+        # wrappers in custom layers. So -1 counts as 0 here.
         step = tf.reduce_min([tf.maximum(before[wrapper], 0) for wrapper in wrappers]) + 1
         for wrapper in wrappers:
             wrapper.pruning_step.assign(tf.where(training, step, before[wrapper]))

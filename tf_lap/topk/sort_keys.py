@@ -13,7 +13,7 @@ import tensorflow as tf
 INFINITY = 0x7F800000
 """The bits of infinity, the largest of a float32 that is a number."""
 FIRST_SCORE = (INFINITY >> 9) + 3
-"""What is added to the bits of a score above zero. Smaller keys are of weights whose score is zero."""
+"""Added to the bits of a score above zero. So its key exceeds that of every weight whose score is zero."""
 INFINITE = INFINITY + FIRST_SCORE
 """The sort key of an infinite score, the largest of all."""
 
