@@ -127,7 +127,7 @@ def test_what_is_no_callback_and_schedules_that_do_not_say_when_they_end_are_err
         tf_lap.LAPCallback(0.9, once_sparse=["stopping"])
     with pytest.raises(ValueError, match="does not say when it reaches the final sparsity"):
         tf_lap.LAPCallback(lambda step: (False, 0.5), once_sparse=[keras.callbacks.EarlyStopping()])
-    assert WaitingCallbacks(keras.callbacks.EarlyStopping())._callbacks  # a single one need not be in a list
+    assert WaitingCallbacks(keras.callbacks.EarlyStopping()).callbacks  # a single one need not be in a list
 
 
 def test_checkpoints_that_wrote_nothing_yet_are_not_early():
@@ -145,7 +145,7 @@ def test_callbacks_that_wait_are_pickled_without_the_model():
     model = compiled()
     fit(model, [tf_lap.LAPCallback(polynomial(), once_sparse=stopping)])
     waiting = WaitingCallbacks([stopping])
-    (again,) = pickle.loads(pickle.dumps(waiting))._callbacks
+    (again,) = pickle.loads(pickle.dumps(waiting)).callbacks
     assert again.best == stopping.best
     assert again.model is None
     assert stopping.model is model

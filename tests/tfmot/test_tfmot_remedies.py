@@ -1,7 +1,5 @@
 """Each remedy that a message of tf_lap.tfmot names is followed here, and helps."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -160,25 +158,3 @@ def test_steps_in_whole_floats_are_taken_and_others_are_refused_with_the_number_
     fit(model)
     assert counts(model) == exactly(0.9)
     assert isinstance(schedule.end_step, float)
-
-
-def test_a_base_that_is_called_without_training_is_named_and_pruned_once_it_is_called_otherwise():
-    def build(**arguments):
-        base = tf_keras.Sequential([layers.Input((16,)), layers.Dense(24, name="a"), layers.Dense(24, name="b")])
-        inputs = layers.Input((16,))
-        model = tf_keras.Model(inputs, layers.Dense(10, name="head")(base(inputs, **arguments)))
-        return compiled(tf_lap.prune_lookahead(model, at_once(0.5)))
-
-    wrapped = build(training=False)
-    with pytest.warns(UserWarning, match=r"does not prune 'a' \(Dense\), nor other layers .* without training=False"):
-        fit(wrapped)
-    with warnings.catch_warnings():  # said once
-        warnings.simplefilter("error", UserWarning)
-        wrapped.compile("sgd", "sparse_categorical_crossentropy")
-        fit(wrapped)
-        remedied = build()
-        fit(remedied)
-        remedied.evaluate(*data(), verbose=0)
-    for model, expected in ((wrapped, 0.0), (remedied, 0.5)):
-        kernels = [w.numpy() for w in sparsity.strip_pruning(model).layers[1].weights if "kernel" in w.name]
-        assert [np.mean(kernel == 0) for kernel in kernels] == [expected] * 2

@@ -8,16 +8,11 @@ from typing import Any
 
 from tf_lap import compat
 from tf_lap.compat import tf_keras as legacy
-from tf_lap.compat.types import Layer, Model
 from tf_lap.tfmot.weight import Weight
 from tf_lap.warn import warn
 
 _WARNED: weakref.WeakKeyDictionary[Any, frozenset[str]] = weakref.WeakKeyDictionary()
 """The layers in each model that a warning has named."""
-
-
-_WARNED_OF_INFERENCE: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The models, and wrappers in none, that a warning has named because of `training=False`."""
 
 
 def trained(weights: Iterable[Weight], around: Sequence[Any]) -> frozenset[Weight]:
@@ -36,24 +31,6 @@ def trained(weights: Iterable[Weight], around: Sequence[Any]) -> frozenset[Weigh
         outermost.update({id(layer): model for layer in legacy.layers_inside(model) if id(layer) in outermost})
     predicates = {id(owner): compat.trains(owner) for owner in {id(o): o for o in outermost.values()}.values()}
     return frozenset(weight for weight in weights if predicates[id(outermost[id(weight.wrapper)])](weight.variable))
-
-
-def warn_of_inference(wrapper: Layer, model: Model | None) -> None:
-    """Says once of a model, or of a wrapper alone, that a wrapped layer in it is called with `training=False`.
-
-    Args:
-        wrapper: a wrapper that is called so in a training step.
-        model: the outermost model that is called; None where none is.
-    """
-    owner = wrapper if model is None else model
-    if owner in _WARNED_OF_INFERENCE or not wrapper.layer.trainable_weights:
-        return
-    _WARNED_OF_INFERENCE.add(owner)
-    warn(
-        f"tf_lap.PrunableLayer does not prune {wrapper.layer.name!r} ({type(wrapper.layer).__name__}), nor other "
-        "layers that are called as it is: the training step calls it with training=False, and such layers are left "
-        "alone, as by tfmot. To have them pruned, call the model that they are in without training=False"
-    )
 
 
 def warn_of_frozen(weights: Iterable[Weight], model: Any) -> None:

@@ -16,7 +16,6 @@ from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.compat.types import Variable
 from tf_lap.pruning.constraints import Constraint, MaskConstraint
 from tf_lap.scores import ScoreLike
-from tf_lap.tfmot.frozen import warn_of_inference
 from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
 from tf_lap.tfmot.rhythm import check_steps
@@ -270,8 +269,6 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         static = tf.get_static_value(training) if tf.is_tensor(training) else bool(training)
         if static is not None and not static:
             self.pruning_obj.weight_mask_op()
-            if legacy.is_training_step():
-                warn_of_inference(self, legacy.current_pass().model)
             return
         current = legacy.current_pass()
         joint_of(self, current).called(current, True if static else training)

@@ -19,7 +19,6 @@ from tf_lap.compat.tf_keras.graphs import tensor_name as tensor_name
 from tf_lap.compat.tf_keras.passes import Pass as Pass
 from tf_lap.compat.tf_keras.passes import current_pass as current_pass
 from tf_lap.compat.tf_keras.passes import is_rehearsal as is_rehearsal
-from tf_lap.compat.tf_keras.passes import is_training_step as is_training_step
 from tf_lap.compat.tf_keras.tracing import TRACEABLE_CODE as TRACEABLE_CODE
 from tf_lap.compat.tf_keras.tracing import trace as trace
 from tf_lap.compat.tf_keras.tracing import trace_model as trace_model

@@ -72,14 +72,6 @@ def current_pass() -> Pass:
     return Pass(model, with_optimizer[-1] if with_optimizer else None, token, tuple(around))
 
 
-def is_training_step() -> bool:
-    """Whether a `train_step` of a model is running."""
-    return any(
-        frame.f_code.co_name in _TRAIN_STEPS and isinstance(frame.f_locals.get("self"), tf_keras.Model)
-        for frame in running_frames()
-    )
-
-
 def is_rehearsal() -> bool:
     """Whether layers are called only to learn the shapes of their outputs, or to be written to a SavedModel."""
     if base_layer_utils.call_context().saving:
