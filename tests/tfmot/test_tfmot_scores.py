@@ -71,10 +71,12 @@ def test_each_wrapper_may_have_its_own_score():
         np.testing.assert_array_equal(mask, expected[name])
 
 
-def test_a_vector_that_a_layer_lets_prune_is_pruned():
+def with_gain(shape, initializer):
+    """A model with a layer that lets a weight of its own be pruned."""
+
     class Gain(layers.Layer):
-        def build(self, shape):
-            self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="random_normal")
+        def build(self, input_shape):
+            self.gain = self.add_weight(name="gain", shape=shape, initializer=initializer)
 
         def call(self, x):
             return x * self.gain
@@ -82,7 +84,11 @@ def test_a_vector_that_a_layer_lets_prune_is_pruned():
         def get_prunable_weights(self):
             return [self.gain]
 
-    model = tf_keras.Sequential([layers.Input((16,)), Gain(name="gain"), layers.Dense(10, name="head")])
+    return tf_keras.Sequential([layers.Input((16,)), Gain(name="gain"), layers.Dense(10, name="head")])
+
+
+def test_a_vector_that_a_layer_lets_prune_is_pruned():
+    model = with_gain((16,), "random_normal")
     wrapped = tf_lap.prune_lookahead(model, at_once(0.5), score="magnitude")
     before = np.abs(wrapped.layers[0].layer.gain.numpy())
     fit(compiled(wrapped, still()), epochs=1)
@@ -110,17 +116,7 @@ def test_at_a_distance_layers_between_the_kernels_are_read_as_they_are_in_the_st
 
 
 def test_a_number_that_a_layer_lets_prune_stays():
-    class Gain(layers.Layer):
-        def build(self, shape):
-            self.gain = self.add_weight(name="gain", shape=(), initializer="ones")
-
-        def call(self, x):
-            return x * self.gain
-
-        def get_prunable_weights(self):
-            return [self.gain]
-
-    model = tf_keras.Sequential([layers.Input((16,)), Gain(name="gain"), layers.Dense(10, name="head")])
+    model = with_gain((), "ones")
     wrapped = tf_lap.prune_lookahead(model, at_once(0.5), score="magnitude")
     fit(compiled(wrapped, still()), epochs=1)
     assert masks(wrapped)["gain"] == 1

@@ -119,13 +119,14 @@ class FitSchedule:
         return self.sparsity_at(due_steps[-1]) if due_steps else None
 
     def demanded_sparsity(self, step: int) -> Sparsity | None:
-        """The sparsity that kernels should have at a step, also where no update is due; None where that is not known.
+        """The sparsity that a training which goes on at a step is to reach; None where that is not known.
 
-        What a function returns for a step at which masks are not updated means nothing.
+        Of a schedule that is its final one: where the kernels are less sparse than that, nothing is given up, however
+        the schedule begins. Of a function it is the sparsity at this step. What it returns for a step at which masks
+        are not updated means nothing.
         """
-        if isinstance(self._schedule, LookaheadPruningSchedule):
-            begin_step = self._schedule.begin_step
-            return 0.0 if begin_step is not None and step < begin_step else self.sparsity_at(step)
+        if self.final_sparsity is not None:
+            return self.final_sparsity
         return self.sparsity_at(step) if self.is_due(step) else None
 
     def sparsity_at(self, step: int) -> Sparsity:

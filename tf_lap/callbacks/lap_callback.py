@@ -300,10 +300,7 @@ class LAPCallback(compat.Callback):
                 self._schedule.warn_if_short(first_step + epochs * steps, "ends")
             self.pruner.check()
             if not has_resumed:
-                # A schedule that ends sparser than the kernels are gives nothing up, however it begins.
-                final_sparsity = self._schedule.final_sparsity
-                demanded = self._schedule.demanded_sparsity(self.step)
-                self.pruner.hold_zeros(demanded if final_sparsity is None else final_sparsity)
+                self.pruner.hold_zeros(self._schedule.demanded_sparsity(self.step))
             self._masks.hold()
         if not has_resumed:
             self._update(range(self.step, self.step + 1))

@@ -100,7 +100,7 @@ class HostVariables:
     def __init__(self) -> None:
         self._resources: dict[int, tuple[Variable, Any, tf.Variable]] = {}  # the variables keep the identities unique
         self._arrays: dict[int, np.ndarray] | None = None
-        self._unwritten: list[tuple[Variable, np.ndarray]] = []
+        self._unwritten: dict[int, tuple[Variable, np.ndarray]] = {}  # by the identity of the variable
 
     @contextlib.contextmanager
     def reading_once(self, variables: Sequence[Variable]) -> Iterator[None]:
@@ -119,7 +119,7 @@ class HostVariables:
         try:
             yield
         except BaseException:
-            self._unwritten = []
+            self._unwritten = {}
             raise
         finally:
             self._arrays = None
@@ -131,7 +131,7 @@ class HostVariables:
 
     def array(self, variable: Any) -> np.ndarray:
         """As `host_array`."""
-        if any(unwritten is variable for unwritten, _ in self._unwritten):  # as of a kernel that two layers share
+        if id(variable) in self._unwritten:  # as a kernel that two layers share
             self.flush()
         array = None if self._arrays is None else self._arrays.get(id(variable))
         if array is not None:
@@ -156,14 +156,14 @@ class HostVariables:
             *values: variables in the host's memory, and for each an array of its shape and dtype. TensorFlow copies the
                 array unless it is from `host_memory`.
         """
-        self._unwritten += values
-        if sum(values.nbytes for _, values in self._unwritten) > _MOST_KEPT:
+        self._unwritten.update((id(variable), (variable, array)) for variable, array in values)
+        if sum(array.nbytes for _, array in self._unwritten.values()) > _MOST_KEPT:
             self.flush()
 
     def flush(self) -> None:
         """Writes what was given and is not written yet."""
-        unwritten, self._unwritten = self._unwritten, []
-        for variable, array in unwritten:
+        unwritten, self._unwritten = self._unwritten, {}
+        for variable, array in unwritten.values():
             resource = self._resource(variable)
             if resource is None:  # each replica needs memory of its own
                 variable.assign(tf.constant(array))

@@ -56,11 +56,10 @@ class Measurer:
         """
         numbers = range(len(self.recipe.kernels))
         kernel_energies = [self.measure_kernel(number, gains, read) for number in numbers]
-        totals = [
-            energies[0].sum() if is_on_host([energies]) else tf.reduce_sum(energies[0]) for energies in kernel_energies
-        ]
-        totals = [total / self.scale.factor(number) for number, total in enumerate(totals)]
-        return kernel_energies, np.asarray(totals) if is_on_host(kernel_energies) else tf.stack(totals)
+        on_host = is_on_host(kernel_energies)
+        add_up = np.sum if on_host else tf.reduce_sum
+        totals = [add_up(by_input) / self.scale.factor(i) for i, (by_input, _) in enumerate(kernel_energies)]
+        return kernel_energies, np.asarray(totals) if on_host else tf.stack(totals)
 
     def measure_kernel(self, number: int, gains: Gains, read: Reader = compat.value) -> tuple[Array, Array]:
         """The energies of one kernel, on the scale that all kernels share."""

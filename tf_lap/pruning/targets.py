@@ -95,7 +95,7 @@ class Targets:
         """
         if self._pattern.sparsity is None:
             return True
-        return all(count <= least for count, least, counts in zip(kept, self._least, named, strict=True) if counts)
+        return all(count <= least for count, least, is_named in zip(kept, self._least, named, strict=True) if is_named)
 
     def describe_sparser(self, kept: Sequence[int], sparsity: Sparsity) -> str:
         """Names the kernels that have clearly more zeros than a sparsity asks for; empty where none has.
