@@ -1,6 +1,6 @@
 """The only room that knows Keras 3 from tf_keras, and the only one that touches private attributes of either.
 
-Everything else of the package sees a model as a `Network` of `Node`s, and a variable through the functions of
+Everything else of the package sees a model as `read_model` describes it, and a variable through the functions of
 `variables`. What is particular to one Keras is in `keras3` or `tf_keras`. When a release moves a private attribute, the
 error says which one.
 """
@@ -8,21 +8,16 @@ error says which one.
 from tf_lap.compat.batch_skipping import is_skipping_batches as is_skipping_batches
 from tf_lap.compat.batch_skipping import stop_skipping_batches as stop_skipping_batches
 from tf_lap.compat.callback import Callback as Callback
+from tf_lap.compat.description import Graph as Graph
+from tf_lap.compat.description import Inside as Inside
+from tf_lap.compat.description import LayerCall as LayerCall
+from tf_lap.compat.description import LayerEntry as LayerEntry
+from tf_lap.compat.description import ModelDescription as ModelDescription
+from tf_lap.compat.description import Tensor as Tensor
+from tf_lap.compat.description import TimeStep as TimeStep
+from tf_lap.compat.description import Unreadable as Unreadable
 from tf_lap.compat.flavours import is_tf_keras as is_tf_keras
 from tf_lap.compat.flavours import tf_keras_module as tf_keras_module
-from tf_lap.compat.graphs import arguments as arguments
-from tf_lap.compat.graphs import constant_shape as constant_shape
-from tf_lap.compat.graphs import entering as entering
-from tf_lap.compat.graphs import is_boolean as is_boolean
-from tf_lap.compat.graphs import network as network
-from tf_lap.compat.graphs import per_step as per_step
-from tf_lap.compat.graphs import shape as shape
-from tf_lap.compat.graphs import static as static
-from tf_lap.compat.graphs import symbolic as symbolic
-from tf_lap.compat.graphs import tensor_name as tensor_name
-from tf_lap.compat.graphs import trace as trace
-from tf_lap.compat.graphs import trace_model as trace_model
-from tf_lap.compat.graphs import traceable_code as traceable_code
 from tf_lap.compat.keras_ops import activation_ops as activation_ops
 from tf_lap.compat.keras_ops import core_ops as core_ops
 from tf_lap.compat.keras_ops import linalg_ops as linalg_ops
@@ -34,11 +29,7 @@ from tf_lap.compat.models import function_name as function_name
 from tf_lap.compat.models import has_wrappers as has_wrappers
 from tf_lap.compat.models import intercepted as intercepted
 from tf_lap.compat.models import is_built as is_built
-from tf_lap.compat.models import is_keras_own as is_keras_own
-from tf_lap.compat.models import is_operation as is_operation
-from tf_lap.compat.models import sublayers as sublayers
-from tf_lap.compat.nodes import Network as Network
-from tf_lap.compat.nodes import Node as Node
+from tf_lap.compat.reading import read_model as read_model
 from tf_lap.compat.training import check_compiled as check_compiled
 from tf_lap.compat.training import gradient_accumulation_steps as gradient_accumulation_steps
 from tf_lap.compat.training import has_moving_averages as has_moving_averages

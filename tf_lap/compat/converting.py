@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from tensorflow.lite.python.convert import mlir_sparsify
 
-from tf_lap.compat import exporting, own_weights, sublayers, variable_name
+from tf_lap.compat import exporting, own_weights, variable_name
 from tf_lap.compat.exporting import Input
+from tf_lap.compat.models import sublayers
 from tf_lap.compat.types import Layer, Model, Variable
 
 

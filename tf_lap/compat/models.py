@@ -38,11 +38,6 @@ def is_built(model: Model) -> bool:
     return model.built
 
 
-def is_keras_own(layer: Layer) -> bool:
-    """Whether Keras ships this exact class as a layer or operation, so that its `call` is no user's code."""
-    return flavour_of(layer).is_keras_own(layer)
-
-
 def is_operation(layer: Layer) -> bool:
     """Whether it is an operation of `keras.ops` and no layer."""
     return isinstance(layer, keras.Operation) and not isinstance(layer, keras.Layer)

@@ -1,4 +1,4 @@
-"""A model's graph in terms that both Kerases share."""
+"""A model's graph as either Keras has it; `reading` makes a description of it."""
 
 from __future__ import annotations
 

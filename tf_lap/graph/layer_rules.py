@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import compat
+from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Call, Flow, Shape, format_axis, require_axis
 from tf_lap.graph.energy_maps import Array, ChannelScale, Identity, Reader, array_module
 from tf_lap.graph.flows import average_over_others, reduce_to_axis, repeat_channels, scale_signal, sum_signals
@@ -185,9 +185,9 @@ def multiply(call: Call) -> Flow:
 def divide(call: Call) -> Flow:
     """A tensor divided by a constant, or by a tensor without channels, which is a gate."""
     dividend, divisor = list(call.arguments.values())[:2]
-    if len(call.inputs) > 1 or compat.constant_shape(dividend) is not None:
+    if len(call.inputs) > 1 or read_constant_shape(dividend) is not None:
         raise Boundary("divides by a tensor of the network, which is no linear map of channels")
-    shape = compat.constant_shape(divisor)
+    shape = read_constant_shape(divisor)
     if shape is None:
         return merge(call)
     return scale_signal(call.inputs[0], shape, lambda read: 1.0 / square(read(divisor)))
@@ -196,7 +196,7 @@ def divide(call: Call) -> Flow:
 def power(call: Call) -> Flow:
     """A tensor to the power of a constant: acts on every element in the same way."""
     exponent = list(call.arguments.values())[1]
-    if compat.constant_shape(exponent) is None:
+    if read_constant_shape(exponent) is None:
         raise Boundary("takes powers by a tensor of the network, which is no linear map of channels")
     return elementwise(call)
 
@@ -204,7 +204,7 @@ def power(call: Call) -> Flow:
 def _find_constant(call: Call) -> tuple[Any, tuple[int, ...]] | None:
     """The first operand that is a constant, and its shape; None where all operands are tensors of the network."""
     for operand in call.arguments.values():
-        shape = compat.constant_shape(operand)
+        shape = read_constant_shape(operand)
         if shape is not None:
             return operand, shape
     return None

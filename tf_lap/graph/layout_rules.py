@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tf_lap import compat
+from tf_lap.graph.arguments import read_static
 from tf_lap.graph.channels import Boundary, Call, Flow, Signal
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity, Sum
 from tf_lap.graph.flows import reduce_to_axis, reshape_signal, span_axes, sum_signals, transpose_signal
@@ -32,7 +32,7 @@ def read_integers(value: Any, name: str) -> tuple[int, ...]:
     Raises:
         Boundary: it is a tensor whose value is known only when the model runs.
     """
-    array = compat.static(value)
+    array = read_static(value)
     if array is None or array.dtype.kind not in "iu":
         raise Boundary(f"its {name} is a tensor, whose value is known only when the model runs")
     return tuple(int(number) for number in array.reshape(-1))
@@ -226,7 +226,7 @@ def _index_signal(signal: Signal, parts: Sequence[Index]) -> Flow:
 def pad(call: Call) -> Flow:
     """Padding: new positions do not change a channel's energy. New channels of zeros have no energy."""
     (signal,) = call.inputs
-    rank, widths = len(signal.shape), compat.static(call.option("pad_width", "paddings"))
+    rank, widths = len(signal.shape), read_static(call.option("pad_width", "paddings"))
     if widths is None:
         raise Boundary("its widths are a tensor, whose values are known only when the model runs")
     pairs = np.broadcast_to(widths.astype(int), (rank, 2))
@@ -234,7 +234,7 @@ def pad(call: Call) -> Flow:
     if not np.any(padded):
         return Flow(signal.axes, Identity())
     value = call.arguments.get("constant_values")
-    constants = np.zeros(()) if value is None else compat.static(value)
+    constants = np.zeros(()) if value is None else read_static(value)
     if str(call.option("mode")).lower() != "constant" or constants is None or np.any(constants):
         raise Boundary("pads its channels with other values than zero")
     return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.pad(numbers, padded, constant_values=-1)))

@@ -7,7 +7,7 @@ the recipe holds a boundary with its reason. The sweep in `energy` then knows no
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
@@ -21,8 +21,8 @@ from tf_lap.graph.registry import find_rule
 from tf_lap.graph.rule_tables import install_tf_keras
 from tf_lap.graph.unreached import add_unreached
 
-TensorNumbers: TypeAlias = dict[int, int | None]
-"""The number of each symbolic tensor, by its id; None for one that carries no channels."""
+TensorNumbers: TypeAlias = dict[compat.Tensor, int | None]
+"""The number of each symbolic tensor; None for one that carries no channels."""
 
 
 def resolve(model: Model) -> Recipe:
@@ -34,7 +34,7 @@ def resolve(model: Model) -> Recipe:
     compat.check_model(model)
     if compat.is_tf_keras(model):
         install_tf_keras()
-    return _Resolver().resolve_model(model)
+    return _Resolver().resolve_model(model, compat.read_model(model, lambda layer: find_rule(layer) is not None))
 
 
 class _Resolver:
@@ -48,67 +48,62 @@ class _Resolver:
     def __init__(self) -> None:
         self.builder = RecipeBuilder()
 
-    def resolve_model(self, model: Model) -> Recipe:
-        """The recipe of a model. One whose call cannot be followed has kernels, but no steps."""
-        network = compat.network(model)
+    def resolve_model(self, model: Model, description: compat.ModelDescription) -> Recipe:
+        """The recipe of a model. One whose call cannot be read has kernels, but no steps."""
+        graph = description.graph
         inputs: dict[int, str] = {}
         outputs: list[tuple[int, str]] = []
-        if network is None:
-            try:
-                network = compat.trace_model(model)
-            except Exception as error:  # a user's `call` may raise anything; the reason is kept
-                remedy = (
-                    "build it with the functional API, or say with neighbors={path: (before, after)} what follows what"
-                )
-                self.builder.unreached_reasons[id(model)] = _explain_untraced(model, error, remedy)
-                self.builder.untraced.append(_describe(model, ""))
-        if network is not None:
-            for tensor in network.inputs:
-                number = self.builder.add_tensor(Signal(compat.shape(tensor)))
-                inputs[number] = f"network input {compat.tensor_name(tensor)!r}"
-            leaving = self._follow_network(network, list(inputs), "")
-            names = [f"network output {compat.tensor_name(tensor)!r}" for tensor in network.outputs]
+        if isinstance(graph, compat.Unreadable):
+            remedy = "build it with the functional API, or say with neighbors={path: (before, after)} what follows what"
+            self.builder.unreached_reasons[id(model)] = _explain_unreadable(graph, remedy)
+            self.builder.untraced.append(_describe(model, ""))
+        else:
+            for tensor in graph.inputs:
+                number = self.builder.add_tensor(Signal(tensor.shape))
+                inputs[number] = f"network input {tensor.producer!r}"
+            leaving = self._follow_graph(graph, list(inputs), "")
+            names = [f"network output {tensor.producer!r}" for tensor in graph.outputs]
             outputs = [(number, name) for number, name in zip(leaving, names, strict=True) if number is not None]
-        others = add_unreached(self.builder, model)
+        model_reason = self.builder.unreached_reasons.get(id(model), "no output depends on it")
+        others = add_unreached(self.builder, description.layers, model_reason)
         return self.builder.build(inputs, outputs, others)
 
-    def _follow_network(self, network: compat.Network, entering: Sequence[int | None], prefix: str) -> list[int | None]:
-        """Adds the steps of a network that the tensors `entering` enter, and returns the tensors that leave it."""
-        numbers = {id(tensor): number for tensor, number in zip(network.inputs, entering, strict=True)}
-        read_tensors = (*network.outputs, *(tensor for node in network.nodes for tensor in node.inputs))
-        read_ids = {id(tensor) for tensor in read_tensors}
-        for node in network.nodes:
-            if all(id(tensor) in numbers for tensor in node.outputs):
-                continue  # an inner tensor that serves as the network's input
-            if not all(id(tensor) in numbers for tensor in node.inputs):
+    def _follow_graph(self, graph: compat.Graph, entering: Sequence[int | None], prefix: str) -> list[int | None]:
+        """Adds the steps of a graph that the tensors `entering` enter, and returns the tensors that leave it."""
+        numbers = dict(zip(graph.inputs, entering, strict=True))
+        read_tensors = {*graph.outputs, *(tensor for call in graph.calls for tensor in call.inputs)}
+        for call in graph.calls:
+            if all(tensor in numbers for tensor in call.outputs):
+                continue  # an inner tensor that serves as the graph's input
+            if not all(tensor in numbers for tensor in call.inputs):
                 continue  # a call in another model that shares the layer: tf_keras lists those that add a loss
-            targets = self._follow_node(node, numbers, prefix)
-            numbers.update(zip((id(tensor) for tensor in node.outputs), targets, strict=True))
-            if not any(id(tensor) in read_ids for tensor in node.outputs):  # such as a loss that is added
+            targets = self._follow_call(call, numbers, prefix)
+            numbers.update(zip(call.outputs, targets, strict=True))
+            if read_tensors.isdisjoint(call.outputs):  # such as a loss that is added
                 ends = [target for target in targets if target is not None]
-                self.builder.add_boundary_step(ends, [], f"{_describe(node.layer, prefix)} is read by nothing")
-        return [numbers[id(tensor)] for tensor in network.outputs]
+                self.builder.add_boundary_step(ends, [], f"{_describe(call.layer, prefix)} is read by nothing")
+        return [numbers[tensor] for tensor in graph.outputs]
 
-    def _follow_node(self, node: compat.Node, numbers: TensorNumbers, prefix: str) -> list[int | None]:
+    def _follow_call(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps of one call, and returns its output tensors.
 
         Args:
-            node: the call.
+            layer_call: the call.
             numbers: the numbers of all tensors that it may read.
             prefix: of the layer.
         """
-        layer, rule = node.layer, find_rule(node.layer)
-        if all(map(compat.is_boolean, node.outputs)):
-            return [None] * len(node.outputs)
+        layer, rule = layer_call.layer, find_rule(layer_call.layer)
+        if all(tensor.is_boolean for tensor in layer_call.outputs):
+            return [None] * len(layer_call.outputs)
         if rule is None:
-            return self._follow_inside(node, numbers, prefix)
-        arguments = compat.arguments(node)
-        carrying = list(arguments)[slice(*rule.signal_range)]
-        sources = _find_carrying(node, numbers, [arguments[name] for name in carrying if not _is_mask(name)])
+            return self._follow_inside(layer_call, numbers, prefix)
+        carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not _is_mask(name)])
         if not sources:
-            return self._follow_without_channels(node, numbers, prefix)
-        outputs = tuple(compat.shape(tensor) for tensor in node.outputs)
-        call = Call(layer, tuple(self.builder.signals[source] for source in sources), outputs, arguments)
+            return self._follow_without_channels(layer_call, numbers, prefix)
+        outputs = tuple(tensor.shape for tensor in layer_call.outputs)
+        signals = tuple(self.builder.signals[source] for source in sources)
+        call = Call(layer, signals, outputs, layer_call.arguments)
         try:
             if any(signal.axes for signal in call.inputs) and () in outputs:
                 raise Boundary("puts out a tensor whose axes are not known")
@@ -119,29 +114,34 @@ class _Resolver:
             if len(flows) != len(outputs):
                 raise Boundary(f"it has {len(outputs)} outputs")
         except Boundary as boundary:
-            return self._add_boundary(node, sources, f"{_describe(layer, prefix)}: {boundary}")
+            return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
         reason = f"{_describe(layer, prefix)} has one rule for all that is inside it"
         self.builder.unreached_reasons[id(layer)] = reason
         return [
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
 
-    def _follow_without_channels(self, node: compat.Node, numbers: TensorNumbers, prefix: str) -> list[int | None]:
+    def _follow_without_channels(
+        self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
+    ) -> list[int | None]:
         """Adds the steps of a call whose rule finds no channels in the arguments that could carry some."""
-        layer, rule, arguments = node.layer, find_rule(node.layer), compat.arguments(node)
+        layer, rule = layer_call.layer, find_rule(layer_call.layer)
         if isinstance(rule, KernelRule):
             path = prefix + layer.name
             reason = (
                 f"{type(layer).__name__} {path!r}: what it reads carries no channels: a mask, a shape or a comparison"
             )
-            (source,) = self.builder.add_boundary_step([], [compat.shape(node.inputs[0])], reason)
-            call = Call(layer, (self.builder.signals[source],), (compat.shape(node.outputs[0]),), arguments)
+            (source,) = self.builder.add_boundary_step([], [layer_call.inputs[0].shape], reason)
+            signals, outputs = (self.builder.signals[source],), (layer_call.outputs[0].shape,)
+            call = Call(layer, signals, outputs, layer_call.arguments)
             return [self._follow_kernel(rule, call, source, path)]
-        first, *others = arguments.values()
-        sources = _find_carrying(node, numbers, others)
-        if sources and not compat.symbolic(node, first):
-            return self._add_boundary(node, sources, f"{_describe(layer, prefix)} is called with a constant first")
-        return [None] * len(node.outputs)
+        first, *others = layer_call.arguments
+        sources = _find_carrying(layer_call, numbers, others)
+        if sources and not layer_call.tensors[first]:
+            return self._add_boundary(
+                layer_call, sources, f"{_describe(layer, prefix)} is called with a constant first"
+            )
+        return [None] * len(layer_call.outputs)
 
     def _follow_kernel(self, rule: KernelRule, call: Call, source: int, path: str) -> int:
         """Adds a use of a kernel, and what comes before it, and returns the tensor that it puts out.
@@ -178,93 +178,81 @@ class _Resolver:
             number, source, Signal(call.output, (format_axis(layer, len(call.output)),))
         )
 
-    def _follow_inside(self, node: compat.Node, numbers: TensorNumbers, prefix: str) -> list[int | None]:
+    def _follow_inside(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps inside a layer without a rule: a nested model, or a custom layer whose call can be traced."""
-        layer, arguments = node.layer, compat.arguments(node)
-        signals = [value for name, value in arguments.items() if not _is_mask(name)]
-        sources = _find_carrying(node, numbers, signals)
-        if not sources and (compat.is_operation(layer) or compat.function_name(layer) is not None):
-            return [None] * len(node.outputs)
-        time_step = compat.per_step(node)
-        if time_step is not None:
-            return self._follow_time_step(time_step, node, sources, prefix)
+        sources = _find_carrying(layer_call, numbers, [name for name in layer_call.arguments if not _is_mask(name)])
+        if not sources and (layer_call.is_operation or layer_call.function is not None):
+            return [None] * len(layer_call.outputs)
+        if isinstance(layer_call.inside, compat.TimeStep):
+            return self._follow_time_step(layer_call.inside.call, layer_call, sources, prefix)
         try:
-            network, entering = self._open_layer(node, numbers, prefix)
+            graph, entering = self._open_layer(layer_call, numbers, prefix)
         except Boundary as boundary:
-            return self._add_boundary(node, sources, str(boundary))
-        return self._follow_network(network, entering, f"{prefix}{layer.name}/")
+            return self._add_boundary(layer_call, sources, str(boundary))
+        return self._follow_graph(graph, entering, f"{prefix}{layer_call.layer.name}/")
 
     def _open_layer(
-        self, node: compat.Node, numbers: TensorNumbers, prefix: str
-    ) -> tuple[compat.Network, list[int | None]]:
-        """The network inside a layer, and the tensors that enter it.
+        self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
+    ) -> tuple[compat.Graph, list[int | None]]:
+        """The graph inside a layer, and the tensors that enter it.
 
         Raises:
             Boundary: the layer cannot be followed; its text is the whole reason.
         """
-        layer, description = node.layer, _describe(node.layer, prefix)
-        network, function = compat.network(layer), compat.function_name(layer)
-        entering: list[int | None]
-        if network is not None:
-            try:
-                entering = [numbers[id(tensor)] for tensor in compat.entering(node)]
-            except KeyError as error:
-                raise Boundary(f"{description} is called with other names than its inputs") from error
-        elif function is not None:
-            raise Boundary(f"{description}: tf.{function} has no channel rule")
-        elif compat.is_keras_own(layer):
-            remedy = "" if compat.is_operation(layer) else "; tf_lap.register_rule can add one"
+        layer, inside, description = layer_call.layer, layer_call.inside, _describe(layer_call.layer, prefix)
+        if isinstance(inside, compat.Unreadable):
+            if inside.error is None:
+                raise Boundary(f"{description} {inside.reason}")
+            self.builder.untraced.append(description)
+            remedy = f"give {type(layer).__name__} a rule with tf_lap.register_rule"
+            raise Boundary(f"{description}: {_explain_unreadable(inside, remedy)}") from inside.error
+        if not isinstance(inside, compat.Inside):
+            if layer_call.function is not None:
+                raise Boundary(f"{description}: tf.{layer_call.function} has no channel rule")
+            remedy = "" if layer_call.is_operation else "; tf_lap.register_rule can add one"
             raise Boundary(f"{description} has no channel rule{remedy}")
-        else:
-            try:
-                network = compat.trace(node)
-            except Exception as error:  # a user's `call` may raise anything; the reason is kept
-                self.builder.untraced.append(description)
-                remedy = f"give {type(layer).__name__} a rule with tf_lap.register_rule"
-                raise Boundary(f"{description}: {_explain_untraced(layer, error, remedy)}") from error
-            masks = [value for name, value in compat.arguments(node).items() if _is_mask(name)]
-            mask_ids = {id(tensor) for mask in masks for tensor in compat.symbolic(node, mask)}
-            entering = [None if id(tensor) in mask_ids else numbers[id(tensor)] for tensor in node.inputs]
-        if len(network.inputs) != len(entering) or len(network.outputs) != len(node.outputs):
+        graph = inside.graph
+        if len(graph.inputs) != len(inside.entering) or len(graph.outputs) != len(layer_call.outputs):
             raise Boundary(f"{description} is called otherwise than it was built")
-        return network, entering
+        masks = {tensor for name, tensors in layer_call.tensors.items() if _is_mask(name) for tensor in tensors}
+        return graph, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
 
     def _follow_time_step(
-        self, time_step: compat.Node, node: compat.Node, sources: Sequence[int], prefix: str
+        self, time_step: compat.LayerCall, layer_call: compat.LayerCall, sources: Sequence[int], prefix: str
     ) -> list[int | None]:
         """Adds the steps of the layer inside a TimeDistributed layer, which sees tensors without axis 1.
 
         Args:
             time_step: the call of the inner layer on one time step.
-            node: the call of the TimeDistributed layer.
+            layer_call: the call of the TimeDistributed layer.
             sources: the tensors that it reads.
             prefix: of the TimeDistributed layer.
         """
-        layer, description = node.layer, _describe(node.layer, prefix)
-        numbers: TensorNumbers = dict.fromkeys(map(id, time_step.inputs))
+        layer, description = layer_call.layer, _describe(layer_call.layer, prefix)
+        numbers: TensorNumbers = dict.fromkeys(time_step.inputs)
         for tensor, source in zip(time_step.inputs, sources, strict=False):  # no source where nothing carries channels
             signal = self.builder.signals[source]
             flow = average_over_others(signal, [axis for axis in signal.axes if axis != 1])
             if signal.axes == (1,):
-                return self._add_boundary(node, sources, f"{description}: its time steps are channels (axis 1)")
+                return self._add_boundary(layer_call, sources, f"{description}: its time steps are channels (axis 1)")
             flow = Flow(tuple(axis - 1 for axis in flow.axes), flow.energy_map)
             shape = (signal.shape[0], *signal.shape[2:])
-            numbers[id(tensor)] = self.builder.add_rule_step([source], shape, flow, layer)
-        inner_targets = self._follow_node(time_step, numbers, f"{prefix}{layer.name}/")
+            numbers[tensor] = self.builder.add_rule_step([source], shape, flow, layer)
+        inner_targets = self._follow_call(time_step, numbers, f"{prefix}{layer.name}/")
         targets: list[int | None] = []
-        for inner_target, tensor in zip(inner_targets, node.outputs, strict=True):
+        for inner_target, tensor in zip(inner_targets, layer_call.outputs, strict=True):
             if inner_target is None:
                 targets.append(None)
             else:
                 axes = tuple(axis + 1 for axis in self.builder.signals[inner_target].axes)
                 flow = Flow(axes, Identity())
-                targets.append(self.builder.add_rule_step([inner_target], compat.shape(tensor), flow, layer))
+                targets.append(self.builder.add_rule_step([inner_target], tensor.shape, flow, layer))
         return targets
 
-    def _add_boundary(self, node: compat.Node, sources: Sequence[int], reason: str) -> list[int | None]:
+    def _add_boundary(self, layer_call: compat.LayerCall, sources: Sequence[int], reason: str) -> list[int | None]:
         """Makes a call a boundary, and returns its output tensors."""
-        self.builder.unreached_reasons[id(node.layer)] = reason
-        return [*self.builder.add_boundary_step(sources, list(map(compat.shape, node.outputs)), reason)]
+        self.builder.unreached_reasons[id(layer_call.layer)] = reason
+        return [*self.builder.add_boundary_step(sources, [tensor.shape for tensor in layer_call.outputs], reason)]
 
 
 def _is_mask(name: str) -> bool:
@@ -272,9 +260,9 @@ def _is_mask(name: str) -> bool:
     return name == "mask" or name.endswith("_mask")
 
 
-def _find_carrying(node: compat.Node, numbers: TensorNumbers, values: Iterable[Any]) -> list[int]:
-    """The tensors in these arguments of a call that carry channels."""
-    tensors = (numbers[id(tensor)] for value in values for tensor in compat.symbolic(node, value))
+def _find_carrying(layer_call: compat.LayerCall, numbers: TensorNumbers, names: Iterable[str]) -> list[int]:
+    """The tensors that carry channels in these arguments of a call."""
+    tensors = (numbers[tensor] for name in names for tensor in layer_call.tensors[name])
     return [tensor for tensor in tensors if tensor is not None]
 
 
@@ -289,15 +277,6 @@ def _describe(layer: Layer, prefix: str) -> str:
     return f"{type(layer).__name__} {prefix + layer.name!r}"
 
 
-def _explain_untraced(layer: Layer, error: Exception, remedy: str) -> str:
-    """Why a call cannot be followed, and what to do.
-
-    Args:
-        layer: the layer or model.
-        error: what its call raised.
-        remedy: what to do if the call is to stay.
-    """
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    excerpt = text if len(text) <= 160 else text[:160] + "..."
-    rewrite = f"write it with {compat.traceable_code(layer)}"
-    return f"its call cannot be followed on symbolic tensors ({excerpt}); {rewrite}, or {remedy}"
+def _explain_unreadable(unreadable: compat.Unreadable, remedy: str) -> str:
+    """Why a call cannot be followed, and what to do: to write it otherwise, or what helps if it is to stay."""
+    return f"{unreadable.reason}; write it with {unreadable.traceable_code}, or {remedy}"

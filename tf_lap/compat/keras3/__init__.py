@@ -2,13 +2,16 @@
 
 from tf_lap.compat.keras3.graphs import called_function as called_function
 from tf_lap.compat.keras3.graphs import entering as entering
+from tf_lap.compat.keras3.graphs import flatten as flatten
 from tf_lap.compat.keras3.graphs import is_keras_own as is_keras_own
+from tf_lap.compat.keras3.graphs import map_structure as map_structure
 from tf_lap.compat.keras3.graphs import network as network
-from tf_lap.compat.keras3.graphs import per_step as per_step
+from tf_lap.compat.keras3.graphs import new_input as new_input
 from tf_lap.compat.keras3.graphs import sublayers as sublayers
 from tf_lap.compat.keras3.graphs import tensor_name as tensor_name
+from tf_lap.compat.keras3.graphs import time_step_layer as time_step_layer
 from tf_lap.compat.keras3.tracing import TRACEABLE_CODE as TRACEABLE_CODE
-from tf_lap.compat.keras3.tracing import trace as trace
+from tf_lap.compat.keras3.tracing import trace_call as trace_call
 from tf_lap.compat.keras3.tracing import trace_model as trace_model
 from tf_lap.compat.keras3.training import averages as averages
 from tf_lap.compat.keras3.training import fit_data as fit_data

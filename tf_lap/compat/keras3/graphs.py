@@ -60,19 +60,19 @@ def entering(node: Node) -> tuple[KerasTensor, ...]:
     return tuple(tensors[name] for name in names)
 
 
-def per_step(node: Node) -> Node | None:
-    """The call of the layer inside a TimeDistributed layer at one time step; None for any other layer.
+def time_step_layer(layer: Layer) -> Layer | None:
+    """The layer inside a TimeDistributed layer; None for any other layer."""
+    return layer.layer if isinstance(layer, keras.layers.TimeDistributed) else None
 
-    Its tensors are new ones, of the shapes of the call's without the time axis (axis 1).
-    """
-    layer = node.layer
-    if not isinstance(layer, keras.layers.TimeDistributed):
-        return None
-    inputs, outputs = (
-        tuple(new_input((t.shape[0], *t.shape[2:]), t.dtype, i) for i, t in enumerate(tensors))
-        for tensors in (keras.tree.flatten(node.args[0] if node.args else node.kwargs["inputs"]), node.outputs)
-    )
-    return Node(layer.layer, inputs, outputs, inputs)
+
+def flatten(structure: Any) -> list[Any]:
+    """The leaves of a nested structure."""
+    return list(keras.tree.flatten(structure))
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The structure with the function's value in place of each leaf."""
+    return keras.tree.map_structure(function, structure)
 
 
 def new_input(shape: Any, dtype: Any, index: int) -> KerasTensor:

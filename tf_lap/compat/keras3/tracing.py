@@ -15,18 +15,11 @@ from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
 
 from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
-from tf_lap.compat.nodes import Network, Node, private
+from tf_lap.compat.nodes import Network, private
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
 TRACEABLE_CODE = "layers and keras.ops"
 """What a `call` may be made of that is run on symbolic tensors."""
-
-
-def trace(node: Node) -> Network:
-    """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
-    fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(node.inputs)}
-    args, kwargs = keras.tree.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))
-    return _trace_call(node.layer, tuple(fresh[id(tensor)] for tensor in node.inputs), args, kwargs)
 
 
 def trace_model(model: Model) -> Network:
@@ -38,7 +31,7 @@ def trace_model(model: Model) -> Network:
     if isinstance(model, Functional):
         fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(model.inputs)}
         structure = keras.tree.map_structure(lambda tensor: fresh[id(tensor)], private(model, "_inputs_struct"))
-        return _trace_call(model, tuple(fresh.values()), (structure,), {})
+        return trace_call(model, tuple(fresh.values()), (structure,), {})
     config = model.get_build_config() or {}
     shapes = config.get("input_shape") or config.get("shapes_dict")
     if shapes is None:
@@ -56,13 +49,11 @@ def trace_model(model: Model) -> Network:
     tensors = make_inputs(shapes)
     if "shapes_dict" in config:
         kwargs = {name.removesuffix("_shape"): tensor for name, tensor in tensors.items()}
-        return _trace_call(model, tuple(inputs), (), kwargs)
-    return _trace_call(model, tuple(inputs), (tensors,), {})
+        return trace_call(model, tuple(inputs), (), kwargs)
+    return trace_call(model, tuple(inputs), (tensors,), {})
 
 
-def _trace_call(
-    layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Network:
+def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
     """The graph of one `call` of a layer or model at inference; nothing that the call does to the layer is kept.
 
     Args:

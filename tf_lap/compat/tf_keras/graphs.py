@@ -70,19 +70,19 @@ def entering(node: Node) -> tuple[KerasTensor, ...]:
     return tuple(tensors[tensor_name(tensor)] for tensor in tf.nest.flatten(node.layer.inputs))
 
 
-def per_step(node: Node) -> Node | None:
-    """The call of the layer inside a TimeDistributed layer at one time step; None for any other layer.
+def time_step_layer(layer: Layer) -> Layer | None:
+    """The layer inside a TimeDistributed layer; None for any other layer."""
+    return unwrapped(layer.layer) if isinstance(layer, tf_keras.layers.TimeDistributed) else None
 
-    Its tensors are new ones, of the shapes of the call's without the time axis (axis 1).
-    """
-    layer = node.layer
-    if not isinstance(layer, tf_keras.layers.TimeDistributed):
-        return None
-    inputs, outputs = (
-        tuple(new_input((t.shape[0], *t.shape[2:]), t.dtype, i) for i, t in enumerate(tensors))
-        for tensors in (tf.nest.flatten(node.args[0] if node.args else node.kwargs["inputs"]), node.outputs)
-    )
-    return Node(unwrapped(layer.layer), inputs, outputs, inputs)
+
+def flatten(structure: Any) -> list[Any]:
+    """The leaves of a nested structure."""
+    return list(tf.nest.flatten(structure))
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The structure with the function's value in place of each leaf."""
+    return tf.nest.map_structure(function, structure)
 
 
 def new_input(shape: Any, dtype: Any, index: int) -> KerasTensor:

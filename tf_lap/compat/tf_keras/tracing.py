@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src import backend
 
-from tf_lap.compat.nodes import Network, Node, private
+from tf_lap.compat.nodes import Network, private
 from tf_lap.compat.tf_keras.graphs import new_input, read_graph
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
@@ -20,13 +20,6 @@ TRACEABLE_CODE = (
     "layers and functions of tf on tensors, without NumPy and without Python conditions on a tensor's value"
 )
 """What a `call` may be made of that is run on symbolic tensors."""
-
-
-def trace(node: Node) -> Network:
-    """Runs a custom layer's own `call` on symbolic tensors; see `compat.trace`."""
-    fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(node.inputs)}
-    args, kwargs = tf.nest.map_structure(lambda x: fresh.get(id(x), x), (node.args, node.kwargs))
-    return _trace_call(node.layer, tuple(fresh[id(tensor)] for tensor in node.inputs), args, kwargs)
 
 
 def trace_model(model: Model) -> Network:
@@ -50,7 +43,7 @@ def trace_model(model: Model) -> Network:
         return inputs[-1]
 
     args, kwargs = tf.nest.map_structure(make_input, (args, kwargs))
-    return _trace_call(model, tuple(inputs), args, kwargs)
+    return trace_call(model, tuple(inputs), args, kwargs)
 
 
 def _make_specs(shape: Any) -> Any:
@@ -62,7 +55,7 @@ def _make_specs(shape: Any) -> Any:
     return tf.TensorSpec((None, *tuple(shape)[1:]), backend.floatx())
 
 
-def _trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: Any, kwargs: Any) -> Network:
+def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: Any, kwargs: Any) -> Network:
     """The graph of one `call` of a layer or model at inference; nothing that the call does to the layer is kept.
 
     Args:
