@@ -13,7 +13,7 @@ from perceptrons import compiled, fit, network, polynomial
 
 import tf_lap
 from tf_lap import patterns
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured
 from tf_lap.topk.sort_keys import ranks
 from tf_lap.topk.traced_select import keep_largest

@@ -8,7 +8,7 @@ from perceptrons import Interrupt, compiled, fit, network, polynomial
 
 import tf_lap
 from tf_lap import patterns
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import NOfM
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.topk.sort_keys import bits_of, keys
 
 _EXPONENT = 0x7F800000  # the bits of a float32 that hold it

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tf_lap.graph import scaled_weights
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.scaled_weights import ScaledWeights
 
 

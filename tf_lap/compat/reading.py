@@ -24,7 +24,9 @@ from tf_lap.compat.nodes import Network, Node
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
 
-def read_model(model: Model, has_rule: Callable[[Layer], bool]) -> ModelDescription:
+def read_model(
+    model: Model, has_rule: Callable[[Layer], bool], is_transparent: Callable[[Layer], bool]
+) -> ModelDescription:
     """Reads a built model.
 
     A nested model is read, and a custom layer's own `call` is run on symbolic tensors; what that leaves on layers is
@@ -33,17 +35,20 @@ def read_model(model: Model, has_rule: Callable[[Layer], bool]) -> ModelDescript
     Args:
         model: the model.
         has_rule: whether it is known what a layer does, so that it need not be looked into.
+        is_transparent: whether to run the `call` of a layer of Keras's own, as that of a user's layer.
     """
-    reader = _Reader(model, has_rule)
+    reader = _Reader(model, has_rule, is_transparent)
     return ModelDescription(reader.read_graph(model), tuple(reader.read_layers(model)))
 
 
 class _Reader:
     """Reads one model. Each symbolic tensor becomes one `Tensor`, and each nested model one `Graph`."""
 
-    def __init__(self, model: Model, has_rule: Callable[[Layer], bool]) -> None:
+    def __init__(
+        self, model: Model, has_rule: Callable[[Layer], bool], is_transparent: Callable[[Layer], bool]
+    ) -> None:
         self._flavour = flavour_of(model)
-        self._has_rule = has_rule
+        self._has_rule, self._is_transparent = has_rule, is_transparent
         # By id. The Keras tensor is kept beside, so that no other one can get its id.
         self._tensors: dict[int, tuple[KerasTensor, Tensor]] = {}
         self._nested: dict[int, Graph] = {}
@@ -129,13 +134,14 @@ class _Reader:
             if id(layer) not in self._nested:
                 self._nested[id(layer)] = self._read_network(network)
             return Inside(self._nested[id(layer)], entering)
-        if function_name(layer) is not None or self._flavour.is_keras_own(layer):
+        is_own = function_name(layer) is not None or self._flavour.is_keras_own(layer)
+        if is_own and not self._is_transparent(layer):
             return None
         try:
             network = self._trace(node)
         except Exception as error:  # a user's `call` may raise anything; the error is kept
             return self._explain_untraced(error)
-        return Inside(self._read_network(network), self._read_tensors(node.inputs))
+        return Inside(self._read_network(network), self._read_tensors(_drop_repeated(node.inputs)))
 
     def _trace(self, node: Node) -> Network:
         """Runs a custom layer's `call` on fresh symbolic tensors, and returns the graph of what it does.
@@ -144,10 +150,10 @@ class _Reader:
             Exception: whatever `call` raises on symbolic tensors, for example where it uses raw TensorFlow ops in
                 Keras 3.
         """
-        new_inputs = [self._flavour.new_input(t.shape, t.dtype, i) for i, t in enumerate(node.inputs)]
-        by_id = {id(tensor): new_input for tensor, new_input in zip(node.inputs, new_inputs, strict=True)}
+        inputs = _drop_repeated(node.inputs)
+        by_id = {id(t): self._flavour.new_input(t.shape, t.dtype, i) for i, t in enumerate(inputs)}
         args, kwargs = self._flavour.map_structure(lambda x: by_id.get(id(x), x), (node.args, node.kwargs))
-        return self._flavour.trace_call(node.layer, tuple(by_id[id(tensor)] for tensor in node.inputs), args, kwargs)
+        return self._flavour.trace_call(node.layer, tuple(by_id.values()), args, kwargs)
 
     def _make_time_step(self, node: Node, layer: Layer) -> Node:
         """The call of the layer inside a TimeDistributed layer, on new tensors without the time axis (axis 1)."""
@@ -165,6 +171,11 @@ class _Reader:
         excerpt = text if len(text) <= 160 else text[:160] + "..."
         reason = f"its call cannot be followed on symbolic tensors ({excerpt})"
         return Unreadable(reason, error, self._flavour.TRACEABLE_CODE)
+
+
+def _drop_repeated(tensors: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:
+    """The tensors, each once: attention is often called with one tensor as query, key and value."""
+    return tuple({id(tensor): tensor for tensor in tensors}.values())
 
 
 def _read_shape(tensor: KerasTensor) -> tuple[int | None, ...]:

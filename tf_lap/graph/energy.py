@@ -20,7 +20,7 @@ from tf_lap import compat
 from tf_lap.compat.types import Model
 from tf_lap.graph.energy_maps import Array, EnergyMap, Reader, shrink
 from tf_lap.graph.full_sweep import sweep_to_ends
-from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
+from tf_lap.graph.model_graph import BoundaryStep, KernelStep, ProductStep, Recipe, RuleStep
 from tf_lap.graph.resolver import resolve
 from tf_lap.graph.scale import Scale
 
@@ -108,9 +108,13 @@ def far_sweep(
     maps = _freeze_maps(recipe, kernel_energies, read)
     for passed_kernels in range(2, distance + 1):
         put_energies, read_energies = [], []
-        for kernel, matrix, incoming, outgoing in zip(kernels, squares, *energies, strict=True):
-            put_energies.append([kernel.layout.propagate(matrix, use) for use in tf.unstack(incoming)])
-            read_energies.append([kernel.layout.propagate_back(matrix, use) for use in tf.unstack(outgoing)])
+        for number, (kernel, matrix, *sides) in enumerate(zip(kernels, squares, *energies, strict=True)):
+            by_output = [kernel.layout.propagate(matrix, use) for use in tf.unstack(sides[0])]
+            by_input = [kernel.layout.propagate_back(matrix, use) for use in tf.unstack(sides[1])]
+            is_transposed = [(number, use) in recipe.transposed_uses for use in range(len(by_output))]
+            pairs = list(zip(by_input, by_output, is_transposed, strict=True))
+            read_energies.append([behind if transposed else before for before, behind, transposed in pairs])
+            put_energies.append([before if transposed else behind for before, behind, transposed in pairs])
         end = scale.end(passed_kernels)
         energies = _sweep_both_ways(recipe, maps, kernel_energies, read_energies, put_energies, end)
     return energies
@@ -118,11 +122,14 @@ def far_sweep(
 
 def _repeat_for_uses(recipe: Recipe, kernel_energies: KernelEnergies) -> tuple[list[list[Array]], list[list[Array]]]:
     """For each kernel what each of its uses reads, and what each puts out: the kernel's energies, repeated."""
-    pairs = list(zip(recipe.kernels, kernel_energies, strict=True))
-    return (
-        [[read_energy] * kernel.uses for kernel, (read_energy, _) in pairs],
-        [[put_energy] * kernel.uses for kernel, (_, put_energy) in pairs],
-    )
+    transposed_uses = recipe.transposed_uses
+    read_energies: list[list[Array]] = []
+    put_energies: list[list[Array]] = []
+    for number, (kernel, (by_input, by_output)) in enumerate(zip(recipe.kernels, kernel_energies, strict=True)):
+        is_transposed = [(number, use) in transposed_uses for use in range(kernel.uses)]
+        read_energies.append([by_output if transposed else by_input for transposed in is_transposed])
+        put_energies.append([by_input if transposed else by_output for transposed in is_transposed])
+    return read_energies, put_energies
 
 
 def _sweep_both_ways(
@@ -143,15 +150,29 @@ def _sweep_both_ways(
         put_energies: what each use of a kernel puts out, `(outputs,)`.
         end: the energy that the ends of the network put in and read, in each channel.
     """
-    energies, incoming = _sweep_forward(recipe, maps, put_energies, end, is_on_host(kernel_energies))
-    outgoing = _sweep_back(recipe, maps, energies, read_energies, end)
+    energies = _sweep_forward(recipe, maps, put_energies, end, is_on_host(kernel_energies))
+    totals = _sweep_back(recipe, maps, energies, read_energies, end)
+    incoming: list[list[Array]] = [[None] * kernel.uses for kernel in recipe.kernels]
+    outgoing: list[list[Array]] = [[None] * kernel.uses for kernel in recipe.kernels]
+    for kernel, use, source, target in recipe.kernel_uses:
+        total = totals[target]
+        layout = recipe.kernels[kernel].layout
+        sides = energies[source], filled(energies[target], 0.0) if total is None else total
+        before, behind = sides[::-1] if (kernel, use) in recipe.transposed_uses else sides
+        incoming[kernel][use] = _spread(before, layout.inputs)
+        outgoing[kernel][use] = _spread(behind, layout.outputs)
     return _stack_energies(incoming, outgoing, kernel_energies, end)
+
+
+def _spread(energy: Array, channels: int) -> Array:
+    """An energy as a vector `(channels,)`, where it may be one number for channels that are all alike."""
+    return (np if isinstance(energy, np.ndarray) else tf).broadcast_to(energy, [channels])
 
 
 def _sweep_forward(
     recipe: Recipe, maps: Mapping[int, EnergyMap], put_energies: UseEnergies, end: float, on_host: bool
-) -> tuple[list[Array], UseEnergies]:
-    """The incoming energy of each tensor, and of each use of each kernel.
+) -> list[Array]:
+    """The incoming energy of each tensor.
 
     Args:
         recipe: as in `_sweep_both_ways`, as all others but the last.
@@ -160,24 +181,20 @@ def _sweep_forward(
         end: likewise.
         on_host: whether energies are NumPy arrays.
     """
-    broadcast = np.broadcast_to if on_host else tf.broadcast_to
     energies: list[Array] = [np.full(1, end, np.float32) if on_host else tf.fill([1], end)] * recipe.tensor_count
-    incoming: list[list[Array]] = [[] for _ in recipe.kernels]
+    for step in recipe.steps:  # first, because a loop reads what a later step puts out
+        if isinstance(step, KernelStep):
+            energies[step.target] = put_energies[step.kernel][step.use]
     for step in recipe.steps:
-        match step:
-            case KernelStep():
-                inputs = recipe.kernels[step.kernel].layout.inputs
-                incoming[step.kernel].append(broadcast(energies[step.source], [inputs]))
-                energies[step.target] = put_energies[step.kernel][step.use]
-            case RuleStep():
-                energies[step.target] = maps[step.target].apply(*(energies[source] for source in step.sources))
-    return energies, incoming
+        if isinstance(step, RuleStep):
+            energies[step.target] = maps[step.target].apply(*(energies[source] for source in step.sources))
+    return energies
 
 
 def _sweep_back(
     recipe: Recipe, maps: Mapping[int, EnergyMap], energies: Sequence[Array], read_energies: UseEnergies, end: float
-) -> UseEnergies:
-    """The outgoing energy of each use of each kernel.
+) -> list[Array | None]:
+    """The outgoing energy of each tensor; None for one that nothing reads.
 
     Args:
         recipe: the resolved model.
@@ -186,7 +203,6 @@ def _sweep_back(
         read_energies: what each use of a kernel reads, `(inputs,)`.
         end: the energy that the ends of the network read, in each channel.
     """
-    outgoing: list[list[Array]] = [[] for _ in recipe.kernels]
     totals: list[Array | None] = [None] * recipe.tensor_count
 
     def add(tensor: int, energy: Array) -> None:
@@ -198,8 +214,6 @@ def _sweep_back(
     for step in reversed(recipe.steps):
         match step:
             case KernelStep():
-                total = totals[step.target]
-                outgoing[step.kernel].append(filled(energies[step.target], 0.0) if total is None else total)
                 add(step.source, shrink(read_energies[step.kernel][step.use], energies[step.source]))
             case RuleStep():
                 total = totals[step.target]
@@ -207,10 +221,16 @@ def _sweep_back(
                     parts = maps[step.target].transpose(total, *(energies[source] for source in step.sources))
                     for source, part in zip(step.sources, parts, strict=True):
                         add(source, part)
+            case ProductStep():
+                left, right = energies[step.left], energies[step.right]
+                read_of_left = step.energy_map.apply(right)
+                (read_of_right,) = step.energy_map.transpose(_spread(left, read_of_left.shape[0]), right)
+                add(step.left, shrink(read_of_left, left))
+                add(step.right, read_of_right)
             case BoundaryStep():
                 for source in step.sources:
                     add(source, filled(energies[source], end))
-    return [uses[::-1] for uses in outgoing]  # the last use comes first on the way back
+    return totals
 
 
 def _freeze_maps(recipe: Recipe, kernel_energies: KernelEnergies, read: Reader | None = None) -> dict[int, EnergyMap]:

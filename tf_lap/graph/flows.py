@@ -28,6 +28,44 @@ def reduce_to_axis(signal: Signal, axis: int, action: str) -> Flow:
     return average_over_others(signal, {axis % len(signal.shape)})
 
 
+def align_to_axes(signal: Signal, axes: Sequence[int], action: str) -> Flow:
+    """The flow to the channels on several axes, one after the other in their order, for a kernel that reads them all.
+
+    Places on other axes are positions of a channel: their mean energy counts. Where the channels lie on some of the
+    axes only, they repeat along the others.
+
+    Args:
+        signal: what a layer reads.
+        axes: the axes to read, in the order of the kernel's inputs.
+        action: what the layer does along the axes, for the message.
+
+    Returns:
+        A flow whose energies have the order of `axes`.
+
+    Raises:
+        Boundary: the channels lie on none of the axes, or one has an unknown size.
+    """
+    if len(axes) == 1:
+        return reduce_to_axis(signal, axes[0], action)
+    if signal.axes and not set(signal.axes) & set(axes):
+        raise Boundary(f"{action} {format_axes(axes)}, but its input carries channels on {format_axes(signal.axes)}")
+    flow = average_over_others(signal, axes)
+    if not flow.axes:
+        return flow
+    ascending = sorted(axes)
+    full = Signal(signal.shape, tuple(axes)).sizes()
+    if len(full) < len(axes):  # an axis of size 1
+        ascending = [axis for axis in ascending if signal.shape[axis] != 1]
+        axes = [axis for axis in axes if signal.shape[axis] != 1]
+    reduced = Signal(signal.shape, flow.axes)
+    narrow = span_axes(reduced.sizes(), reduced.axes, ascending)
+    order = [ascending.index(axis) for axis in axes]
+    move = Gather.of(
+        reduced.sizes(), lambda numbers: np.transpose(np.broadcast_to(numbers.reshape(narrow), full), order)
+    )
+    return Flow(tuple(ascending), flow.energy_map.then(move))
+
+
 def average_over_others(signal: Signal, kept: Iterable[int]) -> Flow:
     """The flow to the channel axes of a signal that are kept: the mean energy over its other channel axes.
 

@@ -6,14 +6,14 @@ logarithm of its scale. The outgoing energies are the derivatives of what the en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.graph.energy_maps import Reader
-from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
+from tf_lap.graph.model_graph import BoundaryStep, KernelStep, ProductStep, Recipe, RuleStep
 from tf_lap.graph.scale import Scale
 
 ScaledEnergy: TypeAlias = tuple[tf.Tensor, tf.Tensor]
@@ -38,41 +38,84 @@ def sweep_to_ends(
         For each kernel the incoming energies `(inputs,)` of its uses, and the outgoing energies `(outputs,)`, float32.
         The energies of each kernel are divided by a number of its own.
     """
-    incoming: list[list[ScaledEnergy]] = [[] for _ in recipe.kernels]
-    put_energies: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    put_scales: list[list[tf.Tensor]] = [[] for _ in recipe.kernels]
-    energies: list[ScaledEnergy] = [(tf.ones([1]), tf.zeros([]))] * recipe.tensor_count
-    ends: list[ScaledEnergy] = []
+    # A loop over time reads what the time step before put out: here, what a first time step puts out.
+    looped: dict[int, ScaledEnergy] = {}
+    loop_steps = recipe.loop_steps
+    if loop_steps:
+        nothing = {step.target: (tf.zeros([1]), tf.constant(_NO_SCALE)) for step in loop_steps}
+        energies = _sweep_forward(recipe, squares, scale, read, nothing)[0]
+        looped = {step.target: _put_energy(recipe, step, energies, squares, scale) for step in loop_steps}
+    uses = recipe.kernel_uses
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        for step in recipe.steps:
-            match step:
-                case KernelStep(kernel=kernel):
-                    layout = recipe.kernels[kernel].layout
-                    energy, log_scale = energies[step.source]
-                    energy = tf.broadcast_to(energy, [layout.inputs])
-                    incoming[kernel].append((energy, log_scale))
-                    put_energy, put_scale = _normalize(
-                        layout.propagate(squares[kernel], energy), log_scale + scale.logarithm(kernel)
-                    )
-                    tape.watch(put_energy)
-                    put_energies[kernel].append(put_energy)
-                    put_scales[kernel].append(put_scale)
-                    energies[step.target] = put_energy, put_scale
-                case RuleStep():
-                    parts, log_scale = _to_common_scale([energies[source] for source in step.sources])
-                    energies[step.target] = _normalize(step.energy_map.freeze(read).apply(*parts), log_scale)
-                case BoundaryStep():
-                    ends += [energies[source] for source in step.sources]
-        ends += [energies[tensor] for tensor, _ in recipe.outputs]
+        for energy, _ in looped.values():
+            tape.watch(energy)
+        energies, ends = _sweep_forward(recipe, squares, scale, read, looped, tape)
         end_energies = _to_common_scale(ends)[0] if ends else [tf.zeros([1])]
         total = tf.add_n([tf.reduce_sum(energy) for energy in end_energies])
+    put_energies = [energies[use.target][0] for use in uses]
     gradients = tape.gradient(total, put_energies, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    # The derivative is by an energy that was divided by its scale. That by the energy itself is divided by the scale.
-    outgoing = [
-        [(gradient, -log_scale) for gradient, log_scale in zip(*uses, strict=True)]
-        for uses in zip(gradients, put_scales, strict=True)
-    ]
+    incoming: list[list[Any]] = [[None] * kernel.uses for kernel in recipe.kernels]
+    outgoing: list[list[Any]] = [[None] * kernel.uses for kernel in recipe.kernels]
+    for (kernel, number, source, target), gradient in zip(uses, gradients, strict=True):
+        layout = recipe.kernels[kernel].layout
+        # The derivative is by an energy that was divided by its scale. That by the energy itself is divided by it, too.
+        sides = energies[source], (gradient, -energies[target][1])
+        before, behind = sides[::-1] if (kernel, number) in recipe.transposed_uses else sides
+        incoming[kernel][number] = tf.broadcast_to(before[0], [layout.inputs]), before[1]
+        outgoing[kernel][number] = tf.broadcast_to(behind[0], [layout.outputs]), behind[1]
     return _drop_scales(incoming), _drop_scales(outgoing)
+
+
+def _sweep_forward(
+    recipe: Recipe,
+    squares: Sequence[tf.Tensor],
+    scale: Scale,
+    read: Reader,
+    looped: Mapping[int, ScaledEnergy],
+    tape: tf.GradientTape | None = None,
+) -> tuple[list[ScaledEnergy], list[ScaledEnergy]]:
+    """The energy of each tensor, and what the ends of the network receive.
+
+    Args:
+        recipe: as in `sweep_to_ends`, as the next three.
+        squares: likewise.
+        scale: likewise.
+        read: likewise.
+        looped: the energies of tensors that loops over time read.
+        tape: watches what kernels put out.
+    """
+    energies: list[ScaledEnergy] = [(tf.ones([1]), tf.zeros([]))] * recipe.tensor_count
+    for tensor, energy in looped.items():
+        energies[tensor] = energy
+    ends: list[ScaledEnergy] = []
+    for step in recipe.steps:
+        match step:
+            case KernelStep():
+                if step.target not in looped:
+                    energies[step.target] = _put_energy(recipe, step, energies, squares, scale)
+                    if tape is not None:
+                        tape.watch(energies[step.target][0])
+            case RuleStep():
+                parts, log_scale = _to_common_scale([energies[source] for source in step.sources])
+                energies[step.target] = _normalize(step.energy_map.freeze(read).apply(*parts), log_scale)
+            case ProductStep():  # each of the two is read by the other, as the derivatives of their product say
+                (left, left_scale), (right, right_scale) = energies[step.left], energies[step.right]
+                ends.append((left * step.energy_map.apply(right), left_scale + right_scale))
+            case BoundaryStep():
+                ends += [energies[source] for source in step.sources]
+    return energies, ends + [energies[tensor] for tensor, _ in recipe.outputs]
+
+
+def _put_energy(
+    recipe: Recipe, step: KernelStep, energies: Sequence[ScaledEnergy], squares: Sequence[tf.Tensor], scale: Scale
+) -> ScaledEnergy:
+    """What a use of a kernel puts out."""
+    layout, (energy, log_scale) = recipe.kernels[step.kernel].layout, energies[step.source]
+    if step.is_transposed:
+        put_energy = layout.propagate_back(squares[step.kernel], tf.broadcast_to(energy, [layout.outputs]))
+    else:
+        put_energy = layout.propagate(squares[step.kernel], tf.broadcast_to(energy, [layout.inputs]))
+    return _normalize(put_energy, log_scale + scale.logarithm(step.kernel))
 
 
 def _normalize(energy: tf.Tensor, log_scale: tf.Tensor) -> ScaledEnergy:

@@ -41,6 +41,12 @@ def select_paths(filters: Filters, layers: Mapping[str, Layer]) -> set[str]:
     return {path for pattern in patterns for path in _search("filters", pattern, layers)}
 
 
+def is_named(filters: Filters, path: str) -> bool:
+    """Whether an expression among the filters matches a whole path, as it must for kernels that are opt-in."""
+    patterns = [filters] if isinstance(filters, str) else filters
+    return isinstance(patterns, (list, tuple)) and any(re.fullmatch(pattern, path) for pattern in patterns)
+
+
 def lookup(option: str, mapping: Mapping[str, Entry], paths: Sequence[str]) -> dict[str, Entry]:
     """The entry of each path that a mapping speaks of.
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Call, Flow, Shape, format_axis, require_axis
 from tf_lap.graph.energy_maps import Array, ChannelScale, Identity, Reader, array_module
-from tf_lap.graph.flows import average_over_others, reduce_to_axis, repeat_channels, scale_signal, sum_signals
+from tf_lap.graph.flows import average_over_others, reduce_to_axis, scale_signal, sum_signals
 from tf_lap.graph.layout_rules import read_integers
 
 # Layers that do not change the energy of a channel.
@@ -123,29 +123,6 @@ def data_normalization(call: Call) -> Flow:
         return variance if layer.invert else 1.0 / variance
 
     return scale_signal(call.inputs[0], tuple(layer.variance.shape), squares)
-
-
-def depthwise(call: Call, kernel_name: str) -> Flow:
-    """A depthwise convolution: the sum of squares of each channel's taps. A depth multiplier repeats channels.
-
-    Args:
-        call: the call.
-        kernel_name: the attribute of the layer that holds the depthwise kernel.
-    """
-    layer, (signal, *_) = call.layer, call.inputs
-    axis = format_axis(layer, len(signal.shape))
-    flow = reduce_to_axis(signal, axis, "convolves")
-    kernel = getattr(layer, kernel_name)
-    *taps, channels, multiplier = kernel.shape
-    repeated = repeat_channels(channels, multiplier) if flow.axes else Identity()
-
-    def filter_energies(read: Reader) -> Array:
-        squares, tap_axes = square(read(kernel)), tuple(range(len(taps)))
-        if isinstance(squares, np.ndarray):
-            return squares.sum(axis=tap_axes).reshape(-1)
-        return tf.reshape(tf.reduce_sum(squares, axis=tap_axes), [-1])
-
-    return Flow((axis,), flow.energy_map.then(repeated).then(ChannelScale(filter_energies)))
 
 
 def square(array: Array) -> Array:

@@ -65,6 +65,29 @@ def repeat_vector(call: Call) -> Flow:
     return Flow(tuple(axis + 1 for axis in call.inputs[0].axes), Identity())
 
 
+def repeat(call: Call) -> Flow:
+    """`repeat`: each place on an axis several times in a row."""
+    (signal,) = call.inputs
+    along, (repeats, *others) = read_axis(call, len(signal.shape)), read_integers(call.option("repeats"), "repeats")
+    if along not in signal.axes:
+        return Flow(signal.axes, Identity())
+    if others:
+        raise Boundary("repeats its channels by a list of numbers")
+    place = signal.axes.index(along)
+    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.repeat(numbers, repeats, axis=place)))
+
+
+def flip(call: Call) -> Flow:
+    """`flip`: the places on one or several axes in reverse order."""
+    (signal,) = call.inputs
+    rank, axis = len(signal.shape), call.option("axis")
+    axes = range(rank) if axis is None else [a % rank for a in read_integers(axis, "axis")]
+    places = [place for place, a in enumerate(signal.axes) if a in axes]
+    if not places:
+        return Flow(signal.axes, Identity())
+    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.flip(numbers, places)))
+
+
 def permute(call: Call) -> Flow:
     """Permute: channels go where their axes go. The layer does not count the batch axis."""
     return transpose_signal(call.inputs[0], (0, *call.layer.dims))

@@ -67,8 +67,8 @@ class Measurer:
         weights = read(kernel.variable)
         if isinstance(weights, np.ndarray):
             weights = weights.reshape(kernel.layout.shape)  # a vector has one axis only
-            scaled = ScaledWeights(weights, self.scale.unit(number), gains.get(number))
-            by_input, by_output = scaled.energies(kernel.layout)
+            scaled = ScaledWeights.of(kernel.layout, weights, self.scale.unit(number), gains.get(number))
+            by_input, by_output = scaled.energies(kernel.layout.plain)
             factor: Any = np.float32(self.scale.factor(number))
         else:
             by_input, by_output = kernel.layout.energies(self.scaled(number, gains, weights))

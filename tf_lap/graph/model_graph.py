@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.energy_maps import EnergyMap
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,13 +18,14 @@ class Kernel:
     """A kernel of the model.
 
     Attributes:
-        path: the layer's path.
+        path: the layer's path; the kernel's name follows it where the layer has several.
         layer: the layer.
         variable: its kernel.
         layout: how the kernel lies in memory.
         uses: how often the model's graph calls the layer; 0 where no use is known, as inside a layer whose graph is not
             known.
         unreached_reason: why the graph does not reach the layer; None where it does.
+        is_opt_in: whether it is pruned only where filters or a mapping of sparsities name it.
     """
 
     path: str
@@ -31,6 +34,7 @@ class Kernel:
     layout: Layout
     uses: int
     unreached_reason: str | None = None
+    is_opt_in: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,15 @@ class KernelStep:
         use: the number of this use, counted from 0 for each kernel.
         source: the tensor that is read.
         target: the tensor that is put out.
+        is_transposed: whether this use reads the kernel's outputs and puts out its inputs, as an embedding does that
+            turns features back into words.
     """
 
     kernel: int
     use: int
     source: int
     target: int
+    is_transposed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +66,17 @@ class RuleStep:
         target: the tensor that it puts out.
         energy_map: what becomes of the energies.
         layer: the layer, operation or function that has the rule.
+        kernel: the number of the kernel that the rule acts with, where each of its weights acts on one channel alone,
+            as in a depthwise convolution; None where there is none. Energies pass through it.
+        use: the number of this use of the kernel.
     """
 
     sources: tuple[int, ...]
     target: int
     energy_map: EnergyMap
     layer: Layer
+    kernel: int | None = None
+    use: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +94,31 @@ class BoundaryStep:
     reason: str
 
 
-Step = KernelStep | RuleStep | BoundaryStep
+@dataclasses.dataclass(frozen=True)
+class ProductStep:
+    """Two tensors are multiplied with each other, as queries and keys are: each is read by what is put into the other.
+
+    Attributes:
+        left: a tensor.
+        right: another, or the same.
+        energy_map: turns the incoming energy of `right` into what is read of `left`. Its transpose does the reverse.
+    """
+
+    left: int
+    right: int
+    energy_map: EnergyMap
+
+
+Step = KernelStep | RuleStep | BoundaryStep | ProductStep
+
+
+class KernelUse(NamedTuple):
+    """A use of a kernel: the kernel's number, the number of the use, the tensor that is read, and the one put out."""
+
+    kernel: int
+    use: int
+    source: int
+    target: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +157,39 @@ class Recipe:
     tensor_count: int
     others: dict[str, OtherLayer]
     untraced: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def kernel_uses(self) -> tuple[KernelUse, ...]:
+        """All uses of kernels, those of kernels that act channel by channel among them."""
+        uses = []
+        for step in self.steps:
+            match step:
+                case KernelStep():
+                    uses.append(KernelUse(step.kernel, step.use, step.source, step.target))
+                case RuleStep(kernel=int() as kernel):
+                    uses.append(KernelUse(kernel, step.use, step.sources[0], step.target))
+        return tuple(uses)
+
+    @functools.cached_property
+    def transposed_uses(self) -> frozenset[tuple[int, int]]:
+        """The uses of kernels that read their outputs: pairs of a kernel's number and a use's."""
+        return frozenset(
+            (step.kernel, step.use) for step in self.steps if isinstance(step, KernelStep) and step.is_transposed
+        )
+
+    @functools.cached_property
+    def loop_steps(self) -> tuple[KernelStep, ...]:
+        """The uses of kernels whose output an earlier step reads, as in a loop over time."""
+        loops, read = [], set[int]()
+        for step in self.steps:
+            match step:
+                case KernelStep():
+                    if step.target in read:
+                        loops.append(step)
+                    read.add(step.source)
+                case RuleStep():
+                    read.update(step.sources)
+        return tuple(loops)
 
     def other_matrices(self) -> Iterator[tuple[str, OtherLayer, Variable]]:
         """The weight matrices that are not kernels: a name, the entry of the layer, and the variable.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tf_lap.compat.types import Model
-from tf_lap.graph.model_graph import BoundaryStep, KernelStep, Recipe, RuleStep
+from tf_lap.graph.model_graph import BoundaryStep, KernelStep, ProductStep, Recipe, RuleStep
 from tf_lap.graph.resolver import resolve
 
 
@@ -48,7 +49,17 @@ def neighbors(model: Model) -> dict[str, Neighbors]:
 def find_neighbors(recipe: Recipe) -> dict[str, Neighbors]:
     """The neighbours of each kernel of a recipe, by layer path."""
     codes = _SetCodes(len(recipe.kernels))
-    previous, following = _find_previous(recipe, codes), _find_following(recipe, codes)
+    feeding = _find_feeding(recipe, codes)
+    reading = _find_reading(recipe, codes, feeding)
+    previous, following = [0] * len(recipe.kernels), [0] * len(recipe.kernels)
+    for step in recipe.steps:
+        match step:
+            case KernelStep():
+                previous[step.kernel] |= feeding[step.source]
+                following[step.kernel] |= reading[step.target]
+            case RuleStep(kernel=int() as number):
+                previous[number] |= feeding[step.sources[0]]
+                following[number] |= reading[step.target]
     neighbors_by_path = {}
     for kernel, before, behind in zip(recipe.kernels, previous, following, strict=True):
         (producers, beginnings), (consumers, ends) = codes.decode(before), codes.decode(behind)
@@ -83,39 +94,41 @@ class _SetCodes:
         return kernels, [reasons[bit - self._kernel_count] for bit in members if bit >= self._kernel_count]
 
 
-def _find_previous(recipe: Recipe, codes: _SetCodes) -> list[int]:
-    """For each kernel the set of what feeds it, as a code: one sweep along the steps."""
-    feeding, previous = [0] * recipe.tensor_count, [0] * len(recipe.kernels)
+def _find_feeding(recipe: Recipe, codes: _SetCodes) -> list[int]:
+    """For each tensor the set of what feeds it, as a code: one sweep along the steps."""
+    feeding = [0] * recipe.tensor_count
     for tensor, reason in recipe.inputs.items():
         feeding[tensor] = codes.encode(reason)
+    for step in recipe.steps:  # first, because a loop reads what a later step puts out
+        if isinstance(step, KernelStep):
+            feeding[step.target] = 1 << step.kernel
     for step in recipe.steps:
         match step:
-            case KernelStep():
-                previous[step.kernel] |= feeding[step.source]
-                feeding[step.target] = 1 << step.kernel
             case RuleStep():
                 for source in step.sources:
                     feeding[step.target] |= feeding[source]
             case BoundaryStep():
                 for target in step.targets:
                     feeding[target] = codes.encode(step.reason)
-    return previous
+    return feeding
 
 
-def _find_following(recipe: Recipe, codes: _SetCodes) -> list[int]:
-    """For each kernel the set of what reads it, as a code: one sweep back along the steps."""
-    reading, following = [0] * recipe.tensor_count, [0] * len(recipe.kernels)
+def _find_reading(recipe: Recipe, codes: _SetCodes, feeding: Sequence[int]) -> list[int]:
+    """For each tensor the set of what reads it, as a code: one sweep back along the steps."""
+    reading = [0] * recipe.tensor_count
     for tensor, reason in recipe.outputs:
         reading[tensor] |= codes.encode(reason)
     for step in reversed(recipe.steps):
         match step:
             case KernelStep():
-                following[step.kernel] |= reading[step.target]
                 reading[step.source] |= 1 << step.kernel
             case RuleStep():
                 for source in step.sources:
                     reading[source] |= reading[step.target]
+            case ProductStep():
+                reading[step.left] |= feeding[step.right]
+                reading[step.right] |= feeding[step.left]
             case BoundaryStep():
                 for source in step.sources:
                     reading[source] |= codes.encode(step.reason)
-    return following
+    return reading

@@ -5,10 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from tf_lap.compat.types import Layer
+from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.channels import Flow, Shape, Signal
-from tf_lap.graph.kernels import KernelRule
-from tf_lap.graph.model_graph import BoundaryStep, Kernel, KernelStep, OtherLayer, Recipe, RuleStep, Step
+from tf_lap.graph.energy_maps import EnergyMap
+from tf_lap.graph.kernels import LayerKernel
+from tf_lap.graph.model_graph import (
+    BoundaryStep,
+    Kernel,
+    KernelStep,
+    OtherLayer,
+    ProductStep,
+    Recipe,
+    RuleStep,
+    Step,
+)
 
 
 class RecipeBuilder:
@@ -26,7 +36,8 @@ class RecipeBuilder:
         self.untraced: list[str] = []
         self._steps: list[Step] = []
         self._kernels: list[Kernel] = []
-        self._kernel_numbers: dict[int, int] = {}  # by the id of the layer
+        self._kernel_numbers: dict[int, int] = {}  # by the id of the variable
+        self._looped: set[int] = set()
         self._paths: set[str] = set()
 
     def add_tensor(self, signal: Signal) -> int:
@@ -34,7 +45,9 @@ class RecipeBuilder:
         self.signals.append(signal)
         return len(self.signals) - 1
 
-    def add_rule_step(self, sources: Sequence[int], shape: Shape, flow: Flow, layer: Layer) -> int:
+    def add_rule_step(
+        self, sources: Sequence[int], shape: Shape, flow: Flow, layer: Layer, kernel: int | None = None
+    ) -> int:
         """Adds a step that applies a channel rule.
 
         Args:
@@ -42,13 +55,19 @@ class RecipeBuilder:
             shape: the shape of the tensor that it puts out.
             flow: the resolved rule.
             layer: the layer, operation or function that has the rule.
+            kernel: the number of the kernel that the rule acts with, channel by channel.
 
         Returns:
             The tensor that the step puts out.
         """
         target = self.add_tensor(Signal(shape, flow.axes))
-        self._steps.append(RuleStep(tuple(sources), target, flow.energy_map, layer))
+        use = 0 if kernel is None else self._count_use(kernel)
+        self._steps.append(RuleStep(tuple(sources), target, flow.energy_map, layer, kernel, use))
         return target
+
+    def add_product_step(self, left: int, right: int, energy_map: EnergyMap) -> None:
+        """Adds a product of two tensors; see `ProductStep`."""
+        self._steps.append(ProductStep(left, right, energy_map))
 
     def add_boundary_step(self, sources: Sequence[int], shapes: Sequence[Shape], reason: str) -> list[int]:
         """Adds a boundary.
@@ -65,33 +84,56 @@ class RecipeBuilder:
         self._steps.append(BoundaryStep(tuple(sources), tuple(targets), reason))
         return targets
 
-    def add_kernel_step(self, kernel: int, source: int, signal: Signal) -> int:
+    def add_kernel_step(self, kernel: int, source: int, signal: Signal, is_transposed: bool = False) -> int:
         """Adds a use of a kernel.
 
         Args:
             kernel: the kernel's number.
             source: the tensor that it reads.
             signal: the shape and the channel axes of the tensor that it puts out.
+            is_transposed: as in `KernelStep`.
 
         Returns:
             The tensor that it puts out.
         """
         target = self.add_tensor(signal)
-        uses = self._kernels[kernel].uses
-        self._steps.append(KernelStep(kernel, uses, source, target))
-        self._kernels[kernel] = dataclasses.replace(self._kernels[kernel], uses=uses + 1)
+        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target, is_transposed))
         return target
 
-    def add_kernel(self, rule: KernelRule, layer: Layer, path: str, unreached_reason: str | None = None) -> int:
-        """Adds the kernel of a layer, without uses, and returns its number."""
-        number = self._kernel_numbers[id(layer)] = len(self._kernels)
+    def close_loop(self, kernel: int, source: int, target: int) -> None:
+        """Adds a use of a kernel whose output was read before: that of the time step before.
+
+        Args:
+            kernel: the kernel's number.
+            source: the tensor that it reads.
+            target: the tensor that it puts out, which steps before this one read.
+        """
+        self._looped.add(target)
+        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target))
+
+    def _count_use(self, kernel: int) -> int:
+        """Counts a use of a kernel, and returns its number."""
+        uses = self._kernels[kernel].uses
+        self._kernels[kernel] = dataclasses.replace(self._kernels[kernel], uses=uses + 1)
+        return uses
+
+    def add_kernel(self, path: str, layer: Layer, kernel: LayerKernel, unreached_reason: str | None = None) -> int:
+        """Adds a kernel of a layer, without uses, and returns its number.
+
+        Args:
+            path: the path that it is known by; a number is added where another kernel has it.
+            layer: the layer.
+            kernel: the kernel.
+            unreached_reason: why no step reaches it; None where one does.
+        """
+        number = self._kernel_numbers[id(kernel.variable)] = len(self._kernels)
         path = self.make_unique(path)
-        self._kernels.append(Kernel(path, layer, rule.kernel(layer), rule.layout(layer), 0, unreached_reason))
+        self._kernels.append(Kernel(path, layer, kernel.variable, kernel.layout, 0, unreached_reason, kernel.is_opt_in))
         return number
 
-    def find_kernel(self, layer: Layer) -> int | None:
-        """The number of a layer's kernel, or None where it was not added."""
-        return self._kernel_numbers.get(id(layer))
+    def find_kernel(self, variable: Variable) -> int | None:
+        """The number of a kernel, or None where it was not added."""
+        return self._kernel_numbers.get(id(variable))
 
     def make_unique(self, path: str) -> str:
         """A path that no other layer has: layers in a list of a custom layer may share a name, so they are numbered."""
@@ -126,7 +168,7 @@ class RecipeBuilder:
 
         A kernel whose output leads to neither gets a boundary with a reason behind it.
         """
-        needed, steps = set(outputs), list[Step]()
+        needed, steps = {*outputs, *self._looped}, list[Step]()
         for step in reversed(self._steps):
             match step:
                 case KernelStep():
@@ -138,6 +180,9 @@ class RecipeBuilder:
                     if step.target in needed:
                         needed.update(step.sources)
                         steps.append(step)
+                case ProductStep():
+                    needed.update((step.left, step.right))
+                    steps.append(step)
                 case BoundaryStep():
                     if not step.targets or needed.intersection(step.targets):
                         needed.update(step.sources)

@@ -6,22 +6,25 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer
 from tf_lap.graph.channels import Call, ChannelRule, Flow, Signal, format_axis
+from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.energy_maps import EnergyMap, Function, Identity
 from tf_lap.graph.flows import reduce_to_axis, sum_signals
 from tf_lap.graph.kernels import KernelRule
 
 UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
 
-RULES: dict[type, ChannelRule | KernelRule] = {}
+Rule: TypeAlias = ChannelRule | KernelRule | CompositeRule
+
+RULES: dict[type, Rule] = {}
 """The rules of layer classes and of classes of operations."""
-FUNCTIONS: dict[str, ChannelRule] = {}
+FUNCTIONS: dict[str, ChannelRule | CompositeRule] = {}
 """The rules of TensorFlow's functions, which tf_keras makes layers of, by their names below `tf.`"""
 
 
@@ -127,7 +130,7 @@ def _count_energies(energy_map: EnergyMap, call: Call) -> int:
     return energy.shape[0]
 
 
-def find_rule(layer: Layer) -> ChannelRule | KernelRule | None:
+def find_rule(layer: Layer) -> Rule | None:
     """The rule of a layer's class, or of its nearest base class that has one; None where none has."""
     function = compat.function_name(layer)
     if function is not None:

@@ -11,14 +11,15 @@ from typing import TypeAlias
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
-from tf_lap.graph.channels import Boundary, Call, Flow, Shape, Signal, format_axis
+from tf_lap.graph.channels import Boundary, Call, Flow, Signal
+from tf_lap.graph.composite import CompositeRule, LayerSteps, find_no_kernels, use_kernel
 from tf_lap.graph.energy_maps import Identity
-from tf_lap.graph.flows import average_over_others, reduce_to_axis
+from tf_lap.graph.flows import average_over_others
 from tf_lap.graph.kernels import KernelRule
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
-from tf_lap.graph.rule_tables import install_tf_keras
+from tf_lap.graph.rule_tables import install_tf_keras, is_transparent
 from tf_lap.graph.unreached import add_unreached
 
 TensorNumbers: TypeAlias = dict[compat.Tensor, int | None]
@@ -34,7 +35,9 @@ def resolve(model: Model) -> Recipe:
     compat.check_model(model)
     if compat.is_tf_keras(model):
         install_tf_keras()
-    return _Resolver().resolve_model(model, compat.read_model(model, lambda layer: find_rule(layer) is not None))
+    return _Resolver().resolve_model(
+        model, compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent)
+    )
 
 
 class _Resolver:
@@ -97,6 +100,8 @@ class _Resolver:
             return [None] * len(layer_call.outputs)
         if rule is None:
             return self._follow_inside(layer_call, numbers, prefix)
+        if isinstance(rule, CompositeRule):
+            return self._follow_composite(rule, layer_call, numbers, prefix)
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
         sources = _find_carrying(layer_call, numbers, [name for name in carrying if not _is_mask(name)])
         if not sources:
@@ -121,6 +126,24 @@ class _Resolver:
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
 
+    def _follow_composite(
+        self, rule: CompositeRule, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
+    ) -> list[int | None]:
+        """Adds the steps of a call of a layer whose rule adds its own steps, and returns its output tensors."""
+        layer = layer_call.layer
+        carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not _is_mask(name)])
+        has_kernels = rule.find_kernels is not find_no_kernels
+        if not sources and not has_kernels:
+            return [None] * len(layer_call.outputs)
+        try:
+            obstacle = rule.find_obstacle(layer) if has_kernels else None
+            if obstacle:
+                raise Boundary(obstacle)
+            return rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
+        except Boundary as boundary:
+            return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
+
     def _follow_without_channels(
         self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
     ) -> list[int | None]:
@@ -144,39 +167,17 @@ class _Resolver:
         return [None] * len(layer_call.outputs)
 
     def _follow_kernel(self, rule: KernelRule, call: Call, source: int, path: str) -> int:
-        """Adds a use of a kernel, and what comes before it, and returns the tensor that it puts out.
-
-        Args:
-            rule: the rule of the layer's class.
-            call: the call of the layer.
-            source: the tensor that the layer reads.
-            path: the layer's path.
+        """Adds a use of a layer's only kernel, and returns the tensor that it puts out.
 
         Raises:
             Boundary: the kernel cannot be pruned.
         """
-        layer = call.layer
-        obstacle = rule.find_obstacle(layer)
+        obstacle = rule.find_obstacle(call.layer)
         if obstacle:
             raise Boundary(obstacle)
-        if rule.input_rule is not None:
-            shape = _widen(call.inputs[0].shape, rule, layer)
-            source = self.builder.add_rule_step([source], shape, rule.input_rule(call), layer)
-        signal = self.builder.signals[source]
-        try:
-            flow = reduce_to_axis(signal, format_axis(layer, len(signal.shape)), "reads channels along")
-        except Boundary as boundary:
-            reason = f"{type(layer).__name__} {path!r}: {boundary}"
-            (source,) = self.builder.add_boundary_step([source], [signal.shape], reason)
-        else:
-            if flow.axes != signal.axes:
-                source = self.builder.add_rule_step([source], signal.shape, flow, layer)
-        number = self.builder.find_kernel(layer)
-        if number is None:
-            number = self.builder.add_kernel(rule, layer, path)
-        return self.builder.add_kernel_step(
-            number, source, Signal(call.output, (format_axis(layer, len(call.output)),))
-        )
+        (kernel,) = rule.kernels(call.layer)
+        axes = rule.find_axes(call.layer, len(call.inputs[0].shape), len(call.output))
+        return use_kernel(self.builder, call.layer, path, kernel, source, axes, call.output)
 
     def _follow_inside(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps inside a layer without a rule: a nested model, or a custom layer whose call can be traced."""
@@ -264,13 +265,6 @@ def _find_carrying(layer_call: compat.LayerCall, numbers: TensorNumbers, names: 
     """The tensors that carry channels in these arguments of a call."""
     tensors = (numbers[tensor] for name in names for tensor in layer_call.tensors[name])
     return [tensor for tensor in tensors if tensor is not None]
-
-
-def _widen(shape: Shape, rule: KernelRule, layer: Layer) -> Shape:
-    """The shape of what a separable convolution's kernel reads: its depth multiplier adds channels to the input."""
-    sizes = list(shape)
-    sizes[format_axis(layer, len(sizes))] = rule.layout(layer).inputs
-    return tuple(sizes)
 
 
 def _describe(layer: Layer, prefix: str) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TypeVar
 
 import keras
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer
 from tf_lap.graph.channels import ChannelRule, RuleFunction
-from tf_lap.graph.kernels import KernelRule
+from tf_lap.graph.composite import CompositeRule
+from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separable, make_depthwise_rule
+from tf_lap.graph.kernels import KernelRule, find_transposed_layout
 from tf_lap.graph.layer_rules import (
     average,
     batch_normalization,
     data_normalization,
-    depthwise,
     divide,
     elementwise,
     global_pooling,
@@ -35,10 +35,12 @@ from tf_lap.graph.layout_rules import (
     cut,
     depth_to_space,
     flatten,
+    flip,
     getitem,
     moveaxis,
     pad,
     permute,
+    repeat,
     repeat_vector,
     reshape,
     space_to_depth,
@@ -48,7 +50,14 @@ from tf_lap.graph.layout_rules import (
     transpose,
     unstack,
 )
-from tf_lap.graph.registry import FUNCTIONS, RULES
+from tf_lap.graph.product_rules import (
+    find_einsum_axes,
+    find_einsum_layout,
+    follow_dot_product_attention,
+    follow_einsum,
+    follow_matmul,
+)
+from tf_lap.graph.registry import FUNCTIONS, RULES, Rule
 
 # In each table: a rule, and the names of the classes or functions that have it.
 
@@ -99,6 +108,8 @@ _NUMPY_OPS: dict[RuleFunction, str] = {
     swapaxes: "Swapaxes",
     moveaxis: "Moveaxis",
     getitem: "GetItem",
+    repeat: "Repeat",
+    flip: "Flip",
     split: "Split ArraySplit",
     stack: "Stack",
     pad: "Pad",
@@ -129,15 +140,20 @@ _CORE_OPS: dict[RuleFunction, str] = {
     cut: "Slice",
 }
 _MATH_OPS: dict[RuleFunction, str] = {elementwise: "Rsqrt Erf"}
+
+_PRODUCT_OPS: dict[KernelRule | CompositeRule, str] = {
+    CompositeRule(follow_einsum): "Einsum",
+    CompositeRule(follow_matmul): "Matmul",
+    CompositeRule(follow_dot_product_attention): "DotProductAttention",
+}
 _LINALG_OPS: dict[RuleFunction, str] = {reduction: "Norm"}
 
 
-_separable = KernelRule("pointwise_kernel", input_rule=functools.partial(depthwise, kernel_name="depthwise_kernel"))
-
-_KERNELS: dict[KernelRule, str] = {
+_KERNELS: dict[KernelRule | CompositeRule, str] = {
     KernelRule(): "Dense Conv1D Conv2D Conv3D",
-    KernelRule(swapped=True): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
-    _separable: "SeparableConv1D SeparableConv2D",
+    KernelRule(find_layout=find_transposed_layout): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
+    KernelRule(find_layout=find_einsum_layout, find_axes=find_einsum_axes): "EinsumDense",
+    CompositeRule(follow_separable, find_separable_kernels, (0, 1)): "SeparableConv1D SeparableConv2D",
 }
 
 
@@ -149,22 +165,30 @@ _SIGNAL_RANGES: dict[RuleFunction, tuple[int, int | None]] = {
 # Their first argument is a condition.
 _CHOICES = ("Where", "where")
 
-AnyRule = TypeVar("AnyRule", RuleFunction, KernelRule)
-
 
 def _make_channel_rule(rule: RuleFunction, name: str) -> ChannelRule:
     return ChannelRule(rule, (1, None) if name in _CHOICES else _SIGNAL_RANGES.get(rule, (0, 1)))
 
 
-def _install(namespace: ModuleType, table: Mapping[AnyRule, str]) -> None:
-    """Puts the classes of a table that are in a module into `RULES`."""
+def _install(namespace: ModuleType, table: Mapping[RuleFunction, str]) -> None:
+    """Puts channel rules of the classes of a table that are in a module into `RULES`."""
     for rule, names in table.items():
         for name in names.split():
-            # A class that this release does not have cannot be in a model either.
-            if hasattr(namespace, name):
-                # A rule that a user registered before this module was imported stays.
-                kernel_or_channel_rule = rule if isinstance(rule, KernelRule) else _make_channel_rule(rule, name)
-                RULES.setdefault(getattr(namespace, name), kernel_or_channel_rule)
+            _install_rule(namespace, name, _make_channel_rule(rule, name))
+
+
+def _install_rules(namespace: ModuleType, table: Mapping[KernelRule | CompositeRule, str]) -> None:
+    """Puts the rules of the classes of a table that are in a module into `RULES`."""
+    for rule, names in table.items():
+        for name in names.split():
+            _install_rule(namespace, name, rule)
+
+
+def _install_rule(namespace: ModuleType, name: str, rule: Rule) -> None:
+    # A class that this release does not have cannot be in a model either.
+    if hasattr(namespace, name):
+        # A rule that a user registered before this module was imported stays.
+        RULES.setdefault(getattr(namespace, name), rule)
 
 
 def _install_layers(namespace: ModuleType, depthwise_kernel: str) -> None:
@@ -175,8 +199,8 @@ def _install_layers(namespace: ModuleType, depthwise_kernel: str) -> None:
         depthwise_kernel: the attribute in which its depthwise convolutions keep their kernel.
     """
     _install(namespace, _LAYERS)
-    _install(namespace, _KERNELS)
-    _install(namespace, {functools.partial(depthwise, kernel_name=depthwise_kernel): "DepthwiseConv1D DepthwiseConv2D"})
+    _install_rules(namespace, _KERNELS)
+    _install_rules(namespace, {make_depthwise_rule(depthwise_kernel): "DepthwiseConv1D DepthwiseConv2D"})
 
 
 _install_layers(keras.layers, "kernel")
@@ -186,6 +210,8 @@ _install(compat.activation_ops, _RELU_OPS)
 _install(compat.core_ops, _CORE_OPS)
 _install(compat.math_ops, _MATH_OPS)
 _install(compat.linalg_ops, _LINALG_OPS)
+_install_rules(compat.numpy_ops, _PRODUCT_OPS)
+_install_rules(compat.nn_ops, _PRODUCT_OPS)
 
 
 _ACTIVATION_LAYERS = "Activation ReLU LeakyReLU ThresholdedReLU PReLU ELU Softmax"
@@ -201,6 +227,15 @@ _ACTIVATION_FUNCTIONS = """
     nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.softsign
     math.sigmoid math.tanh math.softplus math.log_sigmoid
 """
+
+
+# Layers of Keras whose own `call` is made of layers and operations that have rules.
+_TRANSPARENT = "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention"
+
+
+def is_transparent(layer: Layer) -> bool:
+    """Whether a layer of Keras is followed through its own `call`, as users' layers are."""
+    return type(layer).__name__ in _TRANSPARENT.split()
 
 
 def is_activation(layer: Layer) -> bool:
@@ -236,6 +271,8 @@ _FUNCTIONS: dict[RuleFunction, str] = {
     reshape: "reshape expand_dims squeeze",
     transpose: "transpose",
     getitem: "__operators__.getitem",
+    repeat: "repeat",
+    flip: "reverse",
     cut: "slice",
     split: "split",
     unstack: "unstack",
@@ -260,3 +297,4 @@ def install_tf_keras() -> None:
         _ACTIVATIONS.update(getattr(legacy.layers, name) for name in _ACTIVATION_LAYERS.split())
         for rule, names in _FUNCTIONS.items():
             FUNCTIONS.update((name, _make_channel_rule(rule, name)) for name in names.split())
+        FUNCTIONS.update({"einsum": CompositeRule(follow_einsum), "linalg.matmul": CompositeRule(follow_matmul)})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 
 _PIECE = 1 << 17  # weights
 
@@ -19,7 +19,7 @@ class ScaledWeights(NamedTuple):
     """A kernel's weights times a unit, and times a gain where there is one.
 
     Attributes:
-        weights: the weights as they are, float32, of the kernel's shape.
+        weights: the weights as they are, float32, in a plain layout.
         unit: a power of two.
         gain: None, or an array that broadcasts against the weights.
     """
@@ -27,6 +27,20 @@ class ScaledWeights(NamedTuple):
     weights: np.ndarray
     unit: float
     gain: Any
+
+    @classmethod
+    def of(cls, layout: Layout, weights: np.ndarray, unit: float, gain: Any) -> ScaledWeights:
+        """The weights of a kernel in its plain layout.
+
+        Args:
+            layout: the kernel's.
+            weights: float32, of the kernel's shape.
+            unit: as in the attributes.
+            gain: None, or an array that broadcasts against the kernel.
+        """
+        if gain is not None:
+            gain = layout.to_plain(np.broadcast_to(gain, layout.shape))
+        return cls(layout.to_plain(weights), unit, gain)
 
     @property
     def columns(self) -> int:
@@ -46,7 +60,7 @@ class ScaledWeights(NamedTuple):
             yield place, piece if gain is None else piece * gain[place]
 
     def energies(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-        """What `Layout.energies` gives: by input channel, `(inputs,)`, and by output channel, `(outputs,)`, float32."""
+        """What `Layout.energies` gives, of a plain layout: `(inputs,)` and `(outputs,)`, float32."""
         if layout.groups > 1:
             weights = np.concatenate([piece for _, piece in self.pieces()])
             squares = np.square(weights).reshape(-1, *layout.shape[-2:]).sum(axis=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tf_lap import compat
-from tf_lap.graph.channels import ChannelRule
-from tf_lap.graph.kernels import KernelRule, weight_matrices
+from tf_lap.graph.composite import CompositeRule
+from tf_lap.graph.kernels import KernelRule, LayerKernel, weight_matrices
 from tf_lap.graph.model_graph import OtherLayer
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
@@ -28,38 +28,26 @@ def add_unreached(
     others = {}
     for entry in layers:
         rule = find_rule(entry.layer)
-        if isinstance(rule, KernelRule) and builder.find_kernel(entry.layer) is None:
+        obstacle, kernels = None, list[LayerKernel]()
+        if isinstance(rule, (KernelRule, CompositeRule)):
             obstacle = rule.find_obstacle(entry.layer)
-            if obstacle is None:
+            kernels = rule.kernels(entry.layer) if obstacle is None else []
+        for kernel in kernels:
+            if builder.find_kernel(kernel.variable) is None:
                 reasons = (builder.unreached_reasons.get(id(outer.layer)) for outer in entry.lineage())
-                builder.add_kernel(rule, entry.layer, entry.path, next(filter(None, reasons), model_reason))
+                path = f"{entry.path}/{kernel.name}" if kernel.name else entry.path
+                builder.add_kernel(path, entry.layer, kernel, next(filter(None, reasons), model_reason))
+        matrices = weight_matrices(v for v in entry.weights if builder.find_kernel(v) is None)
+        if matrices:
+            name = type(entry.layer).__name__
+            if obstacle is not None:
+                reason = obstacle
+            elif kernels:
+                reason = f"a {name} has other kernels to prune, and this is another weight of it"
+            elif rule is None:
+                reason = f"{name} has no kernel rule"
             else:
-                others[builder.make_unique(entry.path)] = OtherLayer(
-                    type(entry.layer).__name__, weight_matrices(entry.weights), obstacle
-                )
-        else:
-            other = _describe_other(entry, rule)
-            if other is not None:
-                path = entry.path
-                if isinstance(rule, KernelRule):
-                    path = f"{path}/{compat.variable_name(other.matrices[0])}"
-                others[builder.make_unique(path)] = other
+                reason = f"the weights of a {name} act on one channel each"
+            path = f"{entry.path}/{compat.variable_name(matrices[0])}" if kernels else entry.path
+            others[builder.make_unique(path)] = OtherLayer(name, matrices, reason)
     return others
-
-
-def _describe_other(entry: compat.LayerEntry, rule: ChannelRule | KernelRule | None) -> OtherLayer | None:
-    """The weight matrices that a layer itself has besides a kernel; None where it has none."""
-    weights = entry.weights
-    if isinstance(rule, KernelRule):
-        weights = tuple(variable for variable in weights if variable is not rule.kernel(entry.layer))
-    matrices = weight_matrices(weights)
-    if not matrices:
-        return None
-    name = type(entry.layer).__name__
-    if rule is None:
-        reason = f"{name} has no kernel rule"
-    elif isinstance(rule, KernelRule) and rule.input_rule is None:
-        reason = f"a {name} has one kernel to prune, and this is another weight of it"
-    else:
-        reason = f"the weights of a {name} act on one channel each"
-    return OtherLayer(name, matrices, reason)

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import ERK, Allocation, Uniform, best_first
 from tf_lap.graph.energy import Energies
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.measurer import Gains, Measurer
 from tf_lap.graph.scaled_weights import ScaledWeights
 from tf_lap.patterns import Pattern, Ranked, Unstructured
@@ -83,7 +84,7 @@ class MaskSelection:
         Returns:
             Bool masks of the kernels' shapes, and for each group the lowest score that is kept.
         """
-        least = [self.pattern.least(self._layout(kernel)) for kernel in kernels]
+        least = [self.pattern.least(self._layout(kernel).plain) for kernel in kernels]
         more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
         ranked = [self.ranked(kernel, more[i], energies, gains) for i, kernel in enumerate(kernels)]
         kept = keep_largest(ranks(ranked), keep, groups)
@@ -101,9 +102,10 @@ class MaskSelection:
         """
         scores = tf.where(kernel.live, self.scores(kernel.number, kernel.values, energies, gains), 0.0)
         layout = self._layout(kernel)
-        pooled = self.pattern.pool(Ranked(scores, compat.value(kernel.values), kernel.live), layout)
+        ranked = Ranked(*map(layout.to_plain, (scores, compat.value(kernel.values), kernel.live)))
+        pooled = self.pattern.pool(ranked, layout.plain)
         comparable = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
-        pooled = self.pattern.protect(pooled._replace(scores=comparable), layout, more)
+        pooled = self.pattern.protect(pooled._replace(scores=comparable), layout.plain, more)
         return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
 
     def scores(self, number: int, weights: Any, energies: Energies, gains: Gains) -> tf.Tensor:
@@ -136,16 +138,16 @@ class MaskSelection:
             ValueError: a pattern of the user's gives a mask of another shape or dtype.
         """
         layout = self._layout(kernel)
-        mask = self.pattern.expand(kept, kernel.live, layout)
-        if tuple(mask.shape) != layout.shape or mask.dtype != tf.bool:
+        mask = self.pattern.expand(kept, layout.to_plain(kernel.live), layout.plain)
+        if tuple(mask.shape) != layout.plain.shape or mask.dtype != tf.bool:
             raise ValueError(
                 f"pattern={self.pattern!r} gives a mask of shape {tuple(mask.shape)} and dtype {mask.dtype.name} for "
                 f"the kernel of layer {self.measurer.recipe.kernels[kernel.number].path!r}: return bool of shape "
-                f"{layout.shape}"
+                f"{layout.plain.shape}"
             )
-        return mask
+        return layout.from_plain(mask)
 
-    def _layout(self, kernel: Weights) -> Any:
+    def _layout(self, kernel: Weights) -> Layout:
         return self.measurer.recipe.kernels[kernel.number].layout
 
 
@@ -193,7 +195,7 @@ class HostSelection:
             return self._select_plainly(kernels[0], energies, keep, gains)
         pattern, recipe = self._selection.pattern, self._selection.measurer.recipe
         tensors = [Weights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
-        more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout) for kernel in kernels))
+        more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout.plain) for kernel in kernels))
         pooled = [self._selection.ranked(kernel, more, energies, gains) for kernel in tensors]
         ranked = [Ranked(*map(np.asarray, tensors_of_kernel)) for tensors_of_kernel in pooled]
         bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
@@ -225,14 +227,14 @@ class HostSelection:
         measurer = self._selection.measurer
         layout = measurer.recipe.kernels[number].layout
         factors = None
-        if layout.groups == 1:
+        if layout.plain.groups == 1 and layout.is_in_order:
             factors = channel_factors(self._selection.score, *(np.asarray(side[number]) for side in energies))
         if factors is None:
             scores = self._selection.scores(number, tf.constant(weights), energies, gains)
             return np.where(live, np.asarray(scores).view(np.int32), 0)
         by_input, by_output = factors
-        rows, columns = (by_output, by_input) if layout.swapped else (by_input, by_output)
-        scaled = ScaledWeights(weights, measurer.scale.unit(number), gains.get(number))
+        rows, columns = (by_output, by_input) if layout.plain.swapped else (by_input, by_output)
+        scaled = ScaledWeights.of(layout, weights, measurer.scale.unit(number), gains.get(number))
         row_factors = np.tile(rows, layout.size // (scaled.columns * len(rows)))[:, np.newaxis]
         live_rows = live.reshape(-1, scaled.columns)
         bits = self._memory("bits", layout.size, np.int32).reshape(live_rows.shape)

@@ -10,7 +10,7 @@ from tf_lap import allocation as allocations
 from tf_lap import compat, patterns, scores
 from tf_lap.allocation import Allocation, AllocationLike
 from tf_lap.compat import exporting
-from tf_lap.graph.layer_filters import Filters, lookup, select_paths
+from tf_lap.graph.layer_filters import Filters, is_named, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern, PatternLike
@@ -128,6 +128,8 @@ def check_final(pattern: Pattern, fraction: float) -> None:
         )
 
 
+OPT_IN = "pruned only where filters or a mapping names it"
+
 _THAW = (
     ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"
 )
@@ -153,6 +155,9 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
         )
     chosen = select_paths(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
+    for kernel in recipe.kernels:
+        if kernel.is_opt_in and not is_named(filters, kernel.path):
+            skipped[kernel.path] = OPT_IN
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:
         if not is_trained(kernel.variable):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
 from tf_lap.pruning.options import check_final, fitting
@@ -29,7 +29,7 @@ class Targets:
     Attributes:
         numbers: the kernels' numbers in the recipe.
         paths: the paths of their layers.
-        layouts: how they lie in memory.
+        layouts: their plain layouts.
         sizes: how many weights they have.
     """
 
@@ -37,7 +37,7 @@ class Targets:
         self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
         self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in skipped]
         self.paths = [recipe.kernels[i].path for i in self.numbers]
-        self.layouts: list[Layout] = [recipe.kernels[i].layout for i in self.numbers]
+        self.layouts: list[Layout] = [recipe.kernels[i].layout.plain for i in self.numbers]
         self.sizes = [layout.size for layout in self.layouts]
         self._units = [pattern.units(layout) for layout in self.layouts]
         self._least = [pattern.least(layout) for layout in self.layouts]

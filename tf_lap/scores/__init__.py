@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
 from tf_lap.compat.types import Model
-from tf_lap.graph.kernels import Layout
 from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.samples import Batch
 from tf_lap.scores import activity, curvature
@@ -255,14 +254,9 @@ class LookaheadActivation(Lookahead):
         """What each kernel is multiplied by, by its number: float32, in a shape that broadcasts against it."""
         roots = activity.measure_activity(model, recipe, data)
         return {
-            number: _align_outputs(kernel.layout, root)
+            number: kernel.layout.outer(tf.ones([kernel.layout.inputs]), root)
             for number, (kernel, root) in enumerate(zip(recipe.kernels, roots, strict=True))
         }
-
-
-def _align_outputs(layout: Layout, outputs: tf.Tensor) -> tf.Tensor:
-    """One number for each output, `(outputs,)`, in a shape that broadcasts against the kernel."""
-    return outputs[:, tf.newaxis] if layout.swapped else outputs
 
 
 @register("obd")

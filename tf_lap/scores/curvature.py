@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.compat import exporting
 from tf_lap.compat.types import Layer, Model
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.samples import Batch
 

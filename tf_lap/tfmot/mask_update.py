@@ -149,7 +149,7 @@ class WrapperUpdate:
             scores = selection.score_bits(kernel, energies, {}).view(np.float32)
             chosen = m_zeros_of_n(tf.constant(scores), weight.wrapper.sparsity_m_by_n).numpy()
             return chosen * mask, np.float32(_M_BY_N_THRESHOLD)
-        count = keep_count(weight.pattern.units(weight.layout), 1 - keep)
+        count = keep_count(weight.pattern.units(weight.layout.plain), 1 - keep)
         (chosen,), lowest = selection.select([kernel], energies, count, {})
         return chosen.reshape(mask.shape).astype(np.float32), lowest
 
@@ -204,9 +204,8 @@ class WrapperUpdate:
     ) -> None:
         """Prunes weights of one score and one pattern."""
         # As allocation.keep_count: tf.round too goes half to even.
-        counts = tf.round(
-            [fraction * weight.pattern.units(weight.layout) for weight, fraction in zip(weights, keep, strict=True)]
-        )
+        units = [weight.pattern.units(weight.layout.plain) for weight in weights]
+        counts = tf.round([fraction * count for fraction, count in zip(keep, units, strict=True)])
         masks, lowest = self._selection(weights[0]).select(
             [_weights(weight) for weight in weights],
             energies[_distance(weights[0])],

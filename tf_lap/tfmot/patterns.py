@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_lap.compat.tfmot import pruning_utils
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import Pattern, Ranked, Unstructured
 
 

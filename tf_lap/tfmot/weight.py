@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.allocation import keep_count
 from tf_lap.compat.types import Layer, Variable
-from tf_lap.graph.kernels import Layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import Pattern, Ranked
 from tf_lap.pruning.constraints import masked
 
@@ -48,10 +48,10 @@ class Weight:
 
     def keeps_more_than(self, sparsity: float) -> bool:
         """Whether its mask keeps more weights, or blocks of them, than a sparsity leaves; eagerly."""
-        live = compat.value(self.mask)
-        blocks = self.pattern.pool(Ranked(live, live, live), self.layout)
+        live = self.layout.to_plain(tf.reshape(compat.value(self.mask), self.layout.shape))
+        blocks = self.pattern.pool(Ranked(live, live, live), self.layout.plain)
         kept = int(tf.math.count_nonzero(tf.cast(blocks.live, tf.bool)))
-        return kept > keep_count(self.pattern.units(self.layout), sparsity)
+        return kept > keep_count(self.pattern.units(self.layout.plain), sparsity)
 
     def take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
         """Takes over a mask, and zeroes what it drops.

@@ -1,0 +1,173 @@
+"""Rules of layers that take several steps: products of tensors, several kernels, loops over time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_lap import compat
+from tf_lap.compat.types import Layer
+from tf_lap.graph.channels import Boundary, Flow, Shape, Signal
+from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
+from tf_lap.graph.flows import align_to_axes
+from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_obstacle
+from tf_lap.graph.recipe_builder import RecipeBuilder
+
+Target = int | None
+"""A tensor that a layer puts out, by its number; None for one that carries no channels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSteps:
+    """One call of a layer, and what its rule adds steps to the recipe with.
+
+    Attributes:
+        call: the call.
+        path: the layer's path.
+        numbers: the numbers of the tensors that the call may read; None for one that carries no channels.
+        builder: the recipe.
+    """
+
+    call: compat.LayerCall
+    path: str
+    numbers: Mapping[compat.Tensor, int | None]
+    builder: RecipeBuilder
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that is called."""
+        return self.call.layer
+
+    def argument(self, name: str) -> Any:
+        """An argument of the call; None where it has none of the name."""
+        return self.call.arguments.get(name)
+
+    def source(self, argument: Any) -> int | None:
+        """The number of the tensor that an argument is; None where it carries no channels."""
+        return self.numbers[argument] if isinstance(argument, compat.Tensor) else None
+
+    def signal(self, tensor: int) -> Signal:
+        """The shape and the channel axes of a tensor."""
+        return self.builder.signals[tensor]
+
+    def read(self, argument: Any) -> int:
+        """The number of the tensor that an argument is, behind a boundary where it carries no channels."""
+        source = self.source(argument)
+        if source is not None:
+            return source
+        description = f"{type(self.layer).__name__} {self.path!r}"
+        reason = f"{description}: what it reads carries no channels: a mask, a shape or a comparison"
+        shape = argument.shape if isinstance(argument, compat.Tensor) else self.call.inputs[0].shape
+        return self.begin(shape, reason)
+
+    def apply(self, sources: Sequence[int], shape: Shape, flow: Flow, kernel: LayerKernel | None = None) -> int:
+        """Adds a step that turns the energies of tensors into those of a new one, and returns the new one.
+
+        Args:
+            sources: the tensors that it reads.
+            shape: the shape of the new tensor.
+            flow: what becomes of their energies.
+            kernel: the kernel that does it, channel by channel.
+        """
+        number = None if kernel is None else self._add_kernel(kernel)
+        return self.builder.add_rule_step(sources, shape, flow, self.layer, number)
+
+    def _add_kernel(self, kernel: LayerKernel) -> int:
+        number = self.builder.find_kernel(kernel.variable)
+        path = f"{self.path}/{kernel.name}" if kernel.name else self.path
+        return self.builder.add_kernel(path, self.layer, kernel) if number is None else number
+
+    def multiply(self, left: int, right: int, energy_map: EnergyMap) -> None:
+        """Adds the product of two tensors: each is read by what is put into the other.
+
+        Args:
+            left: a tensor.
+            right: another.
+            energy_map: turns the incoming energy of `right` into what is read of `left`, and its transpose the reverse.
+        """
+        self.builder.add_product_step(left, right, energy_map)
+
+    def begin(self, shape: Shape, reason: str) -> int:
+        """A tensor whose channels are all alike, behind a boundary."""
+        (tensor,) = self.builder.add_boundary_step([], [shape], reason)
+        return tensor
+
+    def end(self, tensor: int, reason: str) -> None:
+        """A boundary behind a tensor."""
+        self.builder.add_boundary_step([tensor], [], reason)
+
+    def use_kernel(self, kernel: LayerKernel, source: int, axes: ChannelAxes, shape: Shape) -> int:
+        """Adds a use of a kernel of the layer.
+
+        Args:
+            kernel: the kernel.
+            source: the tensor that it reads.
+            axes: the axes of its channels, in that tensor and in the one that it puts out.
+            shape: the shape of the tensor that it puts out.
+
+        Returns:
+            The tensor that it puts out.
+        """
+        path = f"{self.path}/{kernel.name}" if kernel.name else self.path
+        return use_kernel(self.builder, self.layer, path, kernel, source, axes, shape)
+
+
+def find_no_kernels(layer: Layer) -> list[LayerKernel]:
+    """The kernels of an operation: none."""
+    return []
+
+
+@dataclasses.dataclass(frozen=True)
+class CompositeRule:
+    """A rule that adds its own steps.
+
+    Attributes:
+        follow: adds the steps of a call, and returns what it puts out. It may raise Boundary before it adds any.
+        find_kernels: given a layer, its kernels.
+        signal_range: as in `ChannelRule`.
+    """
+
+    follow: Callable[[LayerSteps], list[Target]]
+    find_kernels: Callable[[Layer], list[LayerKernel]] = find_no_kernels
+    signal_range: tuple[int, int | None] = (0, None)
+
+    def kernels(self, layer: Layer) -> list[LayerKernel]:
+        """The kernels of a layer."""
+        return self.find_kernels(layer)
+
+    def find_obstacle(self, layer: Layer) -> str | None:
+        """Why the layer's kernels cannot be pruned at the moment, or None where they can."""
+        return find_obstacle(layer, lambda: [kernel.variable for kernel in self.find_kernels(layer)])
+
+
+def use_kernel(
+    builder: RecipeBuilder,
+    layer: Layer,
+    path: str,
+    kernel: LayerKernel,
+    source: int,
+    axes: ChannelAxes,
+    shape: Shape,
+) -> int:
+    """Adds a use of a kernel, and what brings channels into its order; see `LayerSteps.use_kernel`."""
+    signal = builder.signals[source]
+    order = sorted(range(len(axes.outputs)), key=lambda place: axes.outputs[place])
+    sizes = Signal(shape, axes.outputs).sizes() if order != list(range(len(order))) else ()
+    try:
+        flow = align_to_axes(signal, axes.inputs, "reads channels along")
+    except Boundary as boundary:
+        reason = f"{type(layer).__name__} {path!r}: {boundary}"
+        (source,) = builder.add_boundary_step([source], [signal.shape], reason)
+    else:
+        if flow.axes != signal.axes or not isinstance(flow.energy_map, Identity):
+            source = builder.add_rule_step([source], signal.shape, flow, layer)
+    number = builder.find_kernel(kernel.variable)
+    if number is None:
+        number = builder.add_kernel(path, layer, kernel)
+    target = builder.add_kernel_step(number, source, Signal(shape, axes.outputs))
+    if not sizes:
+        return target
+    by_place = [shape[axis] or 1 for axis in axes.outputs]
+    swap = Gather.of(by_place, lambda numbers: numbers.transpose(order))
+    return builder.add_rule_step([target], shape, Flow(tuple(sorted(axes.outputs)), swap), layer)
