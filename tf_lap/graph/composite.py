@@ -97,7 +97,19 @@ class LayerSteps:
         """A boundary behind a tensor."""
         self.builder.add_boundary_step([tensor], [], reason)
 
-    def use_kernel(self, kernel: LayerKernel, source: int, axes: ChannelAxes, shape: Shape) -> int:
+    def close_loop(self, kernel: LayerKernel, source: int, target: int) -> None:
+        """Adds a use of a kernel in a loop over time.
+
+        Args:
+            kernel: the kernel.
+            source: the tensor that it reads, of the time step before.
+            target: the tensor that it puts out. Steps before this one read it.
+        """
+        self.builder.close_loop(self._add_kernel(kernel), source, target)
+
+    def use_kernel(
+        self, kernel: LayerKernel, source: int, axes: ChannelAxes, shape: Shape, is_transposed: bool = False
+    ) -> int:
         """Adds a use of a kernel of the layer.
 
         Args:
@@ -105,12 +117,13 @@ class LayerSteps:
             source: the tensor that it reads.
             axes: the axes of its channels, in that tensor and in the one that it puts out.
             shape: the shape of the tensor that it puts out.
+            is_transposed: whether it reads the kernel's outputs and puts out its inputs.
 
         Returns:
             The tensor that it puts out.
         """
         path = f"{self.path}/{kernel.name}" if kernel.name else self.path
-        return use_kernel(self.builder, self.layer, path, kernel, source, axes, shape)
+        return use_kernel(self.builder, self.layer, path, kernel, source, axes, shape, is_transposed)
 
 
 def find_no_kernels(layer: Layer) -> list[LayerKernel]:
@@ -149,6 +162,7 @@ def use_kernel(
     source: int,
     axes: ChannelAxes,
     shape: Shape,
+    is_transposed: bool = False,
 ) -> int:
     """Adds a use of a kernel, and what brings channels into its order; see `LayerSteps.use_kernel`."""
     signal = builder.signals[source]
@@ -165,7 +179,7 @@ def use_kernel(
     number = builder.find_kernel(kernel.variable)
     if number is None:
         number = builder.add_kernel(path, layer, kernel)
-    target = builder.add_kernel_step(number, source, Signal(shape, axes.outputs))
+    target = builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
     if not sizes:
         return target
     by_place = [shape[axis] or 1 for axis in axes.outputs]

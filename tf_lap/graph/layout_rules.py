@@ -85,7 +85,7 @@ def flip(call: Call) -> Flow:
     places = [place for place, a in enumerate(signal.axes) if a in axes]
     if not places:
         return Flow(signal.axes, Identity())
-    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.flip(numbers, places)))
+    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.flip(numbers, tuple(places))))
 
 
 def permute(call: Call) -> Flow:

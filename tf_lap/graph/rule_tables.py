@@ -13,6 +13,12 @@ from tf_lap.compat.types import Layer
 from tf_lap.graph.channels import ChannelRule, RuleFunction
 from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separable, make_depthwise_rule
+from tf_lap.graph.embedding_rules import (
+    find_embedding_kernels,
+    find_reversible_kernels,
+    follow_embedding,
+    follow_reversible,
+)
 from tf_lap.graph.kernels import KernelRule, find_transposed_layout
 from tf_lap.graph.layer_rules import (
     average,
@@ -56,6 +62,12 @@ from tf_lap.graph.product_rules import (
     follow_dot_product_attention,
     follow_einsum,
     follow_matmul,
+)
+from tf_lap.graph.recurrent_rules import (
+    find_bidirectional_kernels,
+    find_recurrent_kernels,
+    follow_bidirectional,
+    follow_recurrent,
 )
 from tf_lap.graph.registry import FUNCTIONS, RULES, Rule
 
@@ -154,6 +166,10 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
     KernelRule(find_layout=find_transposed_layout): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
     KernelRule(find_layout=find_einsum_layout, find_axes=find_einsum_axes): "EinsumDense",
     CompositeRule(follow_separable, find_separable_kernels, (0, 1)): "SeparableConv1D SeparableConv2D",
+    CompositeRule(follow_embedding, find_embedding_kernels): "Embedding",
+    CompositeRule(follow_reversible, find_reversible_kernels): "ReversibleEmbedding",
+    CompositeRule(follow_recurrent, find_recurrent_kernels): "RNN",
+    CompositeRule(follow_bidirectional, find_bidirectional_kernels): "Bidirectional",
 }
 
 

@@ -1,0 +1,202 @@
+"""Recurrent layers: a kernel reads the inputs, and a recurrent kernel the hidden state of the time step before.
+
+Both kernels put out the gates, one after the other along their last axis. Without data nobody knows how far a gate is
+open. So the rule is an approximation: a hidden channel's energy is the sum over both kernels and all gates, and what
+reads a gate's column is what reads its hidden channel. That is the layers behind, and the recurrent kernel's own rows,
+through which the hidden state is read at the next time step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_lap.compat.types import Layer
+from tf_lap.graph.channels import Boundary, Flow, Shape, Signal, format_axis
+from tf_lap.graph.composite import LayerSteps, Target
+from tf_lap.graph.energy_maps import ChannelScale, EnergyMap, Gather, Identity, Sum
+from tf_lap.graph.flows import reduce_to_axis, sum_signals
+from tf_lap.graph.kernels import ChannelAxes, LayerKernel
+from tf_lap.graph.layouts import Layout
+
+
+def find_recurrent_kernels(layer: Layer) -> list[LayerKernel]:
+    """The kernels of a recurrent layer, cell after cell: of each the kernel and the recurrent kernel."""
+    return [kernel for cell in _find_cells(layer) if _is_served(cell) for kernel in _find_cell_kernels(layer, cell)]
+
+
+def follow_recurrent(steps: LayerSteps) -> list[Target]:
+    """The steps of a recurrent layer, cell after cell."""
+    tensor, *states = _find_tensors(steps)
+    hidden = _follow_cells(steps, tensor, states)
+    return [_put_out(steps, [hidden], output.shape, Identity()) for output in steps.call.outputs]
+
+
+def find_bidirectional_kernels(layer: Layer) -> list[LayerKernel]:
+    """The kernels of a Bidirectional layer, those of its forward layer first."""
+    return [
+        kernel._replace(name=f"{inner.name}/{kernel.name}")
+        for inner in (layer.forward_layer, layer.backward_layer)
+        if hasattr(inner, "cell")
+        for kernel in find_recurrent_kernels(inner)
+    ]
+
+
+def follow_bidirectional(steps: LayerSteps) -> list[Target]:
+    """The steps of a forward and of a backward layer, whose hidden states are joined or added up."""
+    layer, call = steps.layer, steps.call
+    tensor, *states = _find_tensors(steps)
+    hidden = []
+    for place, inner in enumerate((layer.forward_layer, layer.backward_layer)):
+        if not hasattr(inner, "cell"):
+            raise Boundary(f"its layer {type(inner).__name__} has no cell")
+        inner_steps = dataclasses.replace(
+            steps, call=dataclasses.replace(call, layer=inner), path=f"{steps.path}/{inner.name}"
+        )
+        half = len(states) // 2
+        hidden.append(_follow_cells(inner_steps, tensor, states[place * half : (place + 1) * half]))
+    if layer.merge_mode is None:
+        merged: list[tuple[list[int], EnergyMap]] = [([hidden[0]], Identity()), ([hidden[1]], Identity())]
+    else:
+        merged = [(hidden, _merge_directions([steps.signal(h).shape[1] or 1 for h in hidden], layer.merge_mode))]
+    state_count = len(call.outputs) - len(merged)
+    merged += [([hidden[0]], Identity())] * (state_count // 2) + [([hidden[1]], Identity())] * (state_count // 2)
+    inner_steps = dataclasses.replace(steps, call=dataclasses.replace(call, layer=layer.forward_layer))
+    return [
+        _put_out(inner_steps, sources, output.shape, energy_map)
+        for (sources, energy_map), output in zip(merged, call.outputs, strict=True)
+    ]
+
+
+def _merge_directions(units: Sequence[int], merge_mode: str) -> EnergyMap:
+    """The map from the hidden energies of both directions to those of the output. A product counts as a gate."""
+    if merge_mode == "concat":
+        first, second = units
+        before = np.append(np.arange(first), np.full(second, -1))
+        behind = np.append(np.full(first, -1), np.arange(second))
+        return Sum((Gather(before), Gather(behind)))
+    total = Sum((Identity(), Identity()))
+    return total.then(ChannelScale(lambda read: read(1 / 4))) if merge_mode == "ave" else total
+
+
+def _find_tensors(steps: LayerSteps) -> list[Any]:
+    """The sequence that a recurrent layer reads, and its initial states: tf_keras passes them with the sequence."""
+    first, *others = steps.call.tensors
+    states = steps.call.tensors["initial_state"] if "initial_state" in others else ()
+    return [*steps.call.tensors[first], *states]
+
+
+def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
+    """Adds the steps of all cells of a layer, and returns the hidden state of the last, `(batch, channels)`.
+
+    Args:
+        steps: what steps are added with.
+        tensor: the sequence that the layer reads.
+        states: its initial states.
+
+    Raises:
+        Boundary: a cell is none of Keras's.
+    """
+    layer = steps.layer
+    cells = _find_cells(layer)
+    for cell in cells:
+        if not _is_served(cell):
+            raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
+    source = steps.read(tensor)
+    channel_axis = _find_channel_axis(layer, len(steps.signal(source).shape))
+    state_sources = [number for state in states if (number := steps.source(state)) is not None]
+    if len(cells) > 1:
+        for number in state_sources:
+            steps.end(number, f"{type(layer).__name__} {steps.path!r}: the initial state of several cells")
+        state_sources = []
+    for cell in cells:
+        source = _follow_cell(steps, cell, source, channel_axis, state_sources)
+        channel_axis = 1
+    return source
+
+
+def _follow_cell(steps: LayerSteps, cell: Layer, source: int, channel_axis: int, state_sources: Sequence[int]) -> int:
+    """Adds the steps of one cell.
+
+    Args:
+        steps: what steps are added with.
+        cell: the cell.
+        source: what it reads.
+        channel_axis: the axis of the channels there.
+        state_sources: the tensors that the hidden state begins with.
+
+    Returns:
+        The hidden state, as a tensor `(batch, channels)`.
+    """
+    kernel, recurrent_kernel = _find_cell_kernels(steps.layer, cell)
+    units, gate_units = recurrent_kernel.layout.inputs, recurrent_kernel.layout.outputs
+    gates = gate_units // units
+    from_inputs = steps.use_kernel(kernel, source, ChannelAxes((channel_axis,), (1,)), (None, gate_units))
+    from_state = steps.builder.add_tensor(Signal((None, gate_units), (1,)))
+    by_gate = Gather(np.arange(gate_units).reshape(gates, units).T).then(ChannelScale(lambda read: read(float(gates))))
+    add_gates = by_gate if gates > 1 else Identity()
+    hidden_flow = Flow((1,), Sum((Identity(), Identity())).then(add_gates))
+    hidden = steps.apply([from_inputs, from_state], (None, units), hidden_flow)
+    if state_sources:
+        hidden = _add_states(steps, hidden, state_sources, units)
+    steps.close_loop(recurrent_kernel, hidden, from_state)
+    return hidden
+
+
+def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int], units: int) -> int:
+    """The hidden state together with what it begins with."""
+    sources = [hidden]
+    for source in state_sources:
+        signal = steps.signal(source)
+        axis = format_axis(steps.layer, len(signal.shape))
+        reduced = reduce_to_axis(signal, axis, "begins with channels on")
+        flow = Flow((1,) if reduced.axes else (), reduced.energy_map)
+        sources.append(steps.apply([source], (None, units), flow))
+    return steps.apply(sources, (None, units), sum_signals([steps.signal(source) for source in sources], 2))
+
+
+def _put_out(steps: LayerSteps, hidden: Sequence[int], shape: Shape, energy_map: EnergyMap) -> int:
+    """A tensor that a recurrent layer puts out: all hidden states, or the last one; or a state of its own.
+
+    Args:
+        steps: what steps are added with.
+        hidden: the hidden states that it is made of.
+        shape: its shape.
+        energy_map: what becomes of their energies.
+    """
+    is_sequence = steps.layer.return_sequences and len(shape) == len(steps.call.inputs[0].shape)
+    axis = _find_channel_axis(steps.layer, len(shape)) if is_sequence else format_axis(steps.layer, len(shape))
+    return steps.apply(hidden, shape, Flow((axis,), energy_map))
+
+
+def _find_channel_axis(layer: Layer, rank: int) -> int:
+    """The axis of the channels in a sequence: behind batch and time where channels come first, the last otherwise."""
+    return 2 if format_axis(layer, rank) == 1 else rank - 1
+
+
+def _find_cells(layer: Layer) -> list[Layer]:
+    return list(getattr(layer.cell, "cells", [layer.cell]))
+
+
+def _is_served(cell: Layer) -> bool:
+    """Whether a cell has the two kernels, and gates as many times as wide as its hidden state."""
+    kernel, recurrent_kernel = getattr(cell, "kernel", None), getattr(cell, "recurrent_kernel", None)
+    if kernel is None or recurrent_kernel is None:
+        return False
+    return (
+        kernel.shape[-1] == recurrent_kernel.shape[-1] and recurrent_kernel.shape[-1] % recurrent_kernel.shape[-2] == 0
+    )
+
+
+def _find_cell_kernels(layer: Layer, cell: Layer) -> tuple[LayerKernel, LayerKernel]:
+    """The kernel and the recurrent kernel of a cell. Their names hold the cell's where the user made it."""
+    is_named = hasattr(layer.cell, "cells") or type(layer).__name__ == "RNN"
+    prefix = f"{cell.name}/" if is_named else ""
+    kernel, recurrent_kernel = (
+        LayerKernel(prefix + name, getattr(cell, name), Layout(tuple(getattr(cell, name).shape)))
+        for name in ("kernel", "recurrent_kernel")
+    )
+    return kernel, recurrent_kernel
