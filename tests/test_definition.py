@@ -136,6 +136,7 @@ def compute_scores(model):
     return {
         kernel.path: lookahead.score(kernel, kernel.variable.value, back, ahead).numpy()
         for kernel, back, ahead in zip(recipe.kernels, incoming, outgoing, strict=True)
+        if not kernel.is_opt_in
     }
 
 

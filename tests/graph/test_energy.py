@@ -65,7 +65,7 @@ def test_the_sweep_is_one_graph_without_host_code_or_baked_in_weights():
     assert len(between) == 3
     assert {v.value.ref() for v in between} <= {v.ref() for v in all_energies.variables}
     # Both directions are in the one graph.
-    assert len(all_energies.structured_outputs[0][1]) == 4
+    assert len(all_energies.structured_outputs[0][1]) == 5
 
 
 def test_the_traced_sweep_sees_new_weights():

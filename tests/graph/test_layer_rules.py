@@ -130,7 +130,7 @@ MIXED = [
     (lambda x: ops.mean(x, axis=-1), r"reduces its channels"),
     (lambda x: 1.0 / x, "divides by a tensor of the network"),
     (lambda x: ops.cumsum(x, axis=-1), "Cumsum '.*' has no channel rule"),
-    (lambda x: ops.flip(x, axis=-1), "Flip '.*' has no channel rule"),
+    (lambda x: ops.roll(x, 1, axis=-1), "Roll '.*' has no channel rule"),
     (layers.BatchNormalization(axis=1), "normalizes axis 1, but its input carries channels on axis 3"),
     (layers.MaxPooling2D(data_format="channels_first"), "acts on channels along axis 1"),
     (layers.GlobalAveragePooling2D(data_format="channels_first"), "keeps axis 1"),

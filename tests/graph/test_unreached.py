@@ -5,25 +5,40 @@ import numpy as np
 import pytest
 
 import tf_lap
+from tf_lap.report.coverage import OPT_IN
 
 layers = keras.layers
 
 
+class LeakyCell(layers.Layer):
+    """A cell that has not the kernels of Keras's cells."""
+
+    state_size = 3
+
+    def build(self, shape):
+        self.reading = self.add_weight(shape=(shape[-1], 3), name="reading")
+
+    def call(self, inputs, states):
+        state = 0.5 * states[0] + inputs @ self.reading
+        return state, [state]
+
+
 @pytest.mark.filterwarnings("ignore:model .* can be pruned")
-def test_layers_of_keras_without_a_rule_are_boundaries_and_their_weights_are_named():
+def test_layers_of_keras_that_cannot_be_followed_are_boundaries_and_their_weights_are_named():
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Embedding(20, 8, name="words")(inputs)
-    x = layers.MultiHeadAttention(2, 4, name="attend")(x, x)
-    x = layers.LSTM(7, name="memory")(x)
+    x = layers.RNN(LeakyCell(name="leaky"), name="memory")(x)
+    x = layers.SpectralNormalization(layers.Dense(4, name="inner"), name="spectral")(x)
     model = keras.Model(inputs, layers.Dense(2, name="head")(x))
     report = tf_lap.prune(model, 0.5)
-    assert [layer.path for layer in report.pruned] == ["head"]
+    assert [layer.path for layer in report.pruned] == ["head", "spectral/inner"]
     skipped = {layer.path: layer.skipped for layer in report.layers if layer.skipped}
-    assert skipped["words"] == "Embedding has no kernel rule"
-    assert skipped["memory/lstm_cell/recurrent_kernel"] == "LSTMCell has no kernel rule"
-    assert skipped["attend/query"] == "EinsumDense has no kernel rule"
+    assert skipped["words"] == OPT_IN
+    assert skipped["memory/leaky"] == "LeakyCell has no kernel rule"
     assert len(skipped) == len([layer for layer in report.layers if layer.skipped])
-    reason = "LSTM 'memory' has no channel rule; tf_lap.register_rule can add one"
+    reason = "RNN 'memory': its cell LeakyCell has not the kernels of a cell of Keras's"
+    assert reason in tf_lap.neighbors(model)["head"].boundaries or reason in report.render(width=200)
+    reason = "SpectralNormalization 'spectral' has no channel rule; tf_lap.register_rule can add one"
     assert reason in tf_lap.neighbors(model)["head"].boundaries
     assert f"boundary: {reason}" in report.render(width=120).splitlines()
 

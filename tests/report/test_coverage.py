@@ -7,7 +7,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import tf_lap
-from tf_lap.report.coverage import left_whole_warning, measure_coverage
+from tf_lap.report.coverage import OPT_IN, left_whole_warning, measure_coverage
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 
@@ -17,12 +17,6 @@ FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=Fal
 
 def warning_of(model, **arguments):
     return left_whole_warning(model, tf_lap.Pruner(model, **arguments).report())
-
-
-def text_model(kind):
-    words = kind.Input((5,), dtype="int32")
-    x = kind.layers.LSTM(6, name="memory")(kind.layers.Embedding(10, 8, name="words")(words))
-    return kind.Model(words, kind.layers.Dense(2, name="head")(x), name="text")
 
 
 def perceptron():
@@ -83,24 +77,40 @@ def test_what_the_user_leaves_out_is_no_reason_to_warn():
     assert left_whole_warning(model, tf_lap.prune(model, {"c": 0.5})) is None
 
 
+def test_an_embedding_is_left_out_until_filters_name_it():
+    words = keras.Input((5,), dtype="int32")
+    x = layers.LSTM(6, name="memory")(layers.Embedding(100, 8, name="words")(words))
+    model = keras.Model(words, layers.Dense(2, name="head")(x), name="text")
+    text = warning_of(model)
+    assert f"Left whole: 800: {OPT_IN}." in text
+    assert text.endswith("To prune words, give filters with an expression that matches the whole path.")
+    assert warning_of(model, filters=["words", "memory", "head"]) is None
+
+
 def test_layers_of_keras_that_nothing_prunes_are_said_to_stay():
-    text = warning_of(text_model(keras))
-    assert "Left whole: 336: LSTMCell has no kernel rule; 80: Embedding has no kernel rule." in text
-    assert text.endswith("In Keras 3 tf_lap prunes no Embedding, LSTMCell: judge by report.model_sparsity.")
+    inner = layers.Dense(2, name="inner")
+    inner.trainable = False
+    layer = layers.SpectralNormalization(inner, name="spectral")
+    model = keras.Sequential([keras.Input((2,)), layer, layers.Dense(1, name="head")])
+    text = warning_of(model)
+    assert "2: SpectralNormalization has no kernel rule" in text
+    assert text.endswith("In Keras 3 tf_lap prunes no SpectralNormalization: judge by report.model_sparsity.")
 
 
 def test_in_tf_keras_the_wrapper_prunes_what_the_warning_says_it_does():
-    model = text_model(tf_keras)
-    assert warning_of(model).endswith("tf_lap.prune_lookahead prunes Embedding, LSTMCell too, by magnitude.")
+    local = tf_keras.layers.LocallyConnected1D(8, 2, name="local")
+    model = tf_keras.Sequential(
+        [tf_keras.Input((9, 2)), local, tf_keras.layers.Flatten(), tf_keras.layers.Dense(2, name="head")]
+    )
+    assert warning_of(model).endswith("tf_lap.prune_lookahead prunes LocallyConnected1D too, by magnitude.")
     schedule = tfmot.sparsity.keras.ConstantSparsity(0.5, begin_step=0, frequency=1)
     wrapped = tf_lap.prune_lookahead(model, pruning_schedule=schedule)
     wrapped.compile("sgd", "mse")
     callbacks = [tfmot.sparsity.keras.UpdatePruningStep()]
     with pytest.warns(UserWarning, match="by magnitude"):
-        wrapped.fit(np.zeros((4, 5)), np.zeros((4, 2)), callbacks=callbacks, verbose=0)
+        wrapped.fit(np.zeros((4, 9, 2)), np.zeros((4, 2)), callbacks=callbacks, verbose=0)
     stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
-    matrices = [weight for layer in ("words", "memory") for weight in stripped.get_layer(layer).get_weights()]
-    assert [np.mean(matrix == 0) for matrix in matrices if matrix.ndim > 1] == [0.5, 0.5, 0.5]
+    assert np.mean(stripped.get_layer("local").get_weights()[0] == 0) == 0.5
 
 
 class Mixer(layers.Layer):

@@ -9,6 +9,7 @@ from tf_lap.report import LayerReport, PruningReport
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 
 layers = keras.layers
+FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=False)"
 
 
 class Page(HTMLParser):
@@ -40,19 +41,22 @@ class Page(HTMLParser):
 
 def test_a_notebook_shows_a_table_and_what_the_whole_model_has():
     words = keras.Input((5,), dtype="int32")
-    x = layers.LSTM(6, name="memory")(layers.Embedding(100, 8, name="words")(words))
+    x = layers.LSTM(6, trainable=False, name="memory")(layers.Embedding(100, 8, name="words")(words))
     report = tf_lap.prune(keras.Model(words, layers.Dense(5, name="head")(x)), 0.5)
     page = Page(report._repr_html_())
     assert page.rows == [
         ["layer", "class", "kernel", "weights", "kept", "sparsity", "before", "after"],
-        ["head", "Dense", "6x5", "30", "15", "50.00%", "-", "-"],
+        ["head", "Dense", "6x5", "30", "15", "50.00%", "memory/kernel, memory/recurrent_kernel", "-"],
         ["1 pruned kernel", "", "", "30", "15", "50.00%", "", ""],
     ]
     assert page.texts[2:] == [
         ("p", "whole model: 3.18% of 1,195 weights are zero; the pruned kernels hold 2.51% of the weights"),
-        ("p", "skipped 800 weights (66.95%) in words: Embedding has no kernel rule"),
-        ("summary", "skipped 336 weights (28.12%) in 2 matrices: LSTMCell has no kernel rule"),
-        ("details", "memory/lstm_cell/kernel, memory/lstm_cell/recurrent_kernel"),
+        ("p", "skipped 800 weights (66.95%) in words: pruned only where filters or a mapping names it"),
+        (
+            "summary",
+            "skipped 336 weights (28.12%) in 2 matrices: " + FROZEN,
+        ),
+        ("details", "memory/kernel, memory/recurrent_kernel"),
         ("p", "skipped 29 weights (2.43%): biases, normalization and other vectors"),
     ]
 

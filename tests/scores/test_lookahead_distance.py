@@ -179,13 +179,13 @@ def test_on_a_graph_it_is_the_flow_of_squares_from_kernels_so_far_away(distance)
         if name == "a" or not far:
             return np.ones(square[name].shape[0])
         put = {other: incoming(other, far - 1) @ square[other] for other in "abc"}
-        return {"b": put["a"], "c": put["b"] * depth, "e": put["a"] + put["c"]}[name]
+        return {"b": put["a"], "d": put["b"], "c": put["b"] * depth, "e": put["a"] + put["c"]}[name]
 
     def outgoing(name, far):
         if name == "e" or not far:
             return np.ones(square[name].shape[1])
         read = {other: square[other] @ outgoing(other, far - 1) for other in "bce"}
-        return {"a": read["b"] + read["e"], "b": depth * read["c"], "c": read["e"]}[name]
+        return {"a": read["b"] + read["e"], "b": depth * read["c"], "d": read["c"], "c": read["e"]}[name]
 
     recipe = resolve(model)
     weights = [tf.convert_to_tensor(kernel.variable) for kernel in recipe.kernels]

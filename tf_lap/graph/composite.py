@@ -166,6 +166,7 @@ def use_kernel(
 ) -> int:
     """Adds a use of a kernel, and what brings channels into its order; see `LayerSteps.use_kernel`."""
     signal = builder.signals[source]
+    _check_shared(builder, kernel)
     order = sorted(range(len(axes.outputs)), key=lambda place: axes.outputs[place])
     sizes = Signal(shape, axes.outputs).sizes() if order != list(range(len(order))) else ()
     try:
@@ -179,9 +180,21 @@ def use_kernel(
     number = builder.find_kernel(kernel.variable)
     if number is None:
         number = builder.add_kernel(path, layer, kernel)
+    elif builder.find_layout(number) != kernel.layout:  # another layer has the kernel too
+        is_transposed = not is_transposed
     target = builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
     if not sizes:
         return target
     by_place = [shape[axis] or 1 for axis in axes.outputs]
     swap = Gather.of(by_place, lambda numbers: numbers.transpose(order))
     return builder.add_rule_step([target], shape, Flow(tuple(sorted(axes.outputs)), swap), layer)
+
+
+def _check_shared(builder: RecipeBuilder, kernel: LayerKernel) -> None:
+    """Raises Boundary where another layer has the kernel too, and reads neither as this one does nor the reverse."""
+    number = builder.find_kernel(kernel.variable)
+    if number is not None:
+        layout = builder.find_layout(number)
+        reverse = dataclasses.replace(layout, swapped=not layout.swapped)
+        if kernel.layout not in (layout, reverse):
+            raise Boundary("another layer has its kernel too, and reads other axes of it")

@@ -21,8 +21,9 @@ from tf_lap.graph.channels import Boundary, Flow, Signal
 from tf_lap.graph.composite import LayerSteps, Target
 from tf_lap.graph.einsum import Equation, read_equation
 from tf_lap.graph.energy_maps import ChannelScale, EnergyMap, Gather, Identity
-from tf_lap.graph.flows import transpose_signal
+from tf_lap.graph.flows import scale_signal, transpose_signal
 from tf_lap.graph.kernels import ChannelAxes
+from tf_lap.graph.layer_rules import square
 from tf_lap.graph.layouts import Layout
 
 Labels = Sequence[str]
@@ -93,6 +94,28 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
     return [steps.apply([sources[2]], steps.call.outputs[0].shape, flow)]
+
+
+def follow_additive_attention(steps: LayerSteps) -> list[Target]:
+    """Attention whose scores are `sum(scale * tanh(query + key))`: the squares of the scale read queries and keys."""
+    query, value, *others = next(iter(steps.call.tensors.values()))
+    key = others[0] if others else value
+    scale = getattr(steps.layer, "scale", None)
+    reason = f"{type(steps.layer).__name__} {steps.path!r}: its scores, which add up the channels of queries and keys"
+    for source in (steps.source(query), steps.source(key)):
+        if source is not None:
+            signal = steps.signal(source)
+            read = source
+            if scale is not None:
+                flow = scale_signal(signal, tuple(scale.shape), lambda read: square(read(scale)))
+                read = steps.apply([source], signal.shape, flow)
+            steps.end(read, reason)
+    source = steps.source(value)
+    if source is None:
+        return [None] * len(steps.call.outputs)
+    flow = _pass_through(steps.signal(source), "bsc", "btc")
+    output = steps.apply([source], steps.call.outputs[0].shape, flow)
+    return [output, *[None] * (len(steps.call.outputs) - 1)]
 
 
 def _repeat_heads(steps: LayerSteps, source: int, heads: int | None) -> int:

@@ -9,6 +9,7 @@ from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.channels import Flow, Shape, Signal
 from tf_lap.graph.energy_maps import EnergyMap
 from tf_lap.graph.kernels import LayerKernel
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import (
     BoundaryStep,
     Kernel,
@@ -134,6 +135,10 @@ class RecipeBuilder:
     def find_kernel(self, variable: Variable) -> int | None:
         """The number of a kernel, or None where it was not added."""
         return self._kernel_numbers.get(id(variable))
+
+    def find_layout(self, kernel: int) -> Layout:
+        """How a kernel lies in memory, by its number."""
+        return self._kernels[kernel].layout
 
     def make_unique(self, path: str) -> str:
         """A path that no other layer has: layers in a list of a custom layer may share a name, so they are numbered."""

@@ -59,6 +59,7 @@ from tf_lap.graph.layout_rules import (
 from tf_lap.graph.product_rules import (
     find_einsum_axes,
     find_einsum_layout,
+    follow_additive_attention,
     follow_dot_product_attention,
     follow_einsum,
     follow_matmul,
@@ -166,6 +167,7 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
     KernelRule(find_layout=find_transposed_layout): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
     KernelRule(find_layout=find_einsum_layout, find_axes=find_einsum_axes): "EinsumDense",
     CompositeRule(follow_separable, find_separable_kernels, (0, 1)): "SeparableConv1D SeparableConv2D",
+    CompositeRule(follow_additive_attention): "AdditiveAttention",
     CompositeRule(follow_embedding, find_embedding_kernels): "Embedding",
     CompositeRule(follow_reversible, find_reversible_kernels): "ReversibleEmbedding",
     CompositeRule(follow_recurrent, find_recurrent_kernels): "RNN",
@@ -246,7 +248,7 @@ _ACTIVATION_FUNCTIONS = """
 
 
 # Layers of Keras whose own `call` is made of layers and operations that have rules.
-_TRANSPARENT = "MultiHeadAttention GroupedQueryAttention Attention AdditiveAttention"
+_TRANSPARENT = "MultiHeadAttention GroupedQueryAttention Attention"
 
 
 def is_transparent(layer: Layer) -> bool:

@@ -14,6 +14,7 @@ from tf_lap.graph.layer_filters import Filters, is_named, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern, PatternLike
+from tf_lap.report.coverage import OPT_IN
 from tf_lap.samples import Representative, join_samples, read_samples
 from tf_lap.scores import Score, ScoreLike
 
@@ -127,8 +128,6 @@ def check_final(pattern: Pattern, fraction: float) -> None:
             "pass that, or another pattern"
         )
 
-
-OPT_IN = "pruned only where filters or a mapping names it"
 
 _THAW = (
     ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"

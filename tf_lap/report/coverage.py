@@ -11,6 +11,9 @@ from tf_lap.compat.types import Model
 from tf_lap.report import VECTORS, PruningReport
 from tf_lap.report.remarks import percent
 
+OPT_IN = "pruned only where filters or a mapping names it"
+"""Why depthwise kernels and embeddings are skipped: they are few weights, or looked up."""
+
 # The reasons of kernels that the user's arguments leave out, as `pruning.options` and `pruning.pruner` give them.
 _LEFT_OUT_BY_USER = ("left out by filters", "the mapping of sparsities does not name it")
 
@@ -78,9 +81,14 @@ def _list_remedies(model: Model, report: PruningReport) -> list[str]:
     without_rule = dict.fromkeys(
         layer.layer_class for layer in report.skipped if layer.skipped == f"{layer.layer_class} has no kernel rule"
     )
-    of_keras = [name for name in without_rule if hasattr(keras.layers, name)]
+    layers = compat.tf_keras_module().layers if compat.is_tf_keras(model) else keras.layers
+    of_keras = [name for name in without_rule if hasattr(layers, name)]
     custom = [name for name in without_rule if name not in of_keras]
     sentences = []
+    opt_in = [layer.path for layer in report.skipped if layer.skipped == OPT_IN]
+    if opt_in:
+        named = ", ".join(opt_in[:3]) + (f" and {len(opt_in) - 3} more" if len(opt_in) > 3 else "")
+        sentences.append(f"To prune {named}, give filters with an expression that matches the whole path.")
     if any(str(layer.skipped).startswith("frozen") for layer in report.skipped):
         sentences.append(
             "To prune frozen layers, set trainable = True on them and on the models around them, and compile "
