@@ -18,7 +18,17 @@ Sparsity: TypeAlias = float | Mapping[str, float]
 
 
 class Allocation(Configurable, abc.ABC):
-    """How many weights each kernel keeps. Your own allocation is a subclass, best a frozen dataclass: see `register`.
+    """How many weights each kernel keeps. Your own allocation is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @tf_lap.register_allocation("spare_the_first")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class SpareTheFirst(tf_lap.allocation.Allocation):
+    ...     def keep(self, sizes, sparsities, shapes):
+    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
+    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
@@ -53,29 +63,8 @@ AllocationLike: TypeAlias = str | Allocation | Mapping[str, Any]
 AllocationClass = TypeVar("AllocationClass", bound=type[Allocation])
 
 _REGISTRY: Registry[Allocation] = Registry("allocation", Allocation, "tf_lap.allocation")
-get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
-
-
-def register(name: str) -> Callable[[AllocationClass], AllocationClass]:
-    """A decorator that makes your own allocation available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses
-    >>> @tf_lap.register_allocation("spare_the_first")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class SpareTheFirst(tf_lap.allocation.Allocation):
-    ...     def keep(self, sizes, sparsities, shapes):
-    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
-    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Allocation`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+get, serialize, deserialize, names = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[AllocationClass], AllocationClass]] = _REGISTRY.register
 
 
 @register("uniform")

@@ -37,9 +37,25 @@ class Ranked(NamedTuple):
 
 
 class Pattern(Configurable, abc.ABC):
-    """The shape in which weights are pruned. Your own pattern is a subclass, best a frozen dataclass: see `register`.
+    """The shape in which weights are pruned. Your own pattern is a subclass, best a frozen dataclass.
 
     A method that it does not override treats weights one by one: see `Unstructured`.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_pattern("whole_outputs")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class WholeOutputs(tf_lap.patterns.Pattern):
+    ...     def units(self, layout):
+    ...         return layout.shape[-1]
+    ...     def pool(self, weights, layout):
+    ...         axes = list(range(len(layout.shape) - 1))
+    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, axes)) for x in (weights.scores, weights.magnitudes)]
+    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, axes))
+    ...     def expand(self, kept, live, layout):
+    ...         return kept & live
+    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
 
     Attributes:
         sparsity: the fraction of zeros at which the pattern is complete; None if any fraction is possible.
@@ -92,35 +108,8 @@ _REGISTRY: Registry[Pattern] = Registry(
     ", 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs "
     "go whole)",
 )
-serialize, deserialize = _REGISTRY.serialize, _REGISTRY.deserialize
-
-
-def register(name: str) -> Callable[[PatternClass], PatternClass]:
-    """A decorator that makes your own pattern available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_pattern("whole_outputs")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class WholeOutputs(tf_lap.patterns.Pattern):
-    ...     def units(self, layout):
-    ...         return layout.shape[-1]
-    ...     def pool(self, weights, layout):
-    ...         axes = list(range(len(layout.shape) - 1))
-    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, axes)) for x in (weights.scores, weights.magnitudes)]
-    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, axes))
-    ...     def expand(self, kept, live, layout):
-    ...         return kept & live
-    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Pattern`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+serialize, deserialize, names = _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[PatternClass], PatternClass]] = _REGISTRY.register
 
 
 @register("unstructured")

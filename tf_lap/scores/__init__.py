@@ -21,7 +21,18 @@ from tf_lap.scores import activity, curvature
 
 
 class Score(Configurable, abc.ABC):
-    """How much a weight matters. Your own score is a subclass, best a frozen dataclass: see `register`.
+    """How much a weight matters. Your own score is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_score("rounded")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Rounded(tf_lap.scores.Score):
+    ...     distance = 0
+    ...     def score(self, kernel, weights, incoming, outgoing):
+    ...         return tf.round(tf.abs(weights))
+    >>> report = tf_lap.prune(model, 0.5, score="rounded")
 
     Attributes:
         distance: how many kernels away the energies around a kernel come from, on each side. 0: none, so that they are
@@ -89,31 +100,8 @@ ScoreLike: TypeAlias = str | Score | Mapping[str, Any]
 ScoreClass = TypeVar("ScoreClass", bound=type[Score])
 
 _REGISTRY: Registry[Score] = Registry("score", Score, "tf_lap.scores")
-get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
-names = _REGISTRY.names
-
-
-def register(name: str) -> Callable[[ScoreClass], ScoreClass]:
-    """A decorator that makes your own score available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_score("rounded")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class Rounded(tf_lap.scores.Score):
-    ...     distance = 0
-    ...     def score(self, kernel, weights, incoming, outgoing):
-    ...         return tf.round(tf.abs(weights))
-    >>> report = tf_lap.prune(model, 0.5, score="rounded")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Score`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+get, serialize, deserialize, names = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[ScoreClass], ScoreClass]] = _REGISTRY.register
 
 
 def channel_factors(score: Score, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
