@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.kernels import Layout
-from tf_lap.topk.sort_keys import bits_of, keys
+from tf_lap.topk.sort_keys import bits_of, make_sort_keys
 
-_EXPONENT = 0x7F800000  # the bits of a float32 that hold it
-_SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal
+_EXPONENT_MASK = 0x7F800000  # the bits of a float32 that hold its exponent
+_SMALLEST_NORMAL_BITS = 0x00800000  # those of the smallest power of two that is not denormal
 _MAX_COMPARED = 16  # members of a group that are compared pair by pair
 
 
@@ -189,7 +189,7 @@ class Blocks(Pattern):
         split, within = self._split(tf.abs(values), layout)
         largest = tf.reduce_max(split, axis=within, keepdims=True)
         # Divided by a power of two near the largest, which is exact: squares would leave float32's range.
-        bits = tf.maximum(tf.bitwise.bitwise_and(bits_of(largest), _EXPONENT), _SMALLEST)
+        bits = tf.maximum(tf.bitwise.bitwise_and(bits_of(largest), _EXPONENT_MASK), _SMALLEST_NORMAL_BITS)
         unit = tf.bitcast(tf.cast(bits, tf.int32), tf.float32)
         norms = unit * tf.sqrt(tf.reduce_sum(tf.square(split / unit), axis=within, keepdims=True))
         return tf.squeeze(tf.where(tf.math.is_inf(largest), largest, norms), axis=within)
@@ -245,12 +245,12 @@ class NOfM(Pattern):
         """The weights, with infinite scores for the n best of each group; others count as pruned unless more stay."""
         axis = len(layout.shape) + layout.input_axis
         live = tf.cast(ranked.live, tf.bool)
-        order = keys(ranked.scores, ranked.magnitudes, live)
-        members = min(self.m, order.shape[axis])
-        padded = _pad(order, axis, members, -1)
+        sort_keys = make_sort_keys(ranked.scores, ranked.magnitudes, live)
+        members = min(self.m, sort_keys.shape[axis])
+        padded = _pad(sort_keys, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_mark_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : order.shape[-2], : order.shape[-1]] & live
+        best = best[..., : sort_keys.shape[-2], : sort_keys.shape[-1]] & live
         live &= best | more
         # Infinite scores of all others become finite, so that none of them equals the best.
         scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
@@ -323,14 +323,14 @@ def _pad(tensor: tf.Tensor, axis: int, multiple: int, value: int = 0) -> tf.Tens
     return tf.concat([tensor, tf.fill(shape, tf.cast(value, tensor.dtype))], axis=axis)
 
 
-def _mark_highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
+def _mark_highest(numbers: tf.Tensor, n: int, axis: int) -> tf.Tensor:
     """True for the n highest integers along an axis, else False, in the tensor's shape; of equal ones the first."""
-    m = order.shape[axis]
+    m = numbers.shape[axis]
     if m > _MAX_COMPARED:  # the number of comparisons grows with the square of m
-        places = tf.argsort(tf.argsort(order, axis, "DESCENDING", stable=True), axis, stable=True)
+        places = tf.argsort(tf.argsort(numbers, axis, "DESCENDING", stable=True), axis, stable=True)
         return places < n
     # As float64, because GPUs have no operation that unstacks integers.
-    members = tf.unstack(tf.cast(order, tf.float64), axis=axis)
+    members = tf.unstack(tf.cast(numbers, tf.float64), axis=axis)
     above = [tf.zeros_like(member, tf.float32) for member in members]
     for first, second in itertools.combinations(range(m), 2):
         first_is_higher = tf.cast(members[first] >= members[second], tf.float32)

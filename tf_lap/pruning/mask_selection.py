@@ -21,11 +21,11 @@ from tf_lap.graph.measurer import Gains, Measurer
 from tf_lap.graph.scaled_weights import ScaledWeights
 from tf_lap.patterns import Pattern, Ranked, Unstructured
 from tf_lap.scores import Score, channel_factors
-from tf_lap.topk.select import select, sort_keys
-from tf_lap.topk.sort_keys import Kept, ranks
+from tf_lap.topk.select import keep_largest_on_host, make_sort_keys_on_host
+from tf_lap.topk.sort_keys import TopK, make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
 
-_MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
+_MAGNITUDE_BITS = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
 
 
 def ignore_overflow() -> contextlib.AbstractContextManager[Any]:
@@ -70,7 +70,7 @@ class MaskSelection:
         keep: tf.Tensor,
         gains: Gains,
         groups: Sequence[Sequence[int]],
-    ) -> Kept:
+    ) -> TopK:
         """The masks of some kernels.
 
         Args:
@@ -86,9 +86,9 @@ class MaskSelection:
         least = [self.pattern.least(self._layout(kernel)) for kernel in kernels]
         more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
         ranked = [self.ranked(kernel, more[i], energies, gains) for i, kernel in enumerate(kernels)]
-        kept = keep_largest(ranks(ranked), keep, groups)
-        masks = [self.expanded(kernel, mask) for kernel, mask in zip(kernels, kept.masks, strict=True)]
-        return Kept(masks, kept.lowest)
+        top = keep_largest([make_sort_keys(*units) for units in ranked], keep, groups)
+        masks = [self.expanded(kernel, mask) for kernel, mask in zip(kernels, top.masks, strict=True)]
+        return TopK(masks, top.threshold)
 
     def ranked(self, kernel: Weights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
         """What is ranked in place of a kernel's weights: see `Pattern.pool` and `Pattern.protect`.
@@ -176,7 +176,7 @@ class HostSelection:
         # A subclass may shape masks, or rank weights, in another way than the class that it is made of.
         self._is_plain = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
 
-    def select(self, kernels: Sequence[Weights], energies: Energies, keep: int, gains: Gains) -> Kept:
+    def select(self, kernels: Sequence[Weights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.
 
         Args:
@@ -196,21 +196,25 @@ class HostSelection:
         more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout) for kernel in kernels))
         pooled = [self._selection.ranked(kernel, more, energies, gains) for kernel in tensors]
         ranked = [Ranked(*map(np.asarray, tensors_of_kernel)) for tensors_of_kernel in pooled]
-        bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
-        kept = select(bits, keep, lambda: [sort_keys(*arrays) for arrays in ranked])
+        score_bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
+        top = keep_largest_on_host(score_bits, keep, lambda: [make_sort_keys_on_host(*units) for units in ranked])
         masks = [
             np.asarray(self._selection.expanded(kernel, tf.constant(mask)))
-            for kernel, mask in zip(tensors, kept.masks, strict=True)
+            for kernel, mask in zip(tensors, top.masks, strict=True)
         ]
-        return Kept(masks, kept.lowest)
+        return TopK(masks, top.threshold)
 
-    def _select_plainly(self, kernel: Weights, energies: Energies, keep: int, gains: Gains) -> Kept:
+    def _select_plainly(self, kernel: Weights, energies: Energies, keep: int, gains: Gains) -> TopK:
         """The mask of a kernel whose weights are ranked by their scores alone."""
         values = kernel.values.astype(np.float32, copy=False)
         bits = self.score_bits(kernel._replace(values=values), energies, gains)
         mask = compat.host_memory(bits.shape, np.bool_)
-        return select(
-            [bits], keep, lambda: [sort_keys(bits.view(np.float32), values, kernel.live)], self._memory, [mask]
+        return keep_largest_on_host(
+            [bits],
+            keep,
+            lambda: [make_sort_keys_on_host(bits.view(np.float32), values, kernel.live)],
+            self._memory,
+            [mask],
         )
 
     def score_bits(self, kernel: Weights, energies: Energies, gains: Gains) -> np.ndarray:
@@ -242,5 +246,5 @@ class HostSelection:
             product *= piece
             magnitude_bits = self._memory("magnitude bits", piece.size, np.int32).reshape(piece.shape)
             # The magnitude of a live weight, or nothing.
-            bits[place] &= np.multiply(live_rows[place], _MAGNITUDE, out=magnitude_bits)
+            bits[place] &= np.multiply(live_rows[place], _MAGNITUDE_BITS, out=magnitude_bits)
         return bits.reshape(layout.shape)

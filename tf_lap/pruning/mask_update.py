@@ -18,7 +18,7 @@ from tf_lap.graph.energy import Energies
 from tf_lap.graph.energy_maps import Array
 from tf_lap.graph.measurer import Gains, Measurer
 from tf_lap.pruning.mask_selection import MaskSelection, Weights
-from tf_lap.topk.traced_select import batches
+from tf_lap.topk.traced_select import split_into_batches
 
 
 class Updated(NamedTuple):
@@ -96,7 +96,7 @@ class Updater:
         if self.selection.allocation.pooled:
             return [(everything, [everything])]
         sizes = [self.measurer.recipe.kernels[target].layout.size for target in self.targets]
-        return [(batch, [[i] for i in range(len(batch))]) for batch in batches(sizes)]
+        return [(batch, [[i] for i in range(len(batch))]) for batch in split_into_batches(sizes)]
 
     def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         kept: list[tf.Tensor] = []

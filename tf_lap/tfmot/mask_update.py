@@ -25,7 +25,7 @@ from tf_lap.pruning.soundness import AROUND, BETWEEN, KERNEL_OR_TOO_LARGE, find_
 from tf_lap.scores import Score
 from tf_lap.tfmot.patterns import m_zeros_of_n
 from tf_lap.tfmot.weight import Weight
-from tf_lap.topk.traced_select import batches
+from tf_lap.topk.traced_select import split_into_batches
 
 _M_BY_N_THRESHOLD = 999.0  # as tfmot writes it
 
@@ -193,7 +193,7 @@ class WrapperUpdate:
                 self._keep_m_of_n(weight, energies[_distance(weight)])
         ranked = [place for place in places if not order.weights[place].wrapper.sparsity_m_by_n]
         for alike in _alike(ranked, order.weights):
-            for batch in batches([order.weights[place].layout.size for place in alike]):
+            for batch in split_into_batches([order.weights[place].layout.size for place in alike]):
                 chosen = [alike[number] for number in batch]
                 self._prune_batch(
                     [order.weights[place] for place in chosen], [order.keep[place] for place in chosen], energies
