@@ -113,7 +113,7 @@ class BackupAndRestore(compat.Callback):
         self._restored_callbacks: Sequence[CallbackState] = ()
         self._saves_after_others = False
         self._variables: dict[str, list[tuple[str, list[tf.Variable]]]] = {}
-        self._has_begun = self._is_due = self._passes_over = False
+        self._has_begun = self._is_due = self._skips_batch = False
         self._batch = self._unsaved_batches = 0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -157,12 +157,12 @@ class BackupAndRestore(compat.Callback):
         """Saves where that is due. Only now have all callbacks seen the batch before."""
         if self._is_due:
             self._save()
-        self._batch, self._passes_over = batch, compat.is_skipping_batches(self.model)
+        self._batch, self._skips_batch = batch, compat.is_skipping_batches(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the calls of the training function in the epoch."""
         self._position = self._position._replace(executions=self._position.executions + 1)
-        if self._batches_between_saves is not None and not self._passes_over:
+        if self._batches_between_saves is not None and not self._skips_batch:
             self._unsaved_batches += batch - self._batch + 1
             self._is_due = self._unsaved_batches >= self._batches_between_saves
 

@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 from tf_lap import compat
 from tf_lap.callbacks.mask_backup import PruningState
 from tf_lap.compat.types import Model
-from tf_lap.pruning.constraints import Enforcement, holder
+from tf_lap.pruning.constraints import Enforcement, find_enforcement
 
 # By model: the callback that sets masks on it, and the parameters of its fit. Keras hands all callbacks of one fit the
 # same dictionary of parameters. An entry that an interrupted fit left behind is harmless.
 _claims: weakref.WeakKeyDictionary[Model, tuple[weakref.ref[compat.Callback], Any]] = weakref.WeakKeyDictionary()
-# What callbacks have put on kernels, so that the next fit can tell it from what a user's Pruner has put there.
+# The masks that callbacks have attached, so that the next fit can tell them from those of a user's Pruner.
 callback_enforcements: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
-def check_alone(callback: compat.Callback, twice: str) -> None:
+def check_alone(callback: compat.Callback, message: str) -> None:
     """Raises ValueError where another callback that sets masks is in the same fit.
 
     Args:
         callback: the callback whose fit begins.
-        twice: the message for another callback of the same kind.
+        message: for another callback of the same kind.
     """
     other = find_mask_setter(callback)
     if other is None:
         return
     if isinstance(other, type(callback)) or isinstance(callback, type(other)):
-        raise ValueError(twice)
+        raise ValueError(message)
     raise ValueError(
         "LAPCallback and PreserveSparsity in one fit: leave PreserveSparsity out, LAPCallback keeps pruned weights at "
         "zero itself"
@@ -54,12 +54,12 @@ def disclaim(callback: compat.Callback) -> None:
     _claims.pop(callback.model, None)
 
 
-def release_leftovers(model: Model) -> None:
-    """Takes off the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
+def detach_leftovers(model: Model) -> None:
+    """Detaches the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
     for variable in model.trainable_variables:
-        owner = holder(variable)
-        if owner is not None and owner in callback_enforcements:
-            owner.release()
+        enforcement = find_enforcement(variable)
+        if enforcement is not None and enforcement in callback_enforcements:
+            enforcement.detach()
 
 
 class Handover(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
-from tf_lap.pruning.mask_selection import HostSelection, Memory, Weights, ignore_overflow
+from tf_lap.pruning.mask_selection import HostSelection, KernelWeights, ScratchMemory, ignore_overflow
 from tf_lap.pruning.mask_update import Updated, Updater
 
 _PIECE = 1 << 17  # weights that are zeroed at once
@@ -62,7 +62,7 @@ class HostUpdater:
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
         """As `Updater.choose_one`."""
-        selection = HostSelection(self._updater.selection, Memory())
+        selection = HostSelection(self._updater.selection, ScratchMemory())
         (kept,) = self._choose([target], energies, keep[target], gains, selection)
         self._variables.flush()
         with ignore_overflow():
@@ -70,7 +70,7 @@ class HostUpdater:
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = range(len(self._updater.targets))
-        selection = HostSelection(self._updater.selection, Memory())
+        selection = HostSelection(self._updater.selection, ScratchMemory())
         if self._updater.selection.allocation.pooled:
             return self._choose(targets, energies, keep[0], gains, selection)
         return [kept for target in targets for kept in self._choose([target], energies, keep[target], gains, selection)]
@@ -87,10 +87,10 @@ class HostUpdater:
             self._variables.give((variable, _zeroed(kernel.values, mask)), (self._updater.masks[target], mask))
         return [int(np.count_nonzero(mask)) for mask in masks]
 
-    def _weights(self, target: int) -> Weights:
+    def _weights(self, target: int) -> KernelWeights:
         number = self._updater.targets[target]
         variable = self._measurer.recipe.kernels[number].variable
-        return Weights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))
+        return KernelWeights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))
 
 
 def _zeroed(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:

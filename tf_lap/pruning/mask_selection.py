@@ -33,7 +33,7 @@ def ignore_overflow() -> contextlib.AbstractContextManager[Any]:
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
-class Weights(NamedTuple):
+class KernelWeights(NamedTuple):
     """A kernel whose mask is chosen, as it is now.
 
     Attributes:
@@ -65,7 +65,7 @@ class MaskSelection:
 
     def select(
         self,
-        kernels: Sequence[Weights],
+        kernels: Sequence[KernelWeights],
         energies: Energies,
         keep: tf.Tensor,
         gains: Gains,
@@ -90,7 +90,7 @@ class MaskSelection:
         masks = [self.expanded(kernel, mask) for kernel, mask in zip(kernels, top.masks, strict=True)]
         return TopK(masks, top.threshold)
 
-    def ranked(self, kernel: Weights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
+    def ranked(self, kernel: KernelWeights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
         """What is ranked in place of a kernel's weights: see `Pattern.pool` and `Pattern.protect`.
 
         Args:
@@ -129,7 +129,7 @@ class MaskSelection:
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
 
-    def expanded(self, kernel: Weights, kept: tf.Tensor) -> tf.Tensor:
+    def expanded(self, kernel: KernelWeights, kept: tf.Tensor) -> tf.Tensor:
         """A kernel's mask, bool, where its pattern's things are kept as `kept` says.
 
         Raises:
@@ -145,11 +145,11 @@ class MaskSelection:
             )
         return mask
 
-    def _layout(self, kernel: Weights) -> Any:
+    def _layout(self, kernel: KernelWeights) -> Any:
         return self.measurer.recipe.kernels[kernel.number].layout
 
 
-class Memory:
+class ScratchMemory:
     """Arrays that are used again and again: new memory takes the system as long as the work that is done in it."""
 
     def __init__(self) -> None:
@@ -171,12 +171,12 @@ class HostSelection:
         memory: what scores are worked out in.
     """
 
-    def __init__(self, selection: MaskSelection, memory: Memory) -> None:
+    def __init__(self, selection: MaskSelection, memory: ScratchMemory) -> None:
         self._selection, self._memory = selection, memory
         # A subclass may shape masks, or rank weights, in another way than the class that it is made of.
         self._is_plain = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
 
-    def select(self, kernels: Sequence[Weights], energies: Energies, keep: int, gains: Gains) -> TopK:
+    def select(self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.
 
         Args:
@@ -192,7 +192,7 @@ class HostSelection:
         if self._is_plain and len(kernels) == 1:
             return self._select_plainly(kernels[0], energies, keep, gains)
         pattern, recipe = self._selection.pattern, self._selection.measurer.recipe
-        tensors = [Weights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
+        tensors = [KernelWeights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
         more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout) for kernel in kernels))
         pooled = [self._selection.ranked(kernel, more, energies, gains) for kernel in tensors]
         ranked = [Ranked(*map(np.asarray, tensors_of_kernel)) for tensors_of_kernel in pooled]
@@ -204,7 +204,7 @@ class HostSelection:
         ]
         return TopK(masks, top.threshold)
 
-    def _select_plainly(self, kernel: Weights, energies: Energies, keep: int, gains: Gains) -> TopK:
+    def _select_plainly(self, kernel: KernelWeights, energies: Energies, keep: int, gains: Gains) -> TopK:
         """The mask of a kernel whose weights are ranked by their scores alone."""
         values = kernel.values.astype(np.float32, copy=False)
         bits = self.score_bits(kernel._replace(values=values), energies, gains)
@@ -217,7 +217,7 @@ class HostSelection:
             [mask],
         )
 
-    def score_bits(self, kernel: Weights, energies: Energies, gains: Gains) -> np.ndarray:
+    def score_bits(self, kernel: KernelWeights, energies: Energies, gains: Gains) -> np.ndarray:
         """The bits of a kernel's scores, int32 of its shape; 0 where a weight is pruned.
 
         Args:

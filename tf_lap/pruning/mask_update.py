@@ -17,7 +17,7 @@ from tf_lap import compat
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.energy_maps import Array
 from tf_lap.graph.measurer import Gains, Measurer
-from tf_lap.pruning.mask_selection import MaskSelection, Weights
+from tf_lap.pruning.mask_selection import KernelWeights, MaskSelection
 from tf_lap.topk.traced_select import split_into_batches
 
 
@@ -121,7 +121,9 @@ class Updater:
         keep = keep if self.selection.allocation.pooled else keep[targets[0] : targets[-1] + 1]
         variables = [self.measurer.recipe.kernels[self.targets[target]].variable for target in targets]
         kernels = [
-            Weights(self.targets[target], tf.convert_to_tensor(variable), tf.convert_to_tensor(self.masks[target]))
+            KernelWeights(
+                self.targets[target], tf.convert_to_tensor(variable), tf.convert_to_tensor(self.masks[target])
+            )
             for target, variable in zip(targets, variables, strict=True)
         ]
         masks = self.selection.select(kernels, energies, keep, gains, groups).masks

@@ -89,7 +89,7 @@ class Pruner:
         variables = {kernels[i].path: kernels[i].variable for i in self._targets.numbers}
         self._masks = Masks(variables)
         self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
-        self._holds_zeros = False
+        self._has_taken_zeros = False
         override = given_neighbors(self._recipe, neighbors or {}, self.score)
         for number, sides in override.items():
             path = kernels[number].path
@@ -116,7 +116,7 @@ class Pruner:
     def sparsity(self) -> float:
         """The fraction of weights that are zero now in the pruned kernels together, counted in the weights."""
         counted = [self._is_named(path) for path in self._targets.paths]
-        nonzero = itertools.compress(self._enforcement.nonzero(), counted)
+        nonzero = itertools.compress(self._enforcement.count_nonzero(), counted)
         return 1.0 - sum(nonzero) / sum(itertools.compress(self._targets.sizes, counted))
 
     @property
@@ -172,7 +172,7 @@ class Pruner:
             self._targets.keep({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
-        before = self._holds_zeros
+        before = self._has_taken_zeros
         if not before:
             self.hold_zeros(sparsity)
         try:
@@ -182,12 +182,12 @@ class Pruner:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
                 self._masks.forget()
-                self._holds_zeros = False
+                self._has_taken_zeros = False
             else:
                 self._masks.count()  # some may have changed
             raise
         self._note_names(sparsity)
-        self._enforcement.apply_averages()
+        self._enforcement.zero_averages()
 
     def hold_zeros(self, sparsity: Sparsity | None = None) -> None:
         """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
@@ -200,7 +200,7 @@ class Pruner:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
                 a warning says that these stay. None: no warning.
         """
-        self._holds_zeros = True
+        self._has_taken_zeros = True
         self._masks.drop_zeros()
         sparser = "" if sparsity is None else self._targets.describe_sparser(self._masks.kept, sparsity)
         if sparser:
@@ -224,22 +224,23 @@ class Pruner:
     def freeze(self) -> None:
         """Lets optimizers keep pruned weights at zero from now on, by the kernels' constraints, until `release`.
 
-        A training step that was traced before must be traced anew. For `fit` of the pruner's own model this is done
-        here; a step of your own, or a model around this one, must be compiled again.
+        The other weights train on: `trainable` is not touched. A training step that was traced before must be traced
+        anew. For `fit` of the pruner's own model this is done here; a step of your own, or a model around this one,
+        must be compiled again.
 
         Raises:
-            ValueError: the masks of another pruner or callback are on the model.
+            ValueError: the masks of another pruner or callback are attached to the model.
         """
         self._enforcement.attach()
 
     @property
     def enforcement(self) -> Enforcement:
-        """What holds the masks on the kernels."""
+        """What attaches the masks to the kernels."""
         return self._enforcement
 
     def release(self) -> None:
         """Takes off the model what `freeze` put there. The zeros stay until somebody trains them away."""
-        self._enforcement.release()
+        self._enforcement.detach()
 
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, and what is skipped and why."""
@@ -264,7 +265,7 @@ class Pruner:
         """
         self._masks.replace(masks)
         self._note_names(sparsity)
-        self._holds_zeros = True
+        self._has_taken_zeros = True
         self.apply()
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:

@@ -20,7 +20,7 @@ def make_prunable(layer: Any) -> bool:
     if not hasattr(layer, "get_prunable_weights"):
         if prune_registry.PruneRegistry.supports(layer):
             prune_registry.PruneRegistry.make_prunable(layer)
-        elif getter := _inherited(layer):
+        elif getter := _make_getter(layer):
             layer.get_prunable_weights = getter
     return hasattr(layer, "get_prunable_weights")
 
@@ -29,9 +29,9 @@ def has_kernel(layer: Any) -> bool:
     """Whether there is anything to prune in a layer: not in a ReLU, nor in a layer that tfmot does not know."""
     if hasattr(type(layer), "get_prunable_weights"):
         return True
-    if parts := _parts(layer):
+    if parts := _inner_layers(layer):
         return hasattr(layer, "get_prunable_weights") or all(map(has_kernel, parts))
-    names, cells = _names(type(layer)), _cells(layer)
+    names, cells = _weight_names(type(layer)), _cells(layer)
     if names is None and cells is None:
         return hasattr(layer, "get_prunable_weights")
     return bool(names or cells)  # on a layer that it knows, tfmot may have set the method, for no weights
@@ -39,35 +39,36 @@ def has_kernel(layer: Any) -> bool:
 
 def is_known(layer: Any) -> bool:
     """Whether tfmot knows what to prune in a layer, be it nothing."""
-    parts = _parts(layer)
-    return has_kernel(layer) or _names(type(layer)) is not None or (bool(parts) and all(map(is_known, parts)))
+    parts = _inner_layers(layer)
+    return has_kernel(layer) or _weight_names(type(layer)) is not None or (bool(parts) and all(map(is_known, parts)))
 
 
-def _parts(layer: Any) -> list[Any]:
+def _inner_layers(layer: Any) -> list[Any]:
     """The layers that a TimeDistributed or Bidirectional layer calls; none in any other."""
     if isinstance(layer, tf_keras.layers.Bidirectional):
         return [layer.forward_layer, layer.backward_layer]
     return [layer.layer] if isinstance(layer, tf_keras.layers.TimeDistributed) else []
 
 
-def _inherited(layer: Any) -> Callable[[], list[Any]] | None:
-    if parts := _parts(layer):
+def _make_getter(layer: Any) -> Callable[[], list[Any]] | None:
+    """A `get_prunable_weights` for a subclass of a layer that tfmot knows; None for any other layer."""
+    if parts := _inner_layers(layer):
         if not all(map(has_kernel, parts)):
             return None
         for part in parts:
             make_prunable(part)
         return lambda: [weight for part in parts for weight in part.get_prunable_weights()]
-    names, cells = _names(type(layer)), _cells(layer)
+    names, cells = _weight_names(type(layer)), _cells(layer)
     if names is None and cells is None:
         return None
     return lambda: [
         *(operator.attrgetter(name)(layer) for name in names or ()),
-        *(weight for cell in cells or () for weight in _of_cell(cell)),
+        *(weight for cell in cells or () for weight in _cell_weights(cell)),
     ]
 
 
-def _names(layer_class: type) -> list[str] | None:
-    """The attributes that hold the weights to prune; None for a class that tfmot does not know."""
+def _weight_names(layer_class: type) -> list[str] | None:
+    """The attributes that are the weights to prune; None for a class that tfmot does not know."""
     return next((LAYER_WEIGHTS[cls] for cls in layer_class.__mro__ if cls in LAYER_WEIGHTS), None)
 
 
@@ -80,7 +81,7 @@ def _cells(layer: Any) -> list[Any] | None:
     return cells if are_known else None
 
 
-def _of_cell(cell: Any) -> list[Any]:
+def _cell_weights(cell: Any) -> list[Any]:
     if isinstance(cell, prunable_layer.PrunableLayer):
         return cell.get_prunable_weights()
     return [getattr(cell, name) for name in _cell_names(type(cell)) or ()]
