@@ -186,7 +186,7 @@ def _total_count(allocation: str, sizes: Sequence[int], sparsities: Sequence[flo
     return max(len(sizes), keep_count(sum(sizes), sparsities[0]))
 
 
-def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+def protect_best(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     """Scores of one kernel, with infinity for the largest live one: so no kernel loses all when ranked with others.
 
     Args:

@@ -14,7 +14,7 @@ from tf_lap import compat
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
 from tf_lap.pruning.mask_selection import HostSelection, KernelWeights, ScratchMemory, ignore_overflow
-from tf_lap.pruning.mask_update import Updated, Updater
+from tf_lap.pruning.mask_update import Updater, UpdateResult
 
 _PIECE = 1 << 17  # weights that are zeroed at once
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
@@ -45,18 +45,18 @@ class HostUpdater:
         """As `Measurer.is_finite_between`."""
         return bool(self._measurer.is_finite_between(self._variables.value))
 
-    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+    def update(self, keep: Sequence[int], gains: Gains) -> UpdateResult:
         """As `Updater.update`."""
         # Nothing is written before masks are chosen, so each variable is read once.
         kernels = [kernel.variable for kernel in self._measurer.recipe.kernels]
         between = itertools.chain.from_iterable(self._measurer.variables_between.values())
         with self._variables.reading_once([*kernels, *between, *self._updater.masks]):
             kernel_energies, totals = self.measure(gains)
-            energies, around = self.energies_around(kernel_energies, gains)
-            is_finite = self.is_finite_between()
-            sound = bool(np.isfinite(totals).all() and around.all() and is_finite)
-            kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._updater.targets)
-        return Updated(totals, around, np.asarray(is_finite), np.asarray(kept))
+            energies, finite_around = self.energies_around(kernel_energies, gains)
+            finite_between = self.is_finite_between()
+            is_finite = bool(np.isfinite(totals).all() and finite_around.all() and finite_between)
+            kept = self._choose_all(energies, keep, gains) if is_finite else [0] * len(self._updater.targets)
+        return UpdateResult(totals, finite_around, np.asarray(finite_between), np.asarray(kept))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains

@@ -21,20 +21,19 @@ from tf_lap.pruning.mask_selection import KernelWeights, MaskSelection
 from tf_lap.topk.traced_select import split_into_batches
 
 
-class Updated(NamedTuple):
-    """What an update gives: tensors from a graph, else arrays.
+class UpdateResult(NamedTuple):
+    """What an update gives: tensors from a graph, else arrays. Where something is not finite, nothing was changed.
 
     Attributes:
         totals: those of `Measurer.measure`; one that is not finite stands for a kernel that is not.
-        around: the flags of `Measurer.energies_around`.
-        between: that of `Measurer.is_finite_between`. Where one of these is False, or a total is not finite, nothing
-            was changed.
+        finite_around: the flags of `Measurer.energies_around`.
+        finite_between: that of `Measurer.is_finite_between`.
         kept: how many weights each target keeps.
     """
 
     totals: Array
-    around: Array
-    between: Array
+    finite_around: Array
+    finite_between: Array
     kept: Array
 
 
@@ -57,22 +56,22 @@ class Updater:
         """What measures the model."""
         return self.selection.measurer
 
-    def update(self, keep: tf.Tensor, gains: Gains) -> Updated:
+    def update(self, keep: tf.Tensor, gains: Gains) -> UpdateResult:
         """One update of all targets at once.
 
         Args:
-            keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
+            keep: int32, how many units each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
         """
         kernel_energies, totals = self.measurer.measure(gains)
-        energies, around = self.measurer.energies_around(kernel_energies, gains)
-        between = self.measurer.is_finite_between()
+        energies, finite_around = self.measurer.energies_around(kernel_energies, gains)
+        finite_between = self.measurer.is_finite_between()
         kept = tf.cond(
-            tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(around) & between,
+            tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(finite_around) & finite_between,
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return Updated(totals, around, between, kept)
+        return UpdateResult(totals, finite_around, finite_between, kept)
 
     def choose_one(
         self, target: int, energies: Energies, keep: tf.Tensor, gains: Gains

@@ -21,7 +21,7 @@ from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.masks import Masks
-from tf_lap.pruning.options import Options, data_for, given_neighbors, skipped_kernels
+from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override
 from tf_lap.pruning.targets import Targets
 from tf_lap.report import PruningReport, report_of
 from tf_lap.samples import Representative
@@ -83,14 +83,14 @@ class Pruner:
         self.order, self.model = options.order, model
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
-        self._skipped = skipped_kernels(self._recipe, filters, model)
+        self._skipped = find_skipped_kernels(self._recipe, filters, model)
         self._targets = Targets(self._recipe, self._skipped, self.allocation, self.pattern)
         kernels = self._recipe.kernels
         variables = {kernels[i].path: kernels[i].variable for i in self._targets.numbers}
         self._masks = Masks(variables)
         self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
         self._has_taken_zeros = False
-        override = given_neighbors(self._recipe, neighbors or {}, self.score)
+        override = read_override(self._recipe, neighbors or {}, self.score)
         for number, sides in override.items():
             path = kernels[number].path
             previous, following = (tuple(kernels[k].path for k in side) for side in sides)
@@ -99,7 +99,7 @@ class Pruner:
         measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override)
         selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
-        self._engine = Engine(model, updater, self.order, data_for(self.score, data, model))
+        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
         self._enforcement = Enforcement(model, variables, self._masks.variables)
         if self._recipe.untraced and self.score.needs_energies:
             warn(
@@ -129,8 +129,8 @@ class Pruner:
 
     @property
     def patterned(self) -> bool:
-        """Whether the masks that were chosen have the pattern by now: one that grows has it at its end."""
-        return self._targets.are_patterned(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
+        """Whether the masks have the pattern by now: N:M is complete at its own sparsity alone."""
+        return self._targets.have_pattern(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
 
     def check(self, sparsity: Any = 0.0) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -138,7 +138,7 @@ class Pruner:
         Raises:
             TypeError, ValueError: as `update`.
         """
-        self._targets.keep(self._targets.fractions(sparsity))
+        self._targets.count_kept(self._targets.fractions(sparsity))
         self._engine.check()
 
     def check_final(self, sparsity: Any) -> None:
@@ -169,7 +169,7 @@ class Pruner:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
         parts = [
-            self._targets.keep({path: f * (part / steps) for path, f in fractions.items()})
+            self._targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
         before = self._has_taken_zeros
@@ -181,10 +181,10 @@ class Pruner:
         except BaseException as error:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
-                self._masks.forget()
+                self._masks.reset()
                 self._has_taken_zeros = False
             else:
-                self._masks.count()  # some may have changed
+                self._masks.recount()  # some may have changed
             raise
         self._note_names(sparsity)
         self._enforcement.zero_averages()
@@ -211,7 +211,7 @@ class Pruner:
             )
 
     def _note_names(self, sparsity: Sparsity) -> None:
-        """Remembers which kernels mappings of sparsities named: others are reported as skipped."""
+        """Remembers which kernels mappings of sparsities named: the report calls all others skipped."""
         if isinstance(sparsity, Mapping):
             self._named = (self._named or set()) | self._targets.fractions(sparsity).keys()
         else:

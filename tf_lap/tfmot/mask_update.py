@@ -131,11 +131,11 @@ class WrapperUpdate:
         memory = ScratchMemory()
         with ignore_overflow():
             kernel_energies, totals = self._measurer.measure({}, read)
-            between = bool(self._measurer.is_finite_between(read))
+            finite_between = bool(self._measurer.is_finite_between(read))
             for distance, measurer in self._measurers.items():
-                energies[distance], around = measurer.energies_around(kernel_energies, {}, read)
+                energies[distance], finite_around = measurer.energies_around(kernel_energies, {}, read)
                 # No quotes around paths: TensorFlow, which raises this, would escape them.
-                if fault := find_fault(measurer, totals, around, between, {}, read, quote=str):
+                if fault := find_fault(measurer, totals, finite_around, finite_between, {}, read, quote=str):
                     return fault, list(masks.values()), list(thresholds.values())
             for is_due, request in zip(due, requests, strict=True):
                 for weight, fraction in zip(request.weights, fractions, strict=False):
@@ -159,7 +159,7 @@ class WrapperUpdate:
         kernel = KernelWeights(weight.kernel, values.reshape(shape), mask.reshape(shape) != 0)
         selection = HostSelection(self._selection(weight), memory)
         if weight.wrapper.sparsity_m_by_n:
-            scores = selection.score_bits(kernel, energies, {}).view(np.float32)
+            scores = selection.compute_score_bits(kernel, energies, {}).view(np.float32)
             chosen = m_zeros_of_n(tf.constant(scores), weight.wrapper.sparsity_m_by_n).numpy()
             return chosen * mask, np.float32(_M_BY_N_THRESHOLD)
         count = keep_count(weight.pattern.units(weight.layout), 1 - keep_fraction)
@@ -193,10 +193,10 @@ class WrapperUpdate:
         ]
         energies: dict[int | None, Energies] = {}
         for distance, measurer in self._measurers.items():
-            energies[distance], around = measurer.energies_around(kernel_energies, {})
+            energies[distance], finite_around = measurer.energies_around(kernel_energies, {})
             flags += [
                 (AROUND.format(path), is_finite | ~tf.reduce_all(finite))
-                for path, is_finite in zip(paths, tf.unstack(around), strict=True)
+                for path, is_finite in zip(paths, tf.unstack(finite_around), strict=True)
             ]
         flags.append((BETWEEN, tf.convert_to_tensor(self._measurer.is_finite_between())))
         return energies, flags
@@ -242,7 +242,7 @@ class WrapperUpdate:
             weight.set_mask(mask, threshold)
 
     def _keep_m_of_n(self, weight: PrunableWeight, energies: Energies) -> None:
-        scores = self._selection(weight).scores(weight.kernel, _read_weights(weight).values, energies, {})
+        scores = self._selection(weight).compute_scores(weight.kernel, _read_weights(weight).values, energies, {})
         mask = m_zeros_of_n(scores, weight.wrapper.sparsity_m_by_n) * compat.value(weight.mask)
         weight.set_mask(mask, tf.constant(_M_BY_N_THRESHOLD))
 
