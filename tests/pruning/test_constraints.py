@@ -30,10 +30,10 @@ def test_weights_that_come_back_are_counted_and_zeroed_from_then_on():
     model, pruner = pruned()
     watch = RevivalWatch(pruner.enforcement)
     assert watch.end_batch() == 0
-    assert not watch.zeroes
+    assert not watch.zeroes_each_batch
     model.layers[0].kernel.assign(np.ones((8, 8)))
     assert watch.end_batch() == 48
-    assert watch.zeroes
+    assert watch.zeroes_each_batch
     for _ in range(3):
         assert np.count_nonzero(model.layers[0].kernel) == 16
         model.layers[0].kernel.assign(np.ones((8, 8)))
@@ -44,7 +44,7 @@ def test_weights_that_come_back_are_counted_and_zeroed_from_then_on():
 def test_the_first_batches_are_looked_at_and_then_one_in_a_hundred(monkeypatch):
     _, pruner = pruned()
     looks = []
-    monkeypatch.setattr(pruner.enforcement, "revived", lambda: looks.append(watch._batches) or 0)
+    monkeypatch.setattr(pruner.enforcement, "count_revived", lambda: looks.append(watch._batches) or 0)
     watch = RevivalWatch(pruner.enforcement)
     for _ in range(250):
         watch.end_batch()
