@@ -236,7 +236,7 @@ def check_sparsity(argument: str, sparsity: Any) -> Sparsity:
     return check_fraction(argument, sparsity)
 
 
-def per_kernel(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
+def assign_sparsities(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
     """The sparsity of each kernel, by path; kernels that a mapping does not name are left out.
 
     Raises:

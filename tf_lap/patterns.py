@@ -152,7 +152,7 @@ class Blocks(Pattern):
 
     def units(self, layout: Layout) -> int:
         """The number of blocks."""
-        rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._sizes(layout).items())
+        rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._extents(layout).items())
         return rows * columns * (layout.size // (layout.shape[-1] * layout.shape[-2]))
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
@@ -163,12 +163,12 @@ class Blocks(Pattern):
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The kernel's mask: each weight has its block's flag, unless it is pruned already."""
-        for axis, size in self._sizes(layout).items():
+        for axis, size in self._extents(layout).items():
             blocks = np.arange(layout.shape[axis]) // size  # the block of each position along the axis
             kept = tf.gather(kept, tf.constant(blocks, tf.int64), axis=axis) if size > 1 else kept
         return kept & live
 
-    def _sizes(self, layout: Layout) -> dict[int, int]:
+    def _extents(self, layout: Layout) -> dict[int, int]:
         """The extent of a block along each of a kernel's last two axes."""
         return {layout.input_axis: self.inputs, layout.output_axis: self.outputs}
 
@@ -178,7 +178,7 @@ class Blocks(Pattern):
         Returns:
             The tensor, padded with zeros to whole blocks, and the numbers of the two axes of places.
         """
-        rows, columns = (self._sizes(layout)[axis] for axis in (-2, -1))
+        rows, columns = (self._extents(layout)[axis] for axis in (-2, -1))
         padded = _pad(_pad(tensor, -2, rows), -1, columns)
         height, width = padded.shape[-2:]
         shape = (*layout.shape[:-2], height // rows, rows, width // columns, columns)

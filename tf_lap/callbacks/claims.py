@@ -17,7 +17,7 @@ from tf_lap.pruning.constraints import Enforcement, find_enforcement
 # same dictionary of parameters. An entry that an interrupted fit left behind is harmless.
 _claims: weakref.WeakKeyDictionary[Model, tuple[weakref.ref[compat.Callback], Any]] = weakref.WeakKeyDictionary()
 # The masks that callbacks have attached, so that the next fit can tell them from those of a user's Pruner.
-callback_enforcements: weakref.WeakSet[Enforcement] = weakref.WeakSet()
+attached_by_callbacks: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
 def check_alone(callback: compat.Callback, message: str) -> None:
@@ -45,8 +45,8 @@ def claim(callback: compat.Callback) -> None:
 
 def find_mask_setter(callback: compat.Callback) -> Any | None:
     """The callback that sets masks in the fit that `callback` is in; None where there is none, or not yet."""
-    other, fit = _claims.get(callback.model, (None, None))
-    return None if other is None or fit is not callback.params else other()
+    other, fit_params = _claims.get(callback.model, (None, None))
+    return None if other is None or fit_params is not callback.params else other()
 
 
 def disclaim(callback: compat.Callback) -> None:
@@ -58,7 +58,7 @@ def detach_leftovers(model: Model) -> None:
     """Detaches the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
     for variable in model.trainable_variables:
         enforcement = find_enforcement(variable)
-        if enforcement is not None and enforcement in callback_enforcements:
+        if enforcement is not None and enforcement in attached_by_callbacks:
             enforcement.detach()
 
 
@@ -66,12 +66,12 @@ class Handover(NamedTuple):
     """What a callback that restores trainings has for the callback that sets masks.
 
     Attributes:
-        fit: the parameters of the fit that both are in.
+        fit_params: the parameters of the fit that both are in.
         source: the directory that it comes from, for messages.
         state: the restored step and masks; None where nothing was restored.
     """
 
-    fit: Any
+    fit_params: Any
     source: str
     state: PruningState | None
 
@@ -87,7 +87,7 @@ def hand_over(callback: compat.Callback, source: str, state: PruningState | None
 def find_handover(callback: compat.Callback) -> Handover | None:
     """What was handed over in the fit that `callback` is in; None where no callback restores trainings, or not yet."""
     handover = _handovers.get(callback.model)
-    return handover if handover is not None and handover.fit is callback.params else None
+    return handover if handover is not None and handover.fit_params is callback.params else None
 
 
 def check_single_backup(backup_dir: str | None, snapshot_dir: str | None) -> None:

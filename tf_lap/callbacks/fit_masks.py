@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tf_lap import compat
 from tf_lap.allocation import Sparsity
-from tf_lap.callbacks.claims import callback_enforcements
+from tf_lap.callbacks.claims import attached_by_callbacks
 from tf_lap.callbacks.once_sparse import REMEDY
 from tf_lap.compat.types import Model
 from tf_lap.pruning.constraints import RevivalWatch, describe_revived
@@ -100,7 +100,7 @@ class FitMasks:
         pruner = self.pruner
         pruner.apply()
         pruner.freeze()
-        callback_enforcements.add(pruner.enforcement)
+        attached_by_callbacks.add(pruner.enforcement)
         self._watch = RevivalWatch(pruner.enforcement)
 
     def end_batch(self) -> None:

@@ -292,7 +292,7 @@ class LAPCallback(compat.Callback):
         with self._masks.detached_on_error():
             has_resumed = self._resume()
             if has_resumed and self._schedule.is_final(self.step):
-                self._early_checkpoints.begin_sparse()
+                self._early_checkpoints.accept_files()
             steps, epochs = self.params.get("steps"), self.params["epochs"]
             first_step = self.step - self._epoch * (steps or 0) - self._batch
             self._schedule.take_steps_from_fit(steps, first_step, epochs)

@@ -99,8 +99,8 @@ class EarlyCheckpoints:
         ]
         self._best_at_start = self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
-    def begin_sparse(self) -> None:
-        """Takes files as they are: a training that goes on had its final sparsity before."""
+    def accept_files(self) -> None:
+        """Accepts the files that are there: a training that goes on had its final sparsity before."""
         self._best_at_start = self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
     def note_best(self) -> None:

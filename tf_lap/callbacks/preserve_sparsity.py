@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.callbacks.claims import (
-    callback_enforcements,
+    attached_by_callbacks,
     check_alone,
     claim,
     detach_leftovers,
@@ -91,7 +91,7 @@ class PreserveSparsity(compat.Callback):
         self._enforcement.zero_averages()
         self._enforcement.attach()
         self._watch = RevivalWatch(self._enforcement)
-        callback_enforcements.add(self._enforcement)
+        attached_by_callbacks.add(self._enforcement)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the zeros, and restores them where something else than the optimizer moves weights."""

@@ -23,7 +23,7 @@ from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.masks import Masks
 from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override
 from tf_lap.pruning.targets import Targets
-from tf_lap.report import PruningReport, report_of
+from tf_lap.report import PruningReport, make_report
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
 from tf_lap.warn import warn
@@ -251,7 +251,7 @@ class Pruner:
         layouts = {kernel.path: kernel.layout for kernel in self._recipe.kernels}
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
-        return report_of(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
+        return make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.allocation import Allocation, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.graph.kernels import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
@@ -49,7 +49,7 @@ class Targets:
             TypeError, ValueError: no sparsity, or one that names nothing that is pruned.
         """
         everything = [kernel.path for kernel in self._recipe.kernels]
-        named = per_kernel(check_sparsity("sparsity", sparsity), everything)
+        named = assign_sparsities(check_sparsity("sparsity", sparsity), everything)
         fractions = {path: fraction for path, fraction in named.items() if path not in self._skipped}
         if not fractions:
             reasons = ", ".join(f"{path!r}: {self._skipped[path]}" for path in named)

@@ -164,7 +164,7 @@ class Lookahead(Score):
         if not self.needs_energies:
             return tf.abs(weights)
         # Roots before products: the square of a product may leave float32's range where the product does not.
-        back, ahead = (_replace_zeros(tf.sqrt(side)) for side in (incoming, outgoing))
+        back, ahead = (_ones_if_all_zero(tf.sqrt(side)) for side in (incoming, outgoing))
         back = tf.ones_like(back) if self.look == "ahead" else back
         ahead = tf.ones_like(ahead) if self.look == "back" else ahead
         factors = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
@@ -178,7 +178,7 @@ def _root_of_squares(factors: tf.Tensor) -> tf.Tensor:
     return largest * tf.norm(tf.math.divide_no_nan(factors, largest), axis=0)
 
 
-def _replace_zeros(norms: tf.Tensor) -> tf.Tensor:
+def _ones_if_all_zero(norms: tf.Tensor) -> tf.Tensor:
     """The norms of one side, `(uses, channels)`, or ones if all of them are zero."""
     return tf.where(tf.reduce_any(norms > 0), norms, tf.ones_like(norms))
 

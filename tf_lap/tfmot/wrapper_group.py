@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from tf_lap.allocation import per_kernel
+from tf_lap.allocation import assign_sparsities
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.compat.types import Layer
 from tf_lap.graph.model_graph import Kernel, Recipe
@@ -185,7 +185,7 @@ class WrapperGroup:
 
     def _map_sparsities(self, wrappers: Sequence[Any], sparsity: Any) -> dict[PrunableWeight, Any]:
         """A schedule's sparsity for each trained weight of some wrappers; without what a mapping does not name."""
-        by_path = per_kernel(sparsity, [weight.path for weight in self._weights])
+        by_path = assign_sparsities(sparsity, [weight.path for weight in self._weights])
         weights = [weight for weight in self._weights if weight.wrapper in wrappers and weight in self._trained]
         return {weight: by_path[weight.path] for weight in weights if weight.path in by_path}
 
