@@ -52,7 +52,7 @@ class Allocation(Configurable, abc.ABC):
         Args:
             scores: float32, in the shape of the kernel or of its blocks.
             live: bool, in the same shape, False where a unit is pruned already.
-            norm_order: that of the score.
+            norm_order: the score's `norm_order`.
         """
         return scores
 

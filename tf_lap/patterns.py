@@ -76,12 +76,12 @@ class Pattern(Configurable, abc.ABC):
         return weights
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """The same units, with scores that put those that must stay above all others.
+        """The same units, with the highest scores for those that must stay.
 
         Args:
             ranked: what `pool` gives.
             layout: the kernel's.
-            more: whether more units than `least` stay, a bool scalar.
+            more: whether more units than `least` are kept, a bool scalar.
         """
         return ranked
 
@@ -146,7 +146,7 @@ class Blocks(Pattern):
 
     def __post_init__(self) -> None:
         for name in ("outputs", "inputs"):
-            object.__setattr__(self, name, _check_whole(name, getattr(self, name)))
+            object.__setattr__(self, name, _check_whole_number(name, getattr(self, name)))
         if self.outputs == self.inputs == 1:
             raise ValueError("a block of 1 output by 1 input is a weight: use pattern='unstructured'")
 
@@ -227,7 +227,7 @@ class NOfM(Pattern):
 
     def __post_init__(self) -> None:
         for name in ("n", "m"):
-            object.__setattr__(self, name, _check_whole(name, getattr(self, name)))
+            object.__setattr__(self, name, _check_whole_number(name, getattr(self, name)))
         if self.n >= self.m:
             raise ValueError(f"the pattern {self} drops nothing: n must be less than m, as in '2:4'")
         object.__setattr__(self, "sparsity", 1 - self.n / self.m)
@@ -300,7 +300,7 @@ def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
     return f"{pattern} drops {most} where an output has {inputs} input{'s' * (inputs > 1)}{taps}"
 
 
-def _check_whole(argument: str, value: Any) -> int:
+def _check_whole_number(argument: str, value: Any) -> int:
     """A whole number of at least 1, as an int.
 
     Raises:

@@ -1,6 +1,7 @@
-"""Which callback sets masks on which model: one in a fit. The next fit takes off what an interrupted one has left.
+"""Which callback sets masks on which model.
 
-A callback that restores a killed training hands the masks over to it by this module too.
+At most one does in a fit. What an interrupted fit has left attached, the next one detaches. A callback that restores a
+killed training hands its masks over by this module too, to the one that sets masks.
 """
 
 from __future__ import annotations

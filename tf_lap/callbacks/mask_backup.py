@@ -43,7 +43,7 @@ def match_masks(
     Keras numbers layers without a name throughout a process. So where paths differ, masks are matched by their order.
 
     Args:
-        kernels: the kernels that masks are for now, with their restored weights, by layer path.
+        kernels: the kernels that this fit has masks for, with their restored weights, by layer path.
         state: what was restored.
         source: the directory that it comes from.
         callback_class: the name of the class of the callback that sets masks now.

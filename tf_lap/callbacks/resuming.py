@@ -37,7 +37,8 @@ def resume_from_snapshot(
         pruner: whose masks are restored.
         handover: what the other callback has handed over; None where there is no such callback.
         callback_class: the name of the class of the callback that prunes here.
-        final_sparsity: the schedule's. Of a mapping, the report takes which layers it speaks of.
+        final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
+            report.
 
     Returns:
         The step to go on with; None where nothing was restored.
@@ -58,7 +59,8 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
     Args:
         pruner: whose masks are restored.
         backup_dir: the directory of the backup; None where there is none.
-        final_sparsity: the schedule's. Of a mapping, the report takes which layers it speaks of.
+        final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
+            report.
 
     Returns:
         The step to go on with; None where nothing was restored.

@@ -1,4 +1,4 @@
-"""What chooses a pruner's masks: measured in the right scale, on the host or where the weights are, in order."""
+"""Chooses a pruner's masks: in the right scale, on the host or on an accelerator, all at once or one after another."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class HostUpdater:
             masks = selection.select(kernels, energies, keep, gains).masks
         for target, kernel, mask in zip(targets, kernels, masks, strict=True):
             variable = self._measurer.recipe.kernels[kernel.number].variable
-            self._variables.give((variable, _zeroed(kernel.values, mask)), (self._updater.masks[target], mask))
+            self._variables.give((variable, _zero_pruned(kernel.values, mask)), (self._updater.masks[target], mask))
         return [int(np.count_nonzero(mask)) for mask in masks]
 
     def _weights(self, target: int) -> KernelWeights:
@@ -93,7 +93,7 @@ class HostUpdater:
         return KernelWeights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))
 
 
-def _zeroed(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _zero_pruned(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Weights, in their own dtype, with zeros where a mask is False, in memory of their own."""
     integers = _INTEGERS[weights.itemsize]
     result = compat.host_memory(weights.shape, weights.dtype)

@@ -1,7 +1,8 @@
 """One mask update as tensors, which can be traced: measure, choose masks, zero what they drop.
 
-It is made of TensorFlow operations over the model's variables. What crosses to the host are two flags a kernel, so that
-the pruner can name one that is not finite (nothing is changed then), and how many weights each keeps.
+It is made of TensorFlow operations over the model's variables, which stay where they are. Only a few numbers for each
+kernel cross to the host: how many weights it keeps, and whether it and the energies around it are finite. Where one is
+not, nothing is changed, and the pruner names it.
 """
 
 from __future__ import annotations

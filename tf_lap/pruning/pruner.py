@@ -193,8 +193,8 @@ class Pruner:
         """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
 
         A kernel that is zero altogether was not pruned but initialised so, and is left free. The first `update` does
-        this by itself; `LAPCallback` does it when a fit begins. Zeros that lie otherwise than the pattern wants stay
-        too, so that a kernel may keep fewer weights than the pattern would.
+        this by itself; `LAPCallback` does it when a fit begins. Zeros stay also where the pattern would keep a
+        weight, so a kernel may keep fewer weights than the pattern asks for.
 
         Args:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
@@ -258,7 +258,7 @@ class Pruner:
 
         Args:
             masks: bool arrays of the kernels' shapes, True where the weight stays.
-            sparsity: what they were chosen for: of a mapping, the report takes which layers it speaks of.
+            sparsity: what they were chosen for. Layers that a mapping does not name are skipped in the report.
 
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.

@@ -43,10 +43,10 @@ class Targets:
         self._least = [pattern.least(layout) for layout in self.layouts]
 
     def fractions(self, sparsity: Any) -> dict[str, float]:
-        """The sparsities by layer path; a mapping may name skipped kernels too, but not only such.
+        """The sparsities by layer path, without those of skipped kernels.
 
         Raises:
-            TypeError, ValueError: no sparsity, or one that names nothing that is pruned.
+            TypeError, ValueError: no sparsity, or a mapping that names skipped kernels alone.
         """
         everything = [kernel.path for kernel in self._recipe.kernels]
         named = assign_sparsities(check_sparsity("sparsity", sparsity), everything)

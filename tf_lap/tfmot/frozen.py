@@ -18,8 +18,8 @@ _WARNED: weakref.WeakKeyDictionary[Any, frozenset[str]] = weakref.WeakKeyDiction
 def select_trained(weights: Iterable[PrunableWeight], models_around: Sequence[Any]) -> frozenset[PrunableWeight]:
     """Those weights that are trained now.
 
-    Of each, the outermost model around it says so. A wrapper that none of these models has (it is called by a function
-    in them) is asked itself.
+    Of the models that have a wrapper, the outermost one decides. A wrapper that no model has, because a function calls
+    it, decides by itself.
 
     Args:
         weights: the weights.

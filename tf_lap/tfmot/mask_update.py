@@ -64,8 +64,8 @@ class WrapperUpdate:
 
         Where a kernel or what is around it is not finite, training raises InvalidArgumentError and nothing changes.
         """
-        # What a user wrote may call functions that wait for a thread of TensorFlow's, which the one operation that all
-        # of this is on the host would occupy.
+        # On the host all of this is one operation, which occupies a thread of TensorFlow's. What a user wrote may call
+        # functions that wait for such a thread.
         is_of_users = any(
             isinstance(step, RuleStep) and isinstance(step.energy_map, Function) for step in self._recipe.steps
         ) or not all(_is_own_score(weight.wrapper.score) for weight in self._weights)
@@ -175,7 +175,7 @@ class WrapperUpdate:
             for request in requests
         ]
         with tf.control_dependencies([tf.debugging.Assert(is_finite, [message]) for message, is_finite in flags]):
-            if len(requests) == 1:  # it is what is due
+            if len(requests) == 1:  # something is due, so it is this one
                 self._prune(requests[0], energies)
                 return
             for request in requests:

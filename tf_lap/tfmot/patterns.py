@@ -50,7 +50,7 @@ class TfmotBlocks(Pattern):
 
 
 def pattern_of(wrapper: Any) -> Pattern:
-    """The pattern in which a wrapper of tfmot's prunes; m zeros of n apart, which are not ranked against each other."""
+    """The pattern in which a wrapper prunes. m zeros of n are no such pattern: see `m_zeros_of_n`."""
     size = tuple(wrapper.block_size)
     return Unstructured() if size == (1, 1) else TfmotBlocks(size, wrapper.block_pooling_type)
 
