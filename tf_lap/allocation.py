@@ -93,7 +93,7 @@ class Global(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        return [_total_count("global", sizes, sparsities)]
+        return [_count_total("global", sizes, sparsities)]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Scores divided by their norm."""
@@ -121,7 +121,7 @@ class LAMP(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        return [_total_count("lamp", sizes, sparsities)]
+        return [_count_total("lamp", sizes, sparsities)]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Layer-adaptive scores; of equal ones the first in the kernel is the higher."""
@@ -149,7 +149,7 @@ class ERK(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        total = _total_count("erk", sizes, sparsities)
+        total = _count_total("erk", sizes, sparsities)
         shares = [size * sum(shape) / math.prod(shape) for size, shape in zip(sizes, shapes, strict=True)]
         dense: set[int] = set()
         while True:
@@ -172,7 +172,7 @@ class ERK(Allocation):
         return counts
 
 
-def _total_count(allocation: str, sizes: Sequence[int], sparsities: Sequence[float]) -> int:
+def _count_total(allocation: str, sizes: Sequence[int], sparsities: Sequence[float]) -> int:
     """How many weights all kernels keep together: at least one for each kernel.
 
     Raises:

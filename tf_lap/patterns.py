@@ -158,7 +158,9 @@ class Blocks(Pattern):
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel: each axis counts blocks where the kernel's counts weights."""
         split, within = self._split(weights.live, layout)
-        scores, magnitudes = (self._block_norms(values, layout) for values in (weights.scores, weights.magnitudes))
+        scores, magnitudes = (
+            self._compute_block_norms(values, layout) for values in (weights.scores, weights.magnitudes)
+        )
         return Ranked(scores, magnitudes, tf.reduce_any(split, axis=within))
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -184,7 +186,7 @@ class Blocks(Pattern):
         shape = (*layout.shape[:-2], height // rows, rows, width // columns, columns)
         return tf.reshape(padded, shape), [len(shape) - 3, len(shape) - 1]
 
-    def _block_norms(self, values: tf.Tensor, layout: Layout) -> tf.Tensor:
+    def _compute_block_norms(self, values: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The L2 norm of each block of a float32 tensor of the kernel's shape; infinite if a value is."""
         split, within = self._split(tf.abs(values), layout)
         largest = tf.reduce_max(split, axis=within, keepdims=True)

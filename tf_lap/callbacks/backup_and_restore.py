@@ -128,7 +128,7 @@ class BackupAndRestore(compat.Callback):
         self._unsaved_batches = 0
         self._first_epoch = None
         callbacks = callback_lists.callbacks_of_fit(self)
-        self._callbacks = [member for callback in callbacks for member in _with_waiting(callback)]
+        self._callbacks = [member for callback in callbacks for member in _list_with_waiting(callback)]
         self._saves_after_others = callback_lists.run_after_others(callbacks, self.model, at_epoch_end=self._end_epoch)
         self._restored_callbacks = ()
         if restored is not None:
@@ -279,7 +279,7 @@ class BackupAndRestore(compat.Callback):
         }
 
 
-def _with_waiting(callback: Callback) -> list[Callback]:
+def _list_with_waiting(callback: Callback) -> list[Callback]:
     """A callback of a fit, and those that wait in it until the model is sparse."""
     return [callback, *callback.once_sparse] if isinstance(callback, LAPCallback) else [callback]
 

@@ -65,7 +65,7 @@ class Check:
     ) -> None:
         self.runtime = runtimes.find_runtime()
         self._tolerance, self._is_quantized = TOLERANCES[quantization], quantization is not None
-        file_inputs = self._load(dense, runtimes.inputs)
+        file_inputs = self._load(dense, runtimes.read_inputs)
         checked = samples.draw_samples(inputs) if user_samples is None else user_samples[: samples.CHECKED_SAMPLES]
         with exporting.states_kept(model):
             answers = [exporting.outputs(model, sample) for sample in checked]

@@ -63,7 +63,7 @@ def find_runtime() -> Runtime:
     return Runtime(f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}", litert.Interpreter)
 
 
-def inputs(interpreter: Any) -> list[Input]:
+def read_inputs(interpreter: Any) -> list[Input]:
     """The inputs of a file, sorted by name."""
     details = interpreter.get_signature_runner(SIGNATURE).get_input_details()
     return [

@@ -147,13 +147,13 @@ class Enforcement:
 
     def count_revived(self) -> int:
         """How many pruned weights are not zero now."""
-        return sum(revived for revived, _ in self.census())
+        return sum(revived for revived, _ in self.count_revived_and_zero())
 
     def count_nonzero(self) -> list[int]:
         """For each kernel, how many weights are not zero now."""
         return [int(tf.math.count_nonzero(tf.convert_to_tensor(variable))) for variable in self._variables.values()]
 
-    def census(self) -> list[tuple[int, int]]:
+    def count_revived_and_zero(self) -> list[tuple[int, int]]:
         """For each kernel, how many pruned weights are not zero now, and how many kept ones are."""
         counts = []
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):

@@ -79,7 +79,7 @@ class HostUpdater:
         self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains, selection: HostSelection
     ) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
-        kernels = [self._weights(target) for target in targets]
+        kernels = [self._take_weights(target) for target in targets]
         with ignore_overflow():
             masks = selection.select(kernels, energies, keep, gains).masks
         for target, kernel, mask in zip(targets, kernels, masks, strict=True):
@@ -87,7 +87,7 @@ class HostUpdater:
             self._variables.give((variable, _zero_pruned(kernel.values, mask)), (self._updater.masks[target], mask))
         return [int(np.count_nonzero(mask)) for mask in masks]
 
-    def _weights(self, target: int) -> KernelWeights:
+    def _take_weights(self, target: int) -> KernelWeights:
         number = self._updater.targets[target]
         variable = self._measurer.recipe.kernels[number].variable
         return KernelWeights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))

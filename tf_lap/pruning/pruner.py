@@ -247,7 +247,7 @@ class Pruner:
         kept = dict(zip(self._targets.paths, self._masks.kept, strict=True))
         unnamed = [path for path in self._targets.paths if not self._is_named(path)]
         skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
-        census = dict(zip(self._targets.paths, self._enforcement.census(), strict=True))
+        census = dict(zip(self._targets.paths, self._enforcement.count_revived_and_zero(), strict=True))
         layouts = {kernel.path: kernel.layout for kernel in self._recipe.kernels}
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}

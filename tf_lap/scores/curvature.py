@@ -92,7 +92,7 @@ def _square_gradients(model: Model, kernels: Mapping[int, Kernel], batch: Batch)
                     outputs[number].append(output)
 
                 stack.enter_context(compat.intercepted(kernel.layer, record, True))
-            log_p, p = _log_probabilities(model, exporting.tensors(model, batch))
+            log_p, p = _compute_log_probabilities(model, exporting.tensors(model, batch))
         terms = tf.unstack(tf.sqrt(p) * log_p, axis=1)
     called = {number: calls for number, calls in outputs.items() if calls}
     for term in terms:
@@ -103,7 +103,7 @@ def _square_gradients(model: Model, kernels: Mapping[int, Kernel], batch: Batch)
             yield number, _sum_squares(kernels[number].layout, inputs[number], output_gradient)
 
 
-def _log_probabilities(model: Model, outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+def _compute_log_probabilities(model: Model, outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """The logarithms of the class probabilities, and the probabilities as constants: `(batch, classes)`, float32.
 
     Args:

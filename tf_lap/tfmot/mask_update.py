@@ -55,7 +55,7 @@ class WrapperUpdate:
     def __init__(self, recipe: Recipe, weights: Sequence[PrunableWeight]) -> None:
         self._recipe, self._weights = recipe, weights
         scale = Scale.of(recipe)
-        distances = {_distance(weight) for weight in weights}
+        distances = {_find_distance(weight) for weight in weights}
         self._measurers = {distance: Measurer(recipe, scale, distance) for distance in distances}
         self._measurer = next(iter(self._measurers.values()))  # for what is the same at all distances
 
@@ -75,7 +75,7 @@ class WrapperUpdate:
             self._run_in_graph(requests)
 
     def _selection(self, weight: PrunableWeight) -> MaskSelection:
-        return MaskSelection(self._measurers[_distance(weight)], weight.wrapper.score, Uniform(), weight.pattern)
+        return MaskSelection(self._measurers[_find_distance(weight)], weight.wrapper.score, Uniform(), weight.pattern)
 
     def _run_on_host(self, requests: Sequence[PruneRequest]) -> None:
         scheduled = list(dict.fromkeys(weight for request in requests for weight in request.weights))
@@ -141,7 +141,12 @@ class WrapperUpdate:
                 for weight, fraction in zip(request.weights, fractions, strict=False):
                     if is_due:
                         masks[weight], thresholds[weight] = self._choose_mask(
-                            weight, read(weight.variable), masks[weight], fraction, energies[_distance(weight)], memory
+                            weight,
+                            read(weight.variable),
+                            masks[weight],
+                            fraction,
+                            energies[_find_distance(weight)],
+                            memory,
                         )
         return "", list(masks.values()), list(thresholds.values())
 
@@ -206,7 +211,7 @@ class WrapperUpdate:
         for place in places:
             weight = request.weights[place]
             if weight.wrapper.sparsity_m_by_n:
-                self._keep_m_of_n(weight, energies[_distance(weight)])
+                self._keep_m_of_n(weight, energies[_find_distance(weight)])
         ranked = [place for place in places if not request.weights[place].wrapper.sparsity_m_by_n]
         for alike in _group_alike(ranked, request.weights):
             for batch in split_into_batches([request.weights[place].layout.size for place in alike]):
@@ -233,7 +238,7 @@ class WrapperUpdate:
         )
         masks, thresholds = self._selection(weights[0]).select(
             [_read_weights(weight) for weight in weights],
-            energies[_distance(weights[0])],
+            energies[_find_distance(weights[0])],
             tf.maximum(tf.cast(counts, tf.int32), 1),
             {},
             [[i] for i in range(len(weights))],
@@ -263,7 +268,7 @@ def _read_array(arrays: dict[int, np.ndarray], variable: Any) -> np.ndarray:
     return compat.host_value(variable) if array is None else array
 
 
-def _distance(weight: PrunableWeight) -> int | None:
+def _find_distance(weight: PrunableWeight) -> int | None:
     score = weight.wrapper.score
     return score.distance if score.needs_energies else 0
 

@@ -65,7 +65,7 @@ class PrunableWeight:
         self.zero_pruned()
 
 
-def layout_of(variable: Variable) -> Layout:
+def make_layout(variable: Variable) -> Layout:
     """The layout of a weight that has no place in a graph: a vector or a number is a matrix of one row."""
     shape = tuple(variable.shape)
     return Layout((1,) * (2 - len(shape)) + shape)

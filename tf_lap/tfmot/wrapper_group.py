@@ -24,8 +24,8 @@ from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.graph.resolver import resolve
 from tf_lap.tfmot.frozen import select_trained, warn_of_frozen
 from tf_lap.tfmot.mask_update import PruneRequest, WrapperUpdate, run_if
-from tf_lap.tfmot.patterns import pattern_of
-from tf_lap.tfmot.weight import PrunableWeight, layout_of
+from tf_lap.tfmot.patterns import make_pattern
+from tf_lap.tfmot.weight import PrunableWeight, make_layout
 from tf_lap.tfmot.wrapper_schedule import ask_schedule, find_last_sparsity, schedule_key
 from tf_lap.warn import warn
 
@@ -71,11 +71,11 @@ class WrapperGroup:
             for variable, mask, threshold in wrapper.pruning_vars:
                 if id(variable) not in numbers:
                     numbers[id(variable)] = len(kernels)
-                    kernels.append(Kernel(path, wrapper.layer, variable, layout_of(variable), uses=0))
+                    kernels.append(Kernel(path, wrapper.layer, variable, make_layout(variable), uses=0))
                 number = numbers[id(variable)]
                 layout = kernels[number].layout
                 weights.append(
-                    PrunableWeight(path, wrapper, pattern_of(wrapper), variable, mask, threshold, number, layout)
+                    PrunableWeight(path, wrapper, make_pattern(wrapper), variable, mask, threshold, number, layout)
                 )
         self._recipe = dataclasses.replace(self._recipe, kernels=tuple(kernels))
         return weights

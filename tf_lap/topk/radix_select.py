@@ -136,7 +136,7 @@ def _search(counts: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(tf.reduce_sum(is_passed, axis=2), tf.int64), before
 
 
-def row_counts(values: tf.Tensor, size: int) -> tf.Tensor:
+def count_by_row(values: tf.Tensor, size: int) -> tf.Tensor:
     """How often each number below `size` occurs in each row of integers, `(rows, size)`, float64.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_lap.topk.radix_select import BINS, Grouping, kth_smallest, row_counts
+from tf_lap.topk.radix_select import BINS, Grouping, count_by_row, kth_smallest
 from tf_lap.topk.sort_keys import LARGEST_KEY, PRUNED_KEY, TopK, scores_of
 
 # How much is searched at once, unless a kernel alone has more weights.
@@ -42,7 +42,7 @@ def keep_largest(
             tf.bitwise.right_shift(tf.bitwise.bitwise_xor(numbers, prefix), shift)
             for numbers, prefix in zip(reversed_keys, _unstack(grouping.by_kernel(prefixes)), strict=True)
         ]
-        counts = [row_counts(tf.reshape(digit, [1, -1]), BINS) for digit in digits]
+        counts = [count_by_row(tf.reshape(digit, [1, -1]), BINS) for digit in digits]
         return grouping.sum_by_group(tf.concat(counts, axis=0))
 
     reversed_threshold, tie_counts = kth_smallest(histograms, tf.cast(keep, tf.float64))
