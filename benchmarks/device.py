@@ -42,7 +42,7 @@ def write(folder: Path, model: Any = None) -> None:
     import tensorflow as tf
 
     import tf_lap
-    from tf_lap.pruning.mask_selection import Weights
+    from tf_lap.pruning.mask_selection import KernelWeights
 
     model = keras.applications.ResNet50(weights=None) if model is None else model
     updater = tf_lap.Pruner(model)._engine.updater
@@ -57,7 +57,7 @@ def write(folder: Path, model: Any = None) -> None:
         selection = dataclasses.replace(updater.selection, measurer=measurer)
         kernel_energies, _ = measurer.measure({})
         energies, _ = measurer.energies_around(kernel_energies, {})
-        dense = [Weights(i, weight, tf.ones_like(weight, tf.bool)) for i, weight in enumerate(weights)]
+        dense = [KernelWeights(i, weight, tf.ones_like(weight, tf.bool)) for i, weight in enumerate(weights)]
         masks = selection.select(dense, energies, tf.constant(keep), {}, [[i] for i in targets]).masks
         return [
             *masks,

@@ -43,7 +43,7 @@ def run() -> dict[str, Any]:
             ratios[f"{name}, bytes"] = measure.spread([report.file_bytes / report.dense_bytes])
             ratios[f"{name}, gzipped bytes"] = measure.spread([report.gzip_bytes / report.dense_bytes])
     return {
-        "what": f"{LAYERS} Dense layers of width {WIDTH}, float32, {THREADS} thread, {runtime.installed().name}; ratio "
-        f"to the dense file; latency: medians of {ROUNDS} rounds by turns, {REPEATS} times",
+        "what": f"{LAYERS} Dense layers of width {WIDTH}, float32, {THREADS} thread, {runtime.find_runtime().name}; "
+        f"ratio to the dense file; latency: medians of {ROUNDS} rounds by turns, {REPEATS} times",
         "ratios": ratios,
     }

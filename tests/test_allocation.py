@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tf_lap
-from tf_lap.allocation import Global, Uniform, get, keep_count, per_kernel
+from tf_lap.allocation import Global, Uniform, assign_sparsities, get, keep_count
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_counts_round_half_to_even_and_leave_one(size, sparsity, kept):
 
 def test_a_path_wins_over_an_expression_and_the_first_expression_over_the_next():
     paths = ["conv", "conv_1", "head/dense", "dense"]
-    assert per_kernel({"conv": 0.1, "^conv": 0.2, "dense": 0.3, "head": 0.4}, paths) == {
+    assert assign_sparsities({"conv": 0.1, "^conv": 0.2, "dense": 0.3, "head": 0.4}, paths) == {
         "conv": 0.1,
         "conv_1": 0.2,
         "head/dense": 0.4,
@@ -26,9 +26,9 @@ def test_a_path_wins_over_an_expression_and_the_first_expression_over_the_next()
 
 def test_an_expression_that_matches_nothing_lists_the_paths():
     with pytest.raises(ValueError, match=r"sparsity: 'lstm' matches no layer.*'conv', 'dense'"):
-        per_kernel({"lstm": 0.5}, ["conv", "dense"])
+        assign_sparsities({"lstm": 0.5}, ["conv", "dense"])
     with pytest.raises(ValueError, match="'conv\\(' is not a regular expression"):
-        per_kernel({"conv(": 0.5}, ["conv"])
+        assign_sparsities({"conv(": 0.5}, ["conv"])
 
 
 def chain(*widths):

@@ -52,9 +52,24 @@ def test_a_configuration_of_another_form_is_told_the_right_one(module, name, nam
         module.get({"class_name": "elsewhere", "config": {}})
 
 
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (scores, {"lookahead", "magnitude", "random", "lookahead_activation", "obd", "obd_lookahead"}),
+        (allocation, {"uniform", "global", "lamp", "erk"}),
+        (patterns, {"unstructured"}),
+    ],
+    ids=["scores", "allocation", "patterns"],
+)
+def test_names_are_those_that_the_argument_takes(module, named):
+    assert named <= set(module.names())
+    assert {module.serialize(module.get(name))["class_name"] for name in named} == named
+
+
 def test_a_class_that_needs_arguments_is_no_name():
     with pytest.raises(ValueError, match=r"pattern='blocks' is not known: use one of .*'block:RxC'"):
         patterns.get("blocks")
+    assert "blocks" not in patterns.names()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import tf_lap
 from tf_lap import patterns
 from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured
-from tf_lap.topk.sort_keys import ranks
+from tf_lap.topk.sort_keys import make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
 
 layers = keras.layers
@@ -27,7 +27,7 @@ def mask_of(pattern, scores, layout, keep, weights=None, live=None):
     more = tf.constant(keep > pattern.least(layout))
     pooled = pattern.pool(Ranked(tf.constant(scores), tf.constant(weights), tf.constant(live)), layout)
     ranked = pattern.protect(pooled, layout, more)
-    (chosen,), _ = keep_largest(ranks([ranked]), tf.constant([keep]))
+    (chosen,), _ = keep_largest([make_sort_keys(*ranked)], tf.constant([keep]))
     return pattern.expand(chosen, tf.constant(live), layout).numpy()
 
 

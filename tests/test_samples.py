@@ -60,11 +60,11 @@ def test_of_many_samples_some_are_taken_that_lie_evenly():
     many = np.arange(60_000, dtype=np.float32).reshape(-1, 1)
     wide = [Input("x", "x", (None, 1), np.dtype("float32"))]
     picked = rows(samples.read_samples(many, wide)).ravel()
-    assert len(picked) == samples.MOST
+    assert len(picked) == samples.MAX_SAMPLES
     assert (picked[0], picked[-1]) == (0, 59_999)
     assert np.ptp(np.diff(picked)) <= 1
     first = samples.read_samples(tf.data.Dataset.from_tensor_slices(many).batch(64), wide)
-    np.testing.assert_array_equal(rows(first).ravel(), np.arange(samples.MOST))
+    np.testing.assert_array_equal(rows(first).ravel(), np.arange(samples.MAX_SAMPLES))
 
 
 def test_a_function_may_never_end():
@@ -72,7 +72,7 @@ def test_a_function_may_never_end():
         while True:
             yield X[:1]
 
-    assert len(samples.read_samples(forever, ONE)) == samples.MOST
+    assert len(samples.read_samples(forever, ONE)) == samples.MAX_SAMPLES
 
 
 def test_keys_that_are_other_inputs_names_are_keys():
@@ -88,7 +88,7 @@ def test_random_samples_are_always_the_same_and_fit():
         Input("flag", "flag", (None, 1), np.dtype("bool")),
     ]
     drawn, again = samples.draw_samples(inputs), samples.draw_samples(inputs)
-    assert len(drawn) == samples.CHECKED
+    assert len(drawn) == samples.CHECKED_SAMPLES
     assert [array.shape for array in drawn[0]] == [(1, 64, 6, 3), (4, 5), (1, 1)]
     assert [array.dtype for array in drawn[0]] == [entry.dtype for entry in inputs]
     assert set(np.unique([sample[1] for sample in drawn])) == {0, 1}

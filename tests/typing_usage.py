@@ -116,8 +116,8 @@ def name_own_classes() -> tuple[Score, Allocation, Pattern]:
         def units(self, layout: Any) -> int:
             return int(layout.size)
 
-    names: list[str] = tf_lap.scores.names()
-    assert "rounded" in names
+    names: list[str] = [*tf_lap.scores.names(), *tf_lap.allocation.names(), *tf_lap.patterns.names()]
+    assert {"rounded", "halves", "single_weights"} <= set(names)
     return Rounded(digits=2), tf_lap.allocation.get("halves"), SingleWeights()
 
 

@@ -18,7 +18,17 @@ Sparsity: TypeAlias = float | Mapping[str, float]
 
 
 class Allocation(Configurable, abc.ABC):
-    """How many weights each kernel keeps. Your own allocation is a subclass, best a frozen dataclass: see `register`.
+    """How many weights each kernel keeps. Your own allocation is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @tf_lap.register_allocation("spare_the_first")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class SpareTheFirst(tf_lap.allocation.Allocation):
+    ...     def keep(self, sizes, sparsities, shapes):
+    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
+    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
 
     Attributes:
         pooled: whether all kernels' weights are ranked together.
@@ -42,7 +52,7 @@ class Allocation(Configurable, abc.ABC):
         Args:
             scores: float32, in the shape of the kernel or of its blocks.
             live: bool, in the same shape, False where a unit is pruned already.
-            norm_order: that of the score.
+            norm_order: the score's `norm_order`.
         """
         return scores
 
@@ -53,29 +63,8 @@ AllocationLike: TypeAlias = str | Allocation | Mapping[str, Any]
 AllocationClass = TypeVar("AllocationClass", bound=type[Allocation])
 
 _REGISTRY: Registry[Allocation] = Registry("allocation", Allocation, "tf_lap.allocation")
-get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
-
-
-def register(name: str) -> Callable[[AllocationClass], AllocationClass]:
-    """A decorator that makes your own allocation available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses
-    >>> @tf_lap.register_allocation("spare_the_first")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class SpareTheFirst(tf_lap.allocation.Allocation):
-    ...     def keep(self, sizes, sparsities, shapes):
-    ...         return [sizes[0]] + [round(n * (1 - s)) for n, s in zip(sizes[1:], sparsities[1:])]
-    >>> report = tf_lap.prune(model, 0.5, allocation="spare_the_first")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Allocation`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+get, serialize, deserialize, names = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[AllocationClass], AllocationClass]] = _REGISTRY.register
 
 
 @register("uniform")
@@ -104,7 +93,7 @@ class Global(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        return [_total_count("global", sizes, sparsities)]
+        return [_count_total("global", sizes, sparsities)]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Scores divided by their norm."""
@@ -132,7 +121,7 @@ class LAMP(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        return [_total_count("lamp", sizes, sparsities)]
+        return [_count_total("lamp", sizes, sparsities)]
 
     def comparable(self, scores: tf.Tensor, live: tf.Tensor, norm_order: int) -> tf.Tensor:
         """Layer-adaptive scores; of equal ones the first in the kernel is the higher."""
@@ -160,7 +149,7 @@ class ERK(Allocation):
         Raises:
             ValueError: the kernels were given different sparsities.
         """
-        total = _total_count("erk", sizes, sparsities)
+        total = _count_total("erk", sizes, sparsities)
         shares = [size * sum(shape) / math.prod(shape) for size, shape in zip(sizes, shapes, strict=True)]
         dense: set[int] = set()
         while True:
@@ -183,7 +172,7 @@ class ERK(Allocation):
         return counts
 
 
-def _total_count(allocation: str, sizes: Sequence[int], sparsities: Sequence[float]) -> int:
+def _count_total(allocation: str, sizes: Sequence[int], sparsities: Sequence[float]) -> int:
     """How many weights all kernels keep together: at least one for each kernel.
 
     Raises:
@@ -197,7 +186,7 @@ def _total_count(allocation: str, sizes: Sequence[int], sparsities: Sequence[flo
     return max(len(sizes), keep_count(sum(sizes), sparsities[0]))
 
 
-def best_first(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+def protect_best(scores: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
     """Scores of one kernel, with infinity for the largest live one: so no kernel loses all when ranked with others.
 
     Args:
@@ -247,7 +236,7 @@ def check_sparsity(argument: str, sparsity: Any) -> Sparsity:
     return check_fraction(argument, sparsity)
 
 
-def per_kernel(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
+def assign_sparsities(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
     """The sparsity of each kernel, by path; kernels that a mapping does not name are left out.
 
     Raises:

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from tf_lap.choices import Configurable, Registry
 from tf_lap.graph.layouts import Layout
-from tf_lap.topk.sort_keys import bits_of, keys
+from tf_lap.topk.sort_keys import bits_of, make_sort_keys
 
-_EXPONENT = 0x7F800000  # the bits of a float32 that hold it
-_SMALLEST = 0x00800000  # the bits of the smallest power of two that is not denormal
+_EXPONENT_MASK = 0x7F800000  # the bits of a float32 that hold its exponent
+_SMALLEST_NORMAL_BITS = 0x00800000  # those of the smallest power of two that is not denormal
 _MAX_COMPARED = 16  # members of a group that are compared pair by pair
 
 
@@ -37,9 +37,25 @@ class Ranked(NamedTuple):
 
 
 class Pattern(Configurable, abc.ABC):
-    """The shape in which weights are pruned. Your own pattern is a subclass, best a frozen dataclass: see `register`.
+    """The shape in which weights are pruned. Your own pattern is a subclass, best a frozen dataclass.
 
     A method that it does not override treats weights one by one: see `Unstructured`.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_pattern("whole_outputs")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class WholeOutputs(tf_lap.patterns.Pattern):
+    ...     def units(self, layout):
+    ...         return layout.shape[-1]
+    ...     def pool(self, weights, layout):
+    ...         axes = list(range(len(layout.shape) - 1))
+    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, axes)) for x in (weights.scores, weights.magnitudes)]
+    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, axes))
+    ...     def expand(self, kept, live, layout):
+    ...         return kept & live
+    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
 
     Attributes:
         sparsity: the fraction of zeros at which the pattern is complete; None if any fraction is possible.
@@ -60,12 +76,12 @@ class Pattern(Configurable, abc.ABC):
         return weights
 
     def protect(self, ranked: Ranked, layout: Layout, more: tf.Tensor) -> Ranked:
-        """The same units, with scores that put those that must stay above all others.
+        """The same units, with the highest scores for those that must stay.
 
         Args:
             ranked: what `pool` gives.
             layout: the kernel's.
-            more: whether more units than `least` stay, a bool scalar.
+            more: whether more units than `least` are kept, a bool scalar.
         """
         return ranked
 
@@ -92,35 +108,8 @@ _REGISTRY: Registry[Pattern] = Registry(
     ", 'N:M' such as '2:4' (2 of every 4 inputs stay), 'block:RxC' such as 'block:1x4' (blocks of 1 output by 4 inputs "
     "go whole)",
 )
-serialize, deserialize = _REGISTRY.serialize, _REGISTRY.deserialize
-
-
-def register(name: str) -> Callable[[PatternClass], PatternClass]:
-    """A decorator that makes your own pattern available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_pattern("whole_outputs")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class WholeOutputs(tf_lap.patterns.Pattern):
-    ...     def units(self, layout):
-    ...         return layout.shape[-1]
-    ...     def pool(self, weights, layout):
-    ...         axes = list(range(len(layout.shape) - 1))
-    ...         norms = [tf.sqrt(tf.reduce_sum(x**2, axes)) for x in (weights.scores, weights.magnitudes)]
-    ...         return tf_lap.patterns.Ranked(*norms, tf.reduce_any(weights.live, axes))
-    ...     def expand(self, kept, live, layout):
-    ...         return kept & live
-    >>> report = tf_lap.prune(model, 0.5, pattern="whole_outputs")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Pattern`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+serialize, deserialize, names = _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[PatternClass], PatternClass]] = _REGISTRY.register
 
 
 @register("unstructured")
@@ -157,29 +146,31 @@ class Blocks(Pattern):
 
     def __post_init__(self) -> None:
         for name in ("outputs", "inputs"):
-            object.__setattr__(self, name, _check_whole(name, getattr(self, name)))
+            object.__setattr__(self, name, _check_whole_number(name, getattr(self, name)))
         if self.outputs == self.inputs == 1:
             raise ValueError("a block of 1 output by 1 input is a weight: use pattern='unstructured'")
 
     def units(self, layout: Layout) -> int:
         """The number of blocks."""
-        rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._sizes(layout).items())
+        rows, columns = (-(-layout.shape[axis] // size) for axis, size in self._extents(layout).items())
         return rows * columns * (layout.size // (layout.shape[-1] * layout.shape[-2]))
 
     def pool(self, weights: Ranked, layout: Layout) -> Ranked:
         """The blocks, in the order of the kernel: each axis counts blocks where the kernel's counts weights."""
         split, within = self._split(weights.live, layout)
-        scores, magnitudes = (self._block_norms(values, layout) for values in (weights.scores, weights.magnitudes))
+        scores, magnitudes = (
+            self._compute_block_norms(values, layout) for values in (weights.scores, weights.magnitudes)
+        )
         return Ranked(scores, magnitudes, tf.reduce_any(split, axis=within))
 
     def expand(self, kept: tf.Tensor, live: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The kernel's mask: each weight has its block's flag, unless it is pruned already."""
-        for axis, size in self._sizes(layout).items():
+        for axis, size in self._extents(layout).items():
             blocks = np.arange(layout.shape[axis]) // size  # the block of each position along the axis
             kept = tf.gather(kept, tf.constant(blocks, tf.int64), axis=axis) if size > 1 else kept
         return kept & live
 
-    def _sizes(self, layout: Layout) -> dict[int, int]:
+    def _extents(self, layout: Layout) -> dict[int, int]:
         """The extent of a block along each of a kernel's last two axes."""
         return {layout.input_axis: self.inputs, layout.output_axis: self.outputs}
 
@@ -189,18 +180,18 @@ class Blocks(Pattern):
         Returns:
             The tensor, padded with zeros to whole blocks, and the numbers of the two axes of places.
         """
-        rows, columns = (self._sizes(layout)[axis] for axis in (-2, -1))
+        rows, columns = (self._extents(layout)[axis] for axis in (-2, -1))
         padded = _pad(_pad(tensor, -2, rows), -1, columns)
         height, width = padded.shape[-2:]
         shape = (*layout.shape[:-2], height // rows, rows, width // columns, columns)
         return tf.reshape(padded, shape), [len(shape) - 3, len(shape) - 1]
 
-    def _block_norms(self, values: tf.Tensor, layout: Layout) -> tf.Tensor:
+    def _compute_block_norms(self, values: tf.Tensor, layout: Layout) -> tf.Tensor:
         """The L2 norm of each block of a float32 tensor of the kernel's shape; infinite if a value is."""
         split, within = self._split(tf.abs(values), layout)
         largest = tf.reduce_max(split, axis=within, keepdims=True)
         # Divided by a power of two near the largest, which is exact: squares would leave float32's range.
-        bits = tf.maximum(tf.bitwise.bitwise_and(bits_of(largest), _EXPONENT), _SMALLEST)
+        bits = tf.maximum(tf.bitwise.bitwise_and(bits_of(largest), _EXPONENT_MASK), _SMALLEST_NORMAL_BITS)
         unit = tf.bitcast(tf.cast(bits, tf.int32), tf.float32)
         norms = unit * tf.sqrt(tf.reduce_sum(tf.square(split / unit), axis=within, keepdims=True))
         return tf.squeeze(tf.where(tf.math.is_inf(largest), largest, norms), axis=within)
@@ -238,7 +229,7 @@ class NOfM(Pattern):
 
     def __post_init__(self) -> None:
         for name in ("n", "m"):
-            object.__setattr__(self, name, _check_whole(name, getattr(self, name)))
+            object.__setattr__(self, name, _check_whole_number(name, getattr(self, name)))
         if self.n >= self.m:
             raise ValueError(f"the pattern {self} drops nothing: n must be less than m, as in '2:4'")
         object.__setattr__(self, "sparsity", 1 - self.n / self.m)
@@ -256,12 +247,12 @@ class NOfM(Pattern):
         """The weights, with infinite scores for the n best of each group; others count as pruned unless more stay."""
         axis = len(layout.shape) + layout.input_axis
         live = tf.cast(ranked.live, tf.bool)
-        order = keys(ranked.scores, ranked.magnitudes, live)
-        members = min(self.m, order.shape[axis])
-        padded = _pad(order, axis, members, -1)
+        sort_keys = make_sort_keys(ranked.scores, ranked.magnitudes, live)
+        members = min(self.m, sort_keys.shape[axis])
+        padded = _pad(sort_keys, axis, members, -1)
         shape = (*padded.shape[:axis], padded.shape[axis] // members, members, *padded.shape[axis + 1 :])
         best = tf.reshape(_mark_highest(tf.reshape(padded, shape), self.n, axis + 1), padded.shape)
-        best = best[..., : order.shape[-2], : order.shape[-1]] & live
+        best = best[..., : sort_keys.shape[-2], : sort_keys.shape[-1]] & live
         live &= best | more
         # Infinite scores of all others become finite, so that none of them equals the best.
         scores = tf.where(best, float("inf"), tf.minimum(ranked.scores, ranked.scores.dtype.max))
@@ -311,7 +302,7 @@ def limit(pattern: Pattern, layout: Layout, kept: int) -> str | None:
     return f"{pattern} drops {most} where an output has {inputs} input{'s' * (inputs > 1)}{taps}"
 
 
-def _check_whole(argument: str, value: Any) -> int:
+def _check_whole_number(argument: str, value: Any) -> int:
     """A whole number of at least 1, as an int.
 
     Raises:
@@ -334,14 +325,14 @@ def _pad(tensor: tf.Tensor, axis: int, multiple: int, value: int = 0) -> tf.Tens
     return tf.concat([tensor, tf.fill(shape, tf.cast(value, tensor.dtype))], axis=axis)
 
 
-def _mark_highest(order: tf.Tensor, n: int, axis: int) -> tf.Tensor:
+def _mark_highest(numbers: tf.Tensor, n: int, axis: int) -> tf.Tensor:
     """True for the n highest integers along an axis, else False, in the tensor's shape; of equal ones the first."""
-    m = order.shape[axis]
+    m = numbers.shape[axis]
     if m > _MAX_COMPARED:  # the number of comparisons grows with the square of m
-        places = tf.argsort(tf.argsort(order, axis, "DESCENDING", stable=True), axis, stable=True)
+        places = tf.argsort(tf.argsort(numbers, axis, "DESCENDING", stable=True), axis, stable=True)
         return places < n
     # As float64, because GPUs have no operation that unstacks integers.
-    members = tf.unstack(tf.cast(order, tf.float64), axis=axis)
+    members = tf.unstack(tf.cast(numbers, tf.float64), axis=axis)
     above = [tf.zeros_like(member, tf.float32) for member in members]
     for first, second in itertools.combinations(range(m), 2):
         first_is_higher = tf.cast(members[first] >= members[second], tf.float32)

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from tf_lap.compat.exporting import Input
 
-MOST = 500
-"""How many samples a file is calibrated with: more of them change little and take long."""
-CHECKED = 8
+MAX_SAMPLES = 500
+"""How many samples a file is calibrated with at most: more of them change little and take long."""
+CHECKED_SAMPLES = 8
 """How many of these samples a file is checked with."""
 _OPEN_EXTENT = 64  # in random samples, of a dimension that a model leaves open: enough for five poolings
 
@@ -25,7 +25,10 @@ Batch: TypeAlias = Sequence[np.ndarray]
 
 
 def read_samples(
-    data: Representative, inputs: Sequence[Input] | None, argument: str = "representative_dataset", most: int = MOST
+    data: Representative,
+    inputs: Sequence[Input] | None,
+    argument: str = "representative_dataset",
+    max_samples: int = MAX_SAMPLES,
 ) -> list[list[np.ndarray]]:
     """Samples from data of the user.
 
@@ -33,7 +36,7 @@ def read_samples(
         data: the user's data.
         inputs: the model's inputs, or None for a subclassed model, which must have a single one.
         argument: the name of the argument that holds the data, for errors.
-        most: how many samples are used at most.
+        max_samples: how many samples are used at most.
 
     Returns:
         For each sample the model's inputs in their order, with a batch dimension and in the dtypes of the inputs. The
@@ -44,11 +47,11 @@ def read_samples(
     """
     try:
         if isinstance(data, tf.data.Dataset):
-            samples = _read_dataset(data, inputs, most)
+            samples = _read_dataset(data, inputs, max_samples)
         elif callable(data):
-            samples = [_to_columns(sample, inputs) for sample in itertools.islice(_call(data), most)]
+            samples = [_to_columns(sample, inputs) for sample in itertools.islice(_call(data), max_samples)]
         else:
-            samples = _to_rows(_to_columns(data, inputs), most)
+            samples = _to_rows(_to_columns(data, inputs), max_samples)
         if not samples:
             raise ValueError("it holds no samples")
         if inputs is None:
@@ -69,13 +72,13 @@ def join_samples(samples: Sequence[list[np.ndarray]], size: int) -> list[list[np
 
 
 def draw_samples(inputs: Sequence[Input]) -> list[list[np.ndarray]]:
-    """`CHECKED` random samples, always the same: normal numbers, or zeros and ones for integer and bool inputs.
+    """`CHECKED_SAMPLES` random samples, always the same: normal numbers, or zeros and ones for integer and bool inputs.
 
     Raises:
         ValueError: an input that is neither of numbers nor of bools.
     """
     rng = np.random.default_rng(0)
-    return [[_draw(rng, entry) for entry in inputs] for _ in range(CHECKED)]
+    return [[_draw(rng, entry) for entry in inputs] for _ in range(CHECKED_SAMPLES)]
 
 
 def _draw(rng: np.random.Generator, entry: Input) -> np.ndarray:
@@ -102,7 +105,7 @@ def _call(function: Callable[[], Any]) -> Iterator[Any]:
     return iter(samples)
 
 
-def _read_dataset(dataset: tf.data.Dataset, inputs: Sequence[Input] | None, most: int) -> list[list[np.ndarray]]:
+def _read_dataset(dataset: tf.data.Dataset, inputs: Sequence[Input] | None, max_samples: int) -> list[list[np.ndarray]]:
     """The first samples of a dataset, batched or not: for each an array `(1, ...)` for each input."""
     samples: list[list[np.ndarray]] = []
     for element in dataset.as_numpy_iterator():
@@ -110,10 +113,10 @@ def _read_dataset(dataset: tf.data.Dataset, inputs: Sequence[Input] | None, most
         columns = _to_columns(element[0] if isinstance(element, tuple) else element, inputs)
         if inputs is not None and columns[0].ndim == len(inputs[0].shape) - 1:
             columns = [column[np.newaxis] for column in columns]
-        samples += _to_rows(columns, most)
-        if len(samples) >= most:
+        samples += _to_rows(columns, max_samples)
+        if len(samples) >= max_samples:
             break
-    return samples[:most]
+    return samples[:max_samples]
 
 
 def _to_columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
@@ -151,13 +154,13 @@ def _to_columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
     return columns
 
 
-def _to_rows(columns: Sequence[np.ndarray], most: int) -> list[list[np.ndarray]]:
+def _to_rows(columns: Sequence[np.ndarray], max_samples: int) -> list[list[np.ndarray]]:
     """Samples with a batch dimension of 1, from arrays `(samples, ...)`; if there are too many, at even distances."""
     lengths = {len(column) if column.ndim else 0 for column in columns}
     if len(lengths) > 1:
         raise ValueError(f"different numbers of samples for the inputs: {sorted(lengths)}")
     (length,) = lengths
-    picked = np.linspace(0, length - 1, min(length, most)).astype(int) if length else ()
+    picked = np.linspace(0, length - 1, min(length, max_samples)).astype(int) if length else ()
     return [[column[i : i + 1] for column in columns] for i in picked]
 
 

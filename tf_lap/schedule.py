@@ -24,7 +24,7 @@ _DECAYS: dict[str, Callable[[Any, float, float, float], Any]] = {
     "one_shot": lambda done, initial, final, power: final,
     "constant": lambda done, initial, final, power: final,
 }
-_WITH_END = ("polynomial", "geometric")
+_DECAYS_WITH_END = ("polynomial", "geometric")
 
 # For a schedule that takes its steps from the training.
 DENSE_PART = 1 / 5
@@ -132,7 +132,7 @@ class LookaheadPruningSchedule(Configurable):
         frequency = _check_step("frequency", self.frequency, 1)
         begin_epoch = _check_epoch("begin_epoch", self.begin_epoch)
         end_epoch = _check_epoch("end_epoch", self.end_epoch)
-        if end is not None or self.decay not in _WITH_END:
+        if end is not None or self.decay not in _DECAYS_WITH_END:
             frequency = _FREQUENCY if frequency is None else frequency
             begin = 0 if begin is None and begin_epoch is None else begin
         _check_order("step", begin, end, self.decay)
@@ -154,7 +154,7 @@ class LookaheadPruningSchedule(Configurable):
 
     def _find_steps(self) -> _Steps | None:
         """The steps of the schedule, or None if it leaves them to the training."""
-        has_end = self.end_step is not None or (self.decay not in _WITH_END and self.end_epoch is None)
+        has_end = self.end_step is not None or (self.decay not in _DECAYS_WITH_END and self.end_epoch is None)
         if self.begin_step is None or self.frequency is None or not has_end:
             return None
         return _Steps(self.begin_step, self.end_step, self.frequency)
@@ -185,19 +185,19 @@ class LookaheadPruningSchedule(Configurable):
             return self
         begin, end = (self._find_step(edge, steps_per_epoch, first_step) for edge in ("begin", "end"))
         remedy = "give begin_step and end_step"
-        if end is None and self.decay in _WITH_END:
+        if end is None and self.decay in _DECAYS_WITH_END:
             remedy = f"train longer, or {remedy}"
             end = round(steps * PRUNED_PART)
             begin = round(steps * DENSE_PART) if begin is None else begin
         begin = 0 if begin is None else begin
-        if self.decay in _WITH_END and begin >= (end or 0):
+        if self.decay in _DECAYS_WITH_END and begin >= (end or 0):
             raise ValueError(
                 f"this training ends at step {steps}, and pruning would begin at step {begin} and end at step {end}: "
                 f"{remedy}"
             )
         frequency = self.frequency
         if frequency is None:
-            frequency = max(1, ((end or 0) - begin) // UPDATES) if self.decay in _WITH_END else _FREQUENCY
+            frequency = max(1, ((end or 0) - begin) // UPDATES) if self.decay in _DECAYS_WITH_END else _FREQUENCY
         return dataclasses.replace(
             self, begin_step=begin, end_step=end, frequency=frequency, begin_epoch=None, end_epoch=None
         )
@@ -222,7 +222,7 @@ class LookaheadPruningSchedule(Configurable):
             ValueError: the schedule leaves its steps to the training.
         """
         steps = self._require_steps()
-        return steps.begin if steps.end is None or self.decay not in _WITH_END else steps.end
+        return steps.begin if steps.end is None or self.decay not in _DECAYS_WITH_END else steps.end
 
     def is_due(self, step: int) -> bool:
         """Whether masks are updated at a step.
@@ -295,7 +295,7 @@ class LookaheadPruningSchedule(Configurable):
     def _fraction_done(self, step: Any) -> Any:
         """The fraction of the way from begin to end at a step, a number or a tensor; 0 without an end."""
         begin, end, _ = self._require_steps()
-        if end is None or self.decay not in _WITH_END:
+        if end is None or self.decay not in _DECAYS_WITH_END:
             return step * 0.0
         return (step - begin) / (end - begin)
 
@@ -340,5 +340,5 @@ def _check_epoch(argument: str, value: Any) -> float | None:
 
 def _check_order(unit: str, begin: float | None, end: float | None, decay: str) -> None:
     """Raises ValueError if the end, in steps or epochs, comes before the beginning."""
-    if begin is not None and end is not None and (end < begin or (end == begin and decay in _WITH_END)):
+    if begin is not None and end is not None and (end < begin or (end == begin and decay in _DECAYS_WITH_END)):
         raise ValueError(f"end_{unit}={end} must lie behind begin_{unit}={begin}")

@@ -92,11 +92,11 @@ def test_the_converters_name_stands_where_no_layer_is_told(tmp_path):
 def test_of_names_that_were_made_one_all_must_agree():
     readers = {"net/first/MatMul": "first", "net/head/MatMul": "head"}
     origins, values = Origins(readers, {}), np.ones((2, 2), np.float32)
-    assert origins.path("net/first/MatMul;net/head/MatMul", values) is None
-    assert origins.path("net/norm/Mul;net/head/MatMul", values) == "head"
-    assert origins.path("net/head/MatMul12", values) == "head"
-    assert origins.path("net/head/MatMul/inside", values) == "head"
-    assert origins.path("net/other/MatMul", values) is None
+    assert origins.find_path("net/first/MatMul;net/head/MatMul", values) is None
+    assert origins.find_path("net/norm/Mul;net/head/MatMul", values) == "head"
+    assert origins.find_path("net/head/MatMul12", values) == "head"
+    assert origins.find_path("net/head/MatMul/inside", values) == "head"
+    assert origins.find_path("net/other/MatMul", values) is None
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (3, 3, 4, 5)])
@@ -107,8 +107,8 @@ def test_values_tell_where_names_do_not_whatever_the_scale_of_each_output(shape)
     scale = 127 / np.abs(stored).max(axis=tuple(range(1, stored.ndim)), keepdims=True)
     origins = Origins({}, {"first": first, "second": second, "other": np.ones((5, 6))})
     for values in (stored, stored.astype(np.float16), np.round(stored * scale).astype(np.int8)):
-        assert origins.path("arith.constant", values) == "first"
-    assert origins.path("arith.constant", -stored) is None
+        assert origins.find_path("arith.constant", values) == "first"
+    assert origins.find_path("arith.constant", -stored) is None
     assert Origins({}, {"first": first, "copy": first}).path("arith.constant", stored) is None
 
 

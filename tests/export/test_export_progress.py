@@ -13,7 +13,7 @@ from tf_lap.export.progress import Progress
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_verbose_0_tells_nothing(tmp_path, capfd):
 
 
 def test_an_export_that_is_done_sooner_tells_nothing(tmp_path, capfd):
-    assert progress.EVERY == 5
+    assert progress.INTERVAL == 5
     export(perceptron(), tmp_path / "model.tflite")
     assert "tf_lap.export_tflite" not in capfd.readouterr().err
 
@@ -51,7 +51,7 @@ def test_an_export_that_is_done_sooner_tells_nothing(tmp_path, capfd):
 @pytest.mark.usefixtures("impatient")
 def test_the_calibration_counts_its_samples(tmp_path, monkeypatch):
     stages = []
-    monkeypatch.setattr(Progress, "stage", lambda self, name, silent=False: stages.append(name))
+    monkeypatch.setattr(Progress, "begin_stage", lambda self, name, blocks_threads=False: stages.append(name))
     export(perceptron(), tmp_path / "model.tflite", quantization="int8")
     calibrating = [f"calibrating, sample {number} of 32" for number in range(1, 33)]
     assert stages[:2] == ["tracing the model", "converting"]
@@ -63,7 +63,7 @@ def test_the_calibration_counts_its_samples(tmp_path, monkeypatch):
 def test_nothing_is_told_after_an_error(capfd):
     def fail():
         with Progress("model.tflite", verbose=True) as telling:
-            telling.stage("converting")
+            telling.begin_stage("converting")
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
@@ -75,13 +75,13 @@ def test_nothing_is_told_after_an_error(capfd):
 
 def test_a_stage_that_lets_no_thread_run_is_told_as_it_begins_where_the_export_is_a_long_one(monkeypatch, capfd):
     with Progress("model.tflite", verbose=True) as telling:
-        telling.stage("converting", silent=True)
+        telling.begin_stage("converting", blocks_threads=True)
         assert capfd.readouterr().err == ""
-        monkeypatch.setattr(progress, "EARLY", 0.0)
-        telling.stage("tracing the model")
+        monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+        telling.begin_stage("tracing the model")
         assert capfd.readouterr().err == ""
-        telling.stage("converting", silent=True)
+        telling.begin_stage("converting", blocks_threads=True)
         assert capfd.readouterr().err == "tf_lap.export_tflite, 0 s: converting (model.tflite)\n"
     with Progress("model.tflite", verbose=False) as telling:
-        telling.stage("converting", silent=True)
+        telling.begin_stage("converting", blocks_threads=True)
     assert capfd.readouterr().err == ""

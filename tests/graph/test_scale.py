@@ -1,5 +1,7 @@
 """Powers of two that keep squares within float32's range."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from chains import chain
@@ -47,3 +49,12 @@ def test_it_is_left_where_squares_come_near_the_ends_of_the_range():
     assert not scale.is_left_by([16.0 * 2.0**-40], [16])
     for total in (0.0, 16 * 2.0**-42, 16 * 2.0**42, np.inf, np.nan):
         assert scale.is_left_by([total], [16])
+
+
+def test_a_kernel_without_a_use_has_no_part_in_the_common_scale():
+    recipe = resolve(chain(4, 4, 4))
+    recipe.kernels[0].variable.assign(np.full((4, 4), 2.0**90))
+    unused = dataclasses.replace(recipe.kernels[0], uses=0)
+    scale = Scale.of(dataclasses.replace(recipe, kernels=(unused, recipe.kernels[1])))
+    assert [scale.unit(0), scale.factor(0)] == [2.0**-90, 1]
+    assert [scale.unit(1), scale.factor(1), scale.end()] == [1, 1, 1]

@@ -10,7 +10,7 @@ from perceptrons import network
 
 import tf_lap
 from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.engine import choose_updater
+from tf_lap.pruning.engine import choose_runner
 from tf_lap.pruning.host_update import HostUpdater
 
 layers = keras.layers
@@ -20,7 +20,7 @@ SEPARABLE = [*LOOKS, tf_lap.scores.Magnitude(), tf_lap.scores.Lookahead(distance
 
 def test_on_the_host_no_function_is_traced(monkeypatch):
     pruner = tf_lap.Pruner(network())
-    assert isinstance(choose_updater(pruner._engine.updater), HostUpdater)
+    assert isinstance(choose_runner(pruner._engine.updater), HostUpdater)
     monkeypatch.setattr(tf, "function", None)
     for sparsity in np.linspace(0.05, 0.9, 15):
         pruner.update(sparsity)

@@ -60,7 +60,7 @@ def network(dtype=None):
 def traced(model, **choices):
     """The concrete function of an update, and the pruner."""
     pruner = tf_lap.Pruner(model, **choices)
-    keep = pruner._targets.keep(pruner._targets.fractions(0.5))
+    keep = pruner._targets.count_kept(pruner._targets.fractions(0.5))
     updater = TracedUpdater(pruner._engine.updater)
     return updater.traced_update.get_concrete_function(tf.constant(keep, tf.int32), {}), pruner
 
@@ -121,7 +121,7 @@ def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
     compiled = tf.function(functools.partial(pruner._engine.updater.update), jit_compile=True, autograph=False)
     expected = tf_lap.Pruner(plain, **choices)
     for sparsity in (0.3, 0.5):
-        keep = tf.constant(pruner._targets.keep(pruner._targets.fractions(sparsity)), tf.int32)
+        keep = tf.constant(pruner._targets.count_kept(pruner._targets.fractions(sparsity)), tf.int32)
         compiled(keep, {})
         expected.update(sparsity)
         for path, mask in expected.masks.items():

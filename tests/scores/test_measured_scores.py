@@ -67,7 +67,7 @@ def test_data_must_be_given_where_it_is_needed_and_only_there(score):
 
 
 def test_an_endless_dataset_ends(monkeypatch):
-    monkeypatch.setattr("tf_lap.pruning.options._MOST_SAMPLES", 50)
+    monkeypatch.setattr("tf_lap.pruning.options._MAX_SAMPLES", 50)
     endless = tf.data.Dataset.from_tensor_slices(data((4,), 8)).repeat()
     tf_lap.prune(relu_chain(4, 5, 3), 0.5, score="obd", data=endless)
 

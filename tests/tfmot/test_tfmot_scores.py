@@ -131,6 +131,40 @@ def test_nothing_is_said_of_weights_apart_where_the_score_does_not_look_around(r
     assert all(np.mean(mask) == 0.5 for mask in masks(wrapped).values())
 
 
+class Apart(layers.Layer):
+    """Lets a weight of its own be pruned, which has no place in a graph, and changes nothing."""
+
+    def build(self, input_shape):
+        self.table = self.add_weight(name="table", shape=(16, 16))
+
+    def call(self, x):
+        return x + 0.0 * tf.reduce_sum(self.table)
+
+    def get_prunable_weights(self):
+        return [self.table]
+
+
+@pytest.mark.filterwarnings("ignore:tf_lap.PrunableLayer ranks the weights of 'apart'")
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("score", ["lookahead", Lookahead(distance=2)], ids=str)
+def test_weights_without_a_place_in_the_graph_change_no_other_mask(score, jit_compile):
+    model = perceptron()
+    for layer in model.layers:
+        layer.kernel.assign(layer.kernel * 5e-6)
+    apart = tf_keras.Sequential([layers.Input((16,)), Apart(name="apart"), *model.layers])
+    chosen = []
+    for magnitude in (1.0, 1e30):
+        twin = tf_keras.models.clone_model(apart)
+        twin.set_weights(apart.get_weights())
+        twin.layers[0].table.assign(apart.layers[0].table * magnitude)
+        wrapped = tf_lap.prune_lookahead(twin, at_once(0.8), score=score)
+        fit(compiled(wrapped, still(), jit_compile=jit_compile), epochs=1)
+        chosen.append(masks(wrapped))
+    for name, mask in chosen[0].items():
+        np.testing.assert_array_equal(chosen[1][name], mask, err_msg=name)
+    assert np.count_nonzero(chosen[1]["apart"]) == round(256 * 0.2)
+
+
 def test_a_score_that_is_measured_over_data_is_refused_with_a_remedy():
     with pytest.raises(ValueError, match=r"score='obd' is measured over data.*tf_lap\.LAPCallback"):
         tf_lap.prune_lookahead(perceptron(), at_once(), score="obd")

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from selected import SCORES, drawn_kernel, drawn_kernels, kept_of, reference
 
-from tf_lap.topk.select import select, sort_keys
-from tf_lap.topk.sort_keys import keys
+from tf_lap.topk.select import keep_largest_on_host, make_sort_keys_on_host
+from tf_lap.topk.sort_keys import make_sort_keys
 
 
 def chosen(scores, weights, live, keep):
-    ((mask,), _) = select([scores.view(np.int32)], keep, lambda: [sort_keys(scores, weights, live)])
+    ((mask,), _) = keep_largest_on_host(
+        [scores.view(np.int32)], keep, lambda: [make_sort_keys_on_host(scores, weights, live)]
+    )
     return mask
 
 
@@ -30,8 +32,10 @@ def test_the_mask_is_that_of_a_stable_sort(data):
 @given(st.data())
 def test_several_kernels_are_ranked_as_if_they_were_one(data):
     kernels, keep, expected = drawn_kernels(data)
-    masks, _ = select(
-        [scores.view(np.int32) for scores, _, _ in kernels], keep, lambda: [sort_keys(*kernel) for kernel in kernels]
+    masks, _ = keep_largest_on_host(
+        [scores.view(np.int32) for scores, _, _ in kernels],
+        keep,
+        lambda: [make_sort_keys_on_host(*kernel) for kernel in kernels],
     )
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
@@ -43,8 +47,12 @@ def test_sort_keys_are_those_of_the_graph(data):
     scores = np.abs(data.draw(arrays(np.float32, st.integers(1, 40), elements=SCORES)))
     weights = data.draw(arrays(np.float32, len(scores), elements=st.floats(-4, 4, width=32, allow_subnormal=False)))
     live = data.draw(arrays(bool, len(scores)))
-    expected = keys(tf.constant(np.where(live, scores, np.float32(0))), tf.constant(weights), tf.constant(live))
-    np.testing.assert_array_equal(sort_keys(np.where(live, scores, np.float32(0)), weights, live), expected)
+    expected = make_sort_keys(
+        tf.constant(np.where(live, scores, np.float32(0))), tf.constant(weights), tf.constant(live)
+    )
+    np.testing.assert_array_equal(
+        make_sort_keys_on_host(np.where(live, scores, np.float32(0)), weights, live), expected
+    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 8191, 300_000])

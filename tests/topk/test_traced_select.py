@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selected import drawn_kernel, drawn_kernels, kept_of, reference
 
-from tf_lap.topk.sort_keys import ranks
+from tf_lap.topk.sort_keys import make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
 
 
@@ -13,23 +13,23 @@ from tf_lap.topk.traced_select import keep_largest
 @given(st.data())
 def test_the_mask_is_that_of_a_stable_sort(data):
     scores, weights, live, keep = drawn_kernel(data)
-    (mask,), lowest = keep_largest(ranks([(scores, weights, live)]), tf.constant([keep]))
+    (mask,), threshold = keep_largest([make_sort_keys(scores, weights, live)], tf.constant([keep]))
     np.testing.assert_array_equal(mask, reference(scores, weights, live, keep))
-    assert lowest == np.sort(scores)[-keep]
+    assert threshold == np.sort(scores)[-keep]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_several_kernels_are_ranked_as_if_they_were_one(data):
     kernels, keep, expected = drawn_kernels(data)
-    masks, _ = keep_largest(ranks(kernels), tf.constant([keep]), [[0, 1, 2]])
+    masks, _ = keep_largest([make_sort_keys(*kernel) for kernel in kernels], tf.constant([keep]), [[0, 1, 2]])
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 
 def test_it_is_exact_for_a_million_scores_with_many_ties():
     scores = np.random.default_rng(0).integers(0, 1000, (1000, 1000)).astype(np.float32)
     ones, live = tf.ones_like(scores), tf.ones_like(scores, tf.bool)
-    select = tf.function(lambda s, k: keep_largest(ranks([(s, ones, live)]), k))
+    select = tf.function(lambda s, k: keep_largest([make_sort_keys(s, ones, live)], k))
     for keep in (1, 2_500, 500_000, 999_999, 1_000_000):
         (mask,), _ = select(scores, tf.constant([keep]))
         np.testing.assert_array_equal(mask, kept_of(scores, keep))
@@ -40,9 +40,9 @@ def test_it_is_exact_for_a_million_scores_with_many_ties():
 def test_it_is_exact_at_any_size(size, share):
     scores = np.abs(np.random.default_rng(size).standard_cauchy(size)).astype(np.float32)
     keep = max(1, round(size * share))
-    (mask,), lowest = keep_largest(ranks([(scores, scores, scores > 0)]), tf.constant([keep]))
+    (mask,), threshold = keep_largest([make_sort_keys(scores, scores, scores > 0)], tf.constant([keep]))
     np.testing.assert_array_equal(mask, kept_of(scores, keep))
-    assert lowest == np.sort(scores)[-keep]
+    assert threshold == np.sort(scores)[-keep]
 
 
 def test_under_xla_it_chooses_the_same():
@@ -50,7 +50,7 @@ def test_under_xla_it_chooses_the_same():
 
     def choose():
         values = [tf.convert_to_tensor(w) for w in weights]
-        return keep_largest(ranks([(tf.abs(v), v, tf.ones_like(v, tf.bool)) for v in values]), keep)
+        return keep_largest([make_sort_keys(tf.abs(v), v, tf.ones_like(v, tf.bool)) for v in values], keep)
 
     keep = tf.Variable([700, 4000])
     compiled = tf.function(choose, jit_compile=True, autograph=False)
@@ -68,12 +68,12 @@ def test_weights_without_a_score_are_ranked_by_magnitude():
     live = rng.random(weights.shape) < 0.8
     scores[~live] = 0
     keep = 150_000  # more than have a score, fewer than are live
-    (mask,), lowest = keep_largest(ranks([(scores, weights, live)]), tf.constant([keep]))
+    (mask,), threshold = keep_largest([make_sort_keys(scores, weights, live)], tf.constant([keep]))
     expected = reference(scores.reshape(-1), weights.reshape(-1), live.reshape(-1), keep)
     # Magnitudes that differ in their last bits only are in the order of the kernel.
     assert np.count_nonzero(mask) == keep
     assert np.count_nonzero(mask.numpy().reshape(-1) != expected) < 20
-    assert lowest == 0
+    assert threshold == 0
 
 
 @pytest.mark.parametrize("alive", [0, 1, 3000])
@@ -82,11 +82,13 @@ def test_where_fewer_are_live_all_of_them_stay(alive):
     live = np.zeros(scores.size, bool)
     live[np.random.default_rng(1).choice(scores.size, alive, replace=False)] = True
     live = live.reshape(scores.shape)
-    both = ranks([(scores * live, scores, live), (scores, scores, live | True)])
-    masks, lowest = keep_largest(both, tf.constant([5000, 5000]))
+    both = [make_sort_keys(scores * live, scores, live), make_sort_keys(scores, scores, live | True)]
+    masks, threshold = keep_largest(both, tf.constant([5000, 5000]))
     np.testing.assert_array_equal(masks[0], live)
     np.testing.assert_array_equal(masks[1], kept_of(scores, 5000))
-    assert lowest[0] == 0
-    (together, other), _ = keep_largest(ranks([(scores * live, scores, live)] * 2), tf.constant([9000]), [[0, 1]])
+    assert threshold[0] == 0
+    (together, other), _ = keep_largest(
+        [make_sort_keys(scores * live, scores, live)] * 2, tf.constant([9000]), [[0, 1]]
+    )
     np.testing.assert_array_equal(together, live)
     np.testing.assert_array_equal(other, live)

@@ -1,4 +1,4 @@
-"""What takes part in a Keras training: pruning in it, holding its zeros, and resuming it."""
+"""What takes part in a Keras training: pruning in it, keeping its zeros, and resuming it."""
 
 from tf_lap.callbacks.backup_and_restore import BackupAndRestore
 from tf_lap.callbacks.lap_callback import LAPCallback

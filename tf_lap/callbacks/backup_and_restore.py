@@ -113,7 +113,7 @@ class BackupAndRestore(compat.Callback):
         self._restored_callbacks: Sequence[CallbackState] = ()
         self._saves_after_others = False
         self._variables: dict[str, list[tuple[str, list[tf.Variable]]]] = {}
-        self._has_begun = self._is_due = self._passes_over = False
+        self._has_begun = self._is_due = self._skips_batch = False
         self._batch = self._unsaved_batches = 0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -128,7 +128,7 @@ class BackupAndRestore(compat.Callback):
         self._unsaved_batches = 0
         self._first_epoch = None
         callbacks = callback_lists.callbacks_of_fit(self)
-        self._callbacks = [member for callback in callbacks for member in _with_waiting(callback)]
+        self._callbacks = [member for callback in callbacks for member in _list_with_waiting(callback)]
         self._saves_after_others = callback_lists.run_after_others(callbacks, self.model, at_epoch_end=self._end_epoch)
         self._restored_callbacks = ()
         if restored is not None:
@@ -157,12 +157,12 @@ class BackupAndRestore(compat.Callback):
         """Saves where that is due. Only now have all callbacks seen the batch before."""
         if self._is_due:
             self._save()
-        self._batch, self._passes_over = batch, compat.is_skipping_batches(self.model)
+        self._batch, self._skips_batch = batch, compat.is_skipping_batches(self.model)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the calls of the training function in the epoch."""
         self._position = self._position._replace(executions=self._position.executions + 1)
-        if self._batches_between_saves is not None and not self._passes_over:
+        if self._batches_between_saves is not None and not self._skips_batch:
             self._unsaved_batches += batch - self._batch + 1
             self._is_due = self._unsaved_batches >= self._batches_between_saves
 
@@ -279,7 +279,7 @@ class BackupAndRestore(compat.Callback):
         }
 
 
-def _with_waiting(callback: Callback) -> list[Callback]:
+def _list_with_waiting(callback: Callback) -> list[Callback]:
     """A callback of a fit, and those that wait in it until the model is sparse."""
     return [callback, *callback.once_sparse] if isinstance(callback, LAPCallback) else [callback]
 

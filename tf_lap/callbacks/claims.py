@@ -1,6 +1,7 @@
-"""Which callback sets masks on which model: one in a fit. The next fit takes off what an interrupted one has left.
+"""Which callback sets masks on which model.
 
-A callback that restores a killed training hands the masks over to it by this module too.
+At most one does in a fit. What an interrupted fit has left attached, the next one detaches. A callback that restores a
+killed training hands its masks over by this module too, to the one that sets masks.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from typing import Any, NamedTuple
 from tf_lap import compat
 from tf_lap.callbacks.mask_backup import PruningState
 from tf_lap.compat.types import Model
-from tf_lap.pruning.constraints import Enforcement, holder
+from tf_lap.pruning.constraints import Enforcement, find_enforcement
 
 # By model: the callback that sets masks on it, and the parameters of its fit. Keras hands all callbacks of one fit the
 # same dictionary of parameters. An entry that an interrupted fit left behind is harmless.
 _claims: weakref.WeakKeyDictionary[Model, tuple[weakref.ref[compat.Callback], Any]] = weakref.WeakKeyDictionary()
-# What callbacks have put on kernels, so that the next fit can tell it from what a user's Pruner has put there.
-callback_enforcements: weakref.WeakSet[Enforcement] = weakref.WeakSet()
+# The masks that callbacks have attached, so that the next fit can tell them from those of a user's Pruner.
+attached_by_callbacks: weakref.WeakSet[Enforcement] = weakref.WeakSet()
 
 
-def check_alone(callback: compat.Callback, twice: str) -> None:
+def check_alone(callback: compat.Callback, message: str) -> None:
     """Raises ValueError where another callback that sets masks is in the same fit.
 
     Args:
         callback: the callback whose fit begins.
-        twice: the message for another callback of the same kind.
+        message: for another callback of the same kind.
     """
     other = find_mask_setter(callback)
     if other is None:
         return
     if isinstance(other, type(callback)) or isinstance(callback, type(other)):
-        raise ValueError(twice)
+        raise ValueError(message)
     raise ValueError(
         "LAPCallback and PreserveSparsity in one fit: leave PreserveSparsity out, LAPCallback keeps pruned weights at "
         "zero itself"
@@ -45,8 +46,8 @@ def claim(callback: compat.Callback) -> None:
 
 def find_mask_setter(callback: compat.Callback) -> Any | None:
     """The callback that sets masks in the fit that `callback` is in; None where there is none, or not yet."""
-    other, fit = _claims.get(callback.model, (None, None))
-    return None if other is None or fit is not callback.params else other()
+    other, fit_params = _claims.get(callback.model, (None, None))
+    return None if other is None or fit_params is not callback.params else other()
 
 
 def disclaim(callback: compat.Callback) -> None:
@@ -54,24 +55,24 @@ def disclaim(callback: compat.Callback) -> None:
     _claims.pop(callback.model, None)
 
 
-def release_leftovers(model: Model) -> None:
-    """Takes off the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
+def detach_leftovers(model: Model) -> None:
+    """Detaches the masks that a callback left on a model when its fit was interrupted. Those of a Pruner stay."""
     for variable in model.trainable_variables:
-        owner = holder(variable)
-        if owner is not None and owner in callback_enforcements:
-            owner.release()
+        enforcement = find_enforcement(variable)
+        if enforcement is not None and enforcement in attached_by_callbacks:
+            enforcement.detach()
 
 
 class Handover(NamedTuple):
     """What a callback that restores trainings has for the callback that sets masks.
 
     Attributes:
-        fit: the parameters of the fit that both are in.
+        fit_params: the parameters of the fit that both are in.
         source: the directory that it comes from, for messages.
         state: the restored step and masks; None where nothing was restored.
     """
 
-    fit: Any
+    fit_params: Any
     source: str
     state: PruningState | None
 
@@ -87,7 +88,7 @@ def hand_over(callback: compat.Callback, source: str, state: PruningState | None
 def find_handover(callback: compat.Callback) -> Handover | None:
     """What was handed over in the fit that `callback` is in; None where no callback restores trainings, or not yet."""
     handover = _handovers.get(callback.model)
-    return handover if handover is not None and handover.fit is callback.params else None
+    return handover if handover is not None and handover.fit_params is callback.params else None
 
 
 def check_single_backup(backup_dir: str | None, snapshot_dir: str | None) -> None:

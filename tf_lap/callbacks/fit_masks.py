@@ -1,4 +1,4 @@
-"""The masks of a callback: a pruner, resolved from the model, whose masks are held on the kernels during a fit."""
+"""The masks of a callback: a pruner, resolved from the model, whose masks are attached to the kernels during a fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from tf_lap import compat
 from tf_lap.allocation import Sparsity
-from tf_lap.callbacks.claims import callback_enforcements
+from tf_lap.callbacks.claims import attached_by_callbacks
 from tf_lap.callbacks.once_sparse import REMEDY
 from tf_lap.compat.types import Model
-from tf_lap.pruning.constraints import Watch, moved_past
+from tf_lap.pruning.constraints import RevivalWatch, describe_revived
 from tf_lap.pruning.options import Options
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report.coverage import left_whole_warning
@@ -29,7 +29,7 @@ class FitMasks:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._pruner: Pruner | None = None
-        self._watch: Watch | None = None  # while the masks are held
+        self._watch: RevivalWatch | None = None  # while the masks are attached
         self._thawed: Sequence[str] = ()
         self._last_sparsity: Sparsity | None = None
         self._has_warned = False
@@ -51,8 +51,8 @@ class FitMasks:
         return self._pruner is not None
 
     @property
-    def is_holding(self) -> bool:
-        """Whether the masks are on the kernels: from the first batch of a fit to its end."""
+    def are_attached(self) -> bool:
+        """Whether the masks are attached to the kernels: from the first batch of a fit to its end."""
         return self._watch is not None
 
     @property
@@ -70,7 +70,7 @@ class FitMasks:
         return self._pruner is not None and self._pruner.model is model
 
     def begin_fit(self) -> None:
-        """Forgets that masks were held in a fit that was interrupted."""
+        """Forgets that masks were attached in a fit that was interrupted."""
         self._watch = None
 
     def resolve(self, model: Model) -> None:
@@ -91,17 +91,17 @@ class FitMasks:
             resolved.adopt(self._pruner)
             self._pruner = resolved
 
-    def hold(self) -> None:
-        """Zeroes what the masks drop, and keeps it zero until `let_go`.
+    def attach(self) -> None:
+        """Zeroes what the masks drop, and attaches them to the kernels until `end_fit`.
 
         Raises:
-            ValueError: the masks of another pruner or callback are on the model.
+            ValueError: the masks of another pruner or callback are attached to the model.
         """
         pruner = self.pruner
         pruner.apply()
         pruner.freeze()
-        callback_enforcements.add(pruner.enforcement)
-        self._watch = Watch(pruner.enforcement)
+        attached_by_callbacks.add(pruner.enforcement)
+        self._watch = RevivalWatch(pruner.enforcement)
 
     def end_batch(self) -> None:
         """Zeroes pruned weights that the batch has moved past the optimizer, and warns of it once."""
@@ -110,7 +110,7 @@ class FitMasks:
         revived = self._watch.end_batch()
         if revived and not self._has_warned:
             self._has_warned = True
-            warn(moved_past(self.pruner.model, revived))
+            warn(describe_revived(self.pruner.model, revived))
 
     def update(self, sparsity: Sparsity) -> None:
         """Chooses masks at a sparsity, and zeroes what they drop."""
@@ -123,9 +123,9 @@ class FitMasks:
         An optimizer that keeps averages does so too, and nothing is wrong then.
         """
         model = self.pruner.model
-        if self._watch is None or self._watch.zeroes or compat.has_moving_averages(model):
+        if self._watch is None or self._watch.zeroes_each_batch or compat.has_moving_averages(model):
             return
-        revived = self.pruner.enforcement.revived()
+        revived = self.pruner.enforcement.count_revived()
         if revived:
             warn(
                 f"model {model.name!r}: when this training ended, {revived:,} pruned weights were not zero: "
@@ -135,7 +135,7 @@ class FitMasks:
 
     def warn_if_undone(self) -> None:
         """Warns where a callback behind this one has put pruned weights back; called when all others have ended."""
-        revived = self.pruner.enforcement.revived()
+        revived = self.pruner.enforcement.count_revived()
         if revived:
             warn(
                 f"model {self.pruner.model.name!r}: when this training had ended, a callback behind LAPCallback put "
@@ -143,25 +143,25 @@ class FitMasks:
                 f"now. LAPCallback's pruner.apply() zeroes them. {REMEDY}"
             )
 
-    def let_go(self) -> None:
-        """Zeroes what the masks drop a last time, and takes them off the kernels."""
+    def end_fit(self) -> None:
+        """Zeroes what the masks drop a last time, and detaches them."""
         # The optimizer's averages have taken the place of the weights after the last epoch.
         self.pruner.apply()
         self.pruner.release()
         self._watch = None
 
-    def release(self) -> None:
-        """Takes the masks off the kernels, if there are any, and leaves the weights as they are."""
+    def detach(self) -> None:
+        """Detaches the masks, if there are any, and leaves the weights as they are."""
         if self._pruner is not None:
             self._pruner.release()
 
     @contextlib.contextmanager
-    def released_on_error(self) -> Iterator[None]:
-        """Takes the masks off the kernels where the block fails: the fit ends there, without `on_train_end`."""
+    def detached_on_error(self) -> Iterator[None]:
+        """Detaches the masks where the block fails: the fit ends there, without `on_train_end`."""
         try:
             yield
         except BaseException:
-            self.release()
+            self.detach()
             raise
 
 

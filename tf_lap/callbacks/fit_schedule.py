@@ -67,11 +67,6 @@ class FitSchedule:
         return self._has_warned
 
     @property
-    def mapping(self) -> Sparsity:
-        """The schedule's mapping, whose keys are the layers that it prunes; 0.0 where it has none."""
-        return self.final_sparsity if isinstance(self.final_sparsity, Mapping) else 0.0
-
-    @property
     def last_step(self) -> int | None:
         """The step by which the final sparsity is reached; None where that is not known."""
         return None if self._lacks_steps else getattr(self._schedule, "last_step", None)
@@ -85,7 +80,7 @@ class FitSchedule:
         if self._lacks_steps:
             _require_length(self._schedule, steps_per_epoch)
 
-    def settle(self, steps_per_epoch: int | None, first_step: int, epochs: int) -> None:
+    def take_steps_from_fit(self, steps_per_epoch: int | None, first_step: int, epochs: int) -> None:
         """Gives a schedule that leaves its steps to the training those of this fit.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any
 from tf_lap import compat
 from tf_lap.allocation import AllocationLike, Sparsity
 from tf_lap.callbacks import mask_backup
-from tf_lap.callbacks.claims import check_alone, check_single_backup, claim, disclaim, find_handover, release_leftovers
+from tf_lap.callbacks.claims import check_alone, check_single_backup, claim, detach_leftovers, disclaim, find_handover
 from tf_lap.callbacks.fit_log import FitLog, add_sparsities, require_tensorboard
 from tf_lap.callbacks.fit_masks import FitMasks
 from tf_lap.callbacks.fit_schedule import FitSchedule, Schedule, as_schedule
@@ -122,7 +122,7 @@ class LAPCallback(compat.Callback):
         self._once_sparse = WaitingCallbacks(once_sparse)
         self._early_checkpoints = EarlyCheckpoints(())
         self._pickled_report: PruningReport | None = None
-        self._passes_over = False
+        self._skips_batch = False
         self._epoch = self._batch = 0
 
     @property
@@ -152,7 +152,7 @@ class LAPCallback(compat.Callback):
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
-        self._masks.release()
+        self._masks.detach()
 
     def __getstate__(self) -> dict[str, Any]:
         # The model and what works on it are neither copied nor pickled.
@@ -173,7 +173,7 @@ class LAPCallback(compat.Callback):
         self._masks.begin_fit()
         if compat.is_built(self.model):
             compat.check_compiled(self.model)
-            release_leftovers(self.model)
+            detach_leftovers(self.model)
             self._resolve()
         claim(self)
         self._counter = StepCounter(self.model, self.params.get("steps"))
@@ -191,23 +191,23 @@ class LAPCallback(compat.Callback):
         self._once_sparse.tell("on_epoch_begin", epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Puts the masks on the kernels at the first batch, and warns there if the training is too short."""
-        self._passes_over = compat.is_skipping_batches(self.model)
-        if self._passes_over:
+        """Attaches the masks at the first batch, and warns there if the training is too short."""
+        self._skips_batch = compat.is_skipping_batches(self.model)
+        if self._skips_batch:
             return
         self._batch = batch
         self._counter.begin(batch)
         # Not before the first batch: a callback that restores weights does so in its own on_train_begin.
-        if not self._masks.is_holding and compat.is_built(self.model):
+        if not self._masks.are_attached and compat.is_built(self.model):
             self._start()
         self._once_sparse.tell("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the steps done, and updates the masks where an update is due."""
-        if self._passes_over:  # a training that was killed did this batch already
+        if self._skips_batch:  # a training that was killed did this batch already
             return
         executed = self._counter.end(batch)
-        if not self._masks.is_holding:  # the batch has built the model
+        if not self._masks.are_attached:  # the batch has built the model
             self._resolve()
             self._start()
         self._masks.end_batch()
@@ -217,18 +217,18 @@ class LAPCallback(compat.Callback):
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes pruned weights that another callback may have swapped in."""
-        if self._masks.is_holding:
+        if self._masks.are_attached:
             self.pruner.apply()
             self._once_sparse.tell("on_test_begin", logs)
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Tells the callbacks in `once_sparse`."""
-        if self._masks.is_holding:
+        if self._masks.are_attached:
             self._once_sparse.tell("on_test_end", logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds `sparsity` and `model_sparsity` to the logs, and saves the backup."""
-        if not self._masks.is_holding:
+        if not self._masks.are_attached:
             return
         # A callback may have put the optimizer's averages in place of the weights.
         self.pruner.apply()
@@ -236,22 +236,22 @@ class LAPCallback(compat.Callback):
             add_sparsities(logs, self.model, self.pruner)
         self._save()
         if self._schedule.is_final(self.step):
-            self._once_sparse.let_go(epoch)
+            self._once_sparse.end_wait(epoch)
         self._once_sparse.tell("on_epoch_end", epoch, logs)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Zeroes pruned weights a last time and lets go of the model."""
+        """Zeroes pruned weights a last time, and detaches the masks."""
         self._once_sparse.end_training(logs)
         disclaim(self)
         self._log.close()
         if not self._masks.is_resolved:  # no batch was trained that would have built the model
             return
-        has_trained = self._masks.is_holding
+        has_trained = self._masks.are_attached
         if has_trained:
             self._masks.warn_if_restored()
         else:  # a training that was killed after its last epoch, or no batch
             self._resume()
-        self._masks.let_go()
+        self._masks.end_fit()
         if has_trained:
             self._schedule.warn_if_short(self.step, "ended")
         pruner = self.pruner
@@ -288,20 +288,20 @@ class LAPCallback(compat.Callback):
         self.pruner.enforcement.check()
 
     def _start(self) -> None:
-        """Puts the masks on the kernels: those of a killed training, or masks that keep the zeros in the kernels."""
-        with self._masks.released_on_error():
+        """Attaches the masks: those of a killed training, or masks that keep the zeros in the kernels."""
+        with self._masks.detached_on_error():
             has_resumed = self._resume()
             if has_resumed and self._schedule.is_final(self.step):
-                self._early_checkpoints.begin_sparse()
+                self._early_checkpoints.accept_files()
             steps, epochs = self.params.get("steps"), self.params["epochs"]
             first_step = self.step - self._epoch * (steps or 0) - self._batch
-            self._schedule.settle(steps, first_step, epochs)
+            self._schedule.take_steps_from_fit(steps, first_step, epochs)
             if steps:
                 self._schedule.warn_if_short(first_step + epochs * steps, "ends")
             self.pruner.check()
             if not has_resumed:
                 self.pruner.hold_zeros(self._schedule.demanded_sparsity(self.step))
-            self._masks.hold()
+            self._masks.attach()
         if not has_resumed:
             self._update(range(self.step, self.step + 1))
         if self._masks.thawed and self._masks.last_sparsity is not None:
@@ -317,22 +317,22 @@ class LAPCallback(compat.Callback):
             self._prune(sparsity)
 
     def _prune(self, sparsity: Sparsity) -> None:
-        with self._masks.released_on_error():
+        with self._masks.detached_on_error():
             self._masks.update(sparsity)
             self._log.note_update(self.step, self.pruner)
             self._save()
 
     def _save(self) -> None:
         if self.backup_dir is not None:
-            with self._masks.released_on_error():
+            with self._masks.detached_on_error():
                 mask_backup.save(self.backup_dir, self.get_state())
 
     def _resume(self) -> bool:
         """Takes masks and step from a snapshot or a backup, and returns whether there was one."""
-        mapping = self._schedule.mapping
-        step = resume_from_snapshot(self.pruner, find_handover(self), type(self).__name__, mapping)
+        final_sparsity = self._schedule.final_sparsity
+        step = resume_from_snapshot(self.pruner, find_handover(self), type(self).__name__, final_sparsity)
         if step is None:
-            step = resume_from_backup(self.pruner, self.backup_dir, mapping)
+            step = resume_from_backup(self.pruner, self.backup_dir, final_sparsity)
         if step is None:
             return False
         self.step = step

@@ -26,35 +26,35 @@ class PruningState(NamedTuple):
         step: training steps done.
         iterations: the optimizer's count of them at that moment.
         masks: bool arrays by layer path.
-        holder: the name of the callback's class; empty in a backup, which only LAPCallback writes.
+        callback_class: the name of the callback's class; empty in a backup, which only LAPCallback writes.
     """
 
     step: int
     iterations: int
     masks: dict[str, np.ndarray]
-    holder: str = ""
+    callback_class: str = ""
 
 
 def match_masks(
-    kernels: Mapping[str, Variable], state: PruningState, source: str, holder: str
+    kernels: Mapping[str, Variable], state: PruningState, source: str, callback_class: str
 ) -> dict[str, np.ndarray]:
     """The masks of a restored training, bool arrays by the paths that its kernels have now.
 
     Keras numbers layers without a name throughout a process. So where paths differ, masks are matched by their order.
 
     Args:
-        kernels: the kernels that masks are held on now, with their restored weights, by layer path.
+        kernels: the kernels that this fit has masks for, with their restored weights, by layer path.
         state: what was restored.
         source: the directory that it comes from.
-        holder: the name of the class of the callback that holds masks now.
+        callback_class: the name of the class of the callback that sets masks now.
 
     Raises:
-        ValueError: the masks are not those of these kernels, or another class held them.
+        ValueError: the masks are not those of these kernels, or a callback of another class set them.
     """
-    if state.holder and state.holder != holder:
+    if state.callback_class and state.callback_class != callback_class:
         raise ValueError(
-            f"backup_dir={source!r} holds a training that was killed in a fit with {state.holder}, and this fit has "
-            f"{holder}: give each fit a directory of its own, or delete this one to begin anew"
+            f"backup_dir={source!r} holds a training that was killed in a fit with {state.callback_class}, and this "
+            f"fit has {callback_class}: give each fit a directory of its own, or delete this one to begin anew"
         )
     masks = state.masks
     if masks.keys() != kernels.keys() and len(masks) == len(kernels):

@@ -19,7 +19,7 @@ _HOOKS = (
 
 
 class WaitingCallbacks:
-    """Callbacks that are told of nothing but the fit's beginning and end until they are let go.
+    """Callbacks that are told of nothing but the fit's beginning and end until their wait ends.
 
     From then on they are told of everything but single batches of validation. Without the wait, a callback that keeps
     the best weights, such as `EarlyStopping(restore_best_weights=True)` or `ModelCheckpoint(save_best_only=True)`,
@@ -37,7 +37,7 @@ class WaitingCallbacks:
 
     def __init__(self, callbacks: Sequence[Callback] | Callback) -> None:
         self.callbacks: list[Callback] = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        self._waiting = True
+        self._is_waiting = True
         for callback in self.callbacks:
             if not all(hasattr(callback, hook) for hook in ("set_model", *_HOOKS)):
                 raise TypeError(f"once_sparse: {callback!r} is no Keras callback")
@@ -51,22 +51,22 @@ class WaitingCallbacks:
 
     def begin_training(self, model: Model, params: Any) -> None:
         """Tells the callbacks of the model, and that the fit begins."""
-        self._waiting = True
+        self._is_waiting = True
         for callback in self.callbacks:
             callback.set_params(params)
             callback.set_model(model)
             callback.on_train_begin()
 
-    def let_go(self, epoch: int) -> None:
+    def end_wait(self, epoch: int) -> None:
         """Tells the callbacks of everything from now on; the epoch that runs counts as their first."""
-        if not self._waiting:
+        if not self._is_waiting:
             return
-        self._waiting = False
+        self._is_waiting = False
         self.tell("on_epoch_begin", epoch)
 
     def tell(self, hook: str, *arguments: Any) -> None:
         """Calls a hook of each callback, unless they wait."""
-        if not self._waiting:
+        if not self._is_waiting:
             for callback in self.callbacks:
                 getattr(callback, hook)(*arguments)
 
@@ -99,8 +99,8 @@ class EarlyCheckpoints:
         ]
         self._best_at_start = self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
-    def begin_sparse(self) -> None:
-        """Takes files as they are: a training that goes on had its final sparsity before."""
+    def accept_files(self) -> None:
+        """Accepts the files that are there: a training that goes on had its final sparsity before."""
         self._best_at_start = self._best_before_sparse = [checkpoint.best for checkpoint in self._checkpoints]
 
     def note_best(self) -> None:

@@ -11,18 +11,18 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.callbacks.claims import (
-    callback_enforcements,
+    attached_by_callbacks,
     check_alone,
     claim,
+    detach_leftovers,
     disclaim,
     find_handover,
-    release_leftovers,
 )
 from tf_lap.callbacks.mask_backup import PruningState, match_masks
 from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.kernels import weight_matrices
 from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.constraints import Enforcement, Watch, moved_past
+from tf_lap.pruning.constraints import Enforcement, RevivalWatch, describe_revived
 from tf_lap.warn import warn
 
 
@@ -40,16 +40,16 @@ class PreserveSparsity(compat.Callback):
 
     Raises:
         ValueError: at the start of `fit`: the model is not built, has no weight matrix that is trained, or another
-            callback or a `Pruner` holds masks on it.
+            callback or a `Pruner` has masks attached to it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._enforcement: Enforcement | None = None
-        self._watch: Watch | None = None
+        self._watch: RevivalWatch | None = None
         self._has_warned = False
         self._matrices: dict[str, Variable] = {}  # by layer path
-        self._masks: dict[str, tf.Variable] = {}  # those that are held, by layer path
+        self._masks: dict[str, tf.Variable] = {}  # those that are attached, by layer path
 
     def __getstate__(self) -> dict[str, Any]:
         # The model and the masks on it are neither copied nor pickled.
@@ -61,7 +61,7 @@ class PreserveSparsity(compat.Callback):
         compat.check_model(self.model)
         compat.check_compiled(self.model)
         check_alone(self, "PreserveSparsity twice in one fit: pass it once, it keeps the zeros of all layers")
-        release_leftovers(self.model)
+        detach_leftovers(self.model)
         self._enforcement = self._watch = None
         self._matrices = _find_trained_matrices(self.model)
         if not self._matrices:
@@ -80,18 +80,18 @@ class PreserveSparsity(compat.Callback):
             # Not the zeros of its weights: training may have brought a free weight to zero.
             nonzero = match_masks(self._matrices, handover.state, handover.source, type(self).__name__)
         counts = {path: int(tf.math.count_nonzero(mask)) for path, mask in nonzero.items()}
-        held_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
+        masked_paths = [path for path, mask in nonzero.items() if 0 < counts[path] < math.prod(mask.shape)]
         # One half of a LoRA adapter is initialised with zeros.
         adapters = {path for path, matrix in self._matrices.items() if _is_lora(matrix)}
-        self._warn_of_free_zeros(held_paths, [path for path, n in counts.items() if not n and path not in adapters])
-        masks = [tf.Variable(nonzero[path], trainable=False) for path in held_paths]
-        self._masks = dict(zip(held_paths, masks, strict=True))
-        self._enforcement = Enforcement(self.model, {path: self._matrices[path] for path in held_paths}, masks)
+        self._warn_of_free_zeros(masked_paths, [path for path, n in counts.items() if not n and path not in adapters])
+        masks = [tf.Variable(nonzero[path], trainable=False) for path in masked_paths]
+        self._masks = dict(zip(masked_paths, masks, strict=True))
+        self._enforcement = Enforcement(self.model, {path: self._matrices[path] for path in masked_paths}, masks)
         self._enforcement.check()
-        self._enforcement.apply_averages()
+        self._enforcement.zero_averages()
         self._enforcement.attach()
-        self._watch = Watch(self._enforcement)
-        callback_enforcements.add(self._enforcement)
+        self._watch = RevivalWatch(self._enforcement)
+        attached_by_callbacks.add(self._enforcement)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the zeros, and restores them where something else than the optimizer moves weights."""
@@ -100,7 +100,7 @@ class PreserveSparsity(compat.Callback):
         revived = self._watch.end_batch()
         if revived and not self._has_warned:
             self._has_warned = True
-            warn(moved_past(self.model, revived))
+            warn(describe_revived(self.model, revived))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Zeroes weights that another callback may have swapped in."""
@@ -113,7 +113,7 @@ class PreserveSparsity(compat.Callback):
             self._enforcement.apply()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Lets go of the model."""
+        """Detaches the masks."""
         self.release()
         disclaim(self)
 
@@ -121,19 +121,19 @@ class PreserveSparsity(compat.Callback):
         """The masks, for a snapshot of the training. What they drop is zeroed first."""
         if self._enforcement is not None:
             self._enforcement.apply()
-        held_masks = {path: mask.numpy() for path, mask in self._masks.items()}
-        masks = {path: held_masks.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
-        return PruningState(0, compat.iterations(self.model), masks, holder=type(self).__name__)
+        attached = {path: mask.numpy() for path, mask in self._masks.items()}
+        masks = {path: attached.get(path, np.ones(m.shape, bool)) for path, m in self._matrices.items()}
+        return PruningState(0, compat.iterations(self.model), masks, callback_class=type(self).__name__)
 
     def release(self) -> None:
         """Takes the masks off the model, after a fit that was interrupted; a fit that ends does this itself."""
         if self._enforcement is not None:
             self._enforcement.apply()
-            self._enforcement.release()
+            self._enforcement.detach()
             self._enforcement = None
 
-    def _warn_of_free_zeros(self, held_paths: list[str], zero_paths: list[str]) -> None:
-        """Warns once of zeros that are not held."""
+    def _warn_of_free_zeros(self, masked_paths: list[str], zero_paths: list[str]) -> None:
+        """Warns once of zeros that are not kept."""
         overlaid = compat.overlaid_matrices(self.model)
         adapters = [name for name, matrix in overlaid.items() if bool(tf.reduce_any(tf.equal(matrix, 0)))]
         sentences = []
@@ -147,7 +147,7 @@ class PreserveSparsity(compat.Callback):
                 f"it leaves {_quote(zero_paths)} free, where all weights are zero, as initialised and not as pruned; "
                 "to keep them zero, freeze the layers (trainable = False)"
             )
-        if not held_paths and not sentences:
+        if not masked_paths and not sentences:
             sentences.append("it found no zero in the weight matrices: prune first, with tf_lap.prune or LAPCallback")
         if sentences:
             warn(f"PreserveSparsity, model {self.model.name!r}: {'; '.join(sentences)}")

@@ -15,27 +15,30 @@ from tf_lap.pruning.pruner import Pruner
 from tf_lap.warn import warn
 
 
-def read_state(pruner: Pruner, step: int, holder: str) -> PruningState:
+def read_state(pruner: Pruner, step: int, callback_class: str) -> PruningState:
     """Step and masks as they are now; pruned weights are zeroed first.
 
     Args:
         pruner: whose masks.
         step: training steps done.
-        holder: the name of the callback's class.
+        callback_class: the name of the callback's class.
     """
     pruner.apply()
     masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
-    return PruningState(step, compat.iterations(pruner.model), masks, holder)
+    return PruningState(step, compat.iterations(pruner.model), masks, callback_class)
 
 
-def resume_from_snapshot(pruner: Pruner, handover: Handover | None, holder: str, mapping: Sparsity) -> int | None:
+def resume_from_snapshot(
+    pruner: Pruner, handover: Handover | None, callback_class: str, final_sparsity: Sparsity | None
+) -> int | None:
     """Restores the masks that a callback which restores whole trainings has handed over.
 
     Args:
         pruner: whose masks are restored.
         handover: what the other callback has handed over; None where there is no such callback.
-        holder: the name of the callback's class that prunes here.
-        mapping: the schedule's mapping of sparsities, or 0.0 where it has none.
+        callback_class: the name of the class of the callback that prunes here.
+        final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
+            report.
 
     Returns:
         The step to go on with; None where nothing was restored.
@@ -45,18 +48,19 @@ def resume_from_snapshot(pruner: Pruner, handover: Handover | None, holder: str,
     """
     if handover is None or handover.state is None:
         return None
-    masks = match_masks(pruner.enforcement.kernels, handover.state, handover.source, holder)
-    pruner.restore(masks, mapping)
+    masks = match_masks(pruner.enforcement.kernels, handover.state, handover.source, callback_class)
+    pruner.restore(masks, final_sparsity or 0.0)
     return handover.state.step
 
 
-def resume_from_backup(pruner: Pruner, backup_dir: str | None, mapping: Sparsity) -> int | None:
+def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: Sparsity | None) -> int | None:
     """Restores the masks of `LAPCallback(backup_dir=...)`, where the weights are those of that training.
 
     Args:
         pruner: whose masks are restored.
         backup_dir: the directory of the backup; None where there is none.
-        mapping: the schedule's mapping of sparsities, or 0.0 where it has none.
+        final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
+            report.
 
     Returns:
         The step to go on with; None where nothing was restored.
@@ -79,6 +83,6 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, mapping: Sparsity
             "the weights of the last epoch that ended"
         )
         return None
-    pruner.restore(state.masks, mapping)
+    pruner.restore(state.masks, final_sparsity or 0.0)
     # The weights may have been restored to an earlier moment than the masks. The optimizer's counter tells which.
     return max(0, state.step + iterations - state.iterations)

@@ -62,7 +62,7 @@ class Snapshot(NamedTuple):
     Attributes:
         position: where in its data it is.
         variables: the content of the variables in their order, by their owner, such as "the model".
-        pruning: step and masks of the callback that holds masks; None where there is none.
+        pruning: step and masks of the callback that sets masks; None where there is none.
         random: the states of random generators that no variable holds, as plain numbers and lists.
         callbacks: what Keras's own callbacks of the fit remember, such as the best weights so far.
     """
@@ -81,7 +81,7 @@ def save(path: Path, snapshot: Snapshot) -> None:
         OSError: it cannot be written; what was there before stays.
     """
     values = [value for section in snapshot.variables.values() for value in section]
-    kept_weights = [state.weights or () for state in snapshot.callbacks]
+    callback_weights = [state.weights or () for state in snapshot.callbacks]
     index = {
         "format": _FORMAT,
         "position": snapshot.position,
@@ -103,7 +103,8 @@ def save(path: Path, snapshot: Snapshot) -> None:
     if snapshot.pruning is not None:
         masks = list(snapshot.pruning.masks.values())
         shapes = {name: mask.shape for name, mask in snapshot.pruning.masks.items()}
-        index["pruning"] = {**snapshot.pruning._asdict(), "masks": shapes}
+        step, iterations, _, callback_class = snapshot.pruning
+        index["pruning"] = {"step": step, "iterations": iterations, "masks": shapes, "holder": callback_class}
     with replaced(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
         archive.writestr("index.json", json.dumps(index))
         for i, array in enumerate(array for value in values for array in value.arrays):
@@ -111,7 +112,7 @@ def save(path: Path, snapshot: Snapshot) -> None:
                 member.write(array.tobytes())
         for i, mask in enumerate(masks):
             archive.writestr(f"mask_{i}", np.packbits(mask).tobytes())
-        for i, array in enumerate(itertools.chain.from_iterable(kept_weights)):
+        for i, array in enumerate(itertools.chain.from_iterable(callback_weights)):
             with archive.open(f"kept_{i}", "w", force_zip64=True) as member:
                 member.write(array.tobytes())
 
@@ -146,18 +147,18 @@ def _read(file: io.BufferedReader) -> Snapshot:
         }
         pruning = None
         if index["pruning"] is not None:
-            shapes = index["pruning"].pop("masks")
+            saved = index["pruning"]
             masks = {
                 name: unpack_mask(np.frombuffer(archive.read(f"mask_{i}"), np.uint8), shape)
-                for i, (name, shape) in enumerate(shapes.items())
+                for i, (name, shape) in enumerate(saved["masks"].items())
             }
-            pruning = PruningState(masks=masks, **index["pruning"])
-        kept = itertools.count()
+            pruning = PruningState(saved["step"], saved["iterations"], masks, saved.get("holder", ""))
+        weight_number = itertools.count()
         callbacks = []
         for state in index.get("callbacks", ()):  # an older version wrote none
             weights = state["weights"]
             if weights is not None:
-                weights = [_read_array(archive.read(f"kept_{next(kept)}"), *kind) for kind in weights]
+                weights = [_read_array(archive.read(f"kept_{next(weight_number)}"), *kind) for kind in weights]
             callbacks.append(CallbackState(state["name"], state["numbers"], weights))
     return Snapshot(Position(*index["position"]), variables, pruning, index["random"], callbacks)
 

@@ -25,7 +25,7 @@ class StepCounter:
         self._first_iteration = self._last_iteration = compat.iterations(model)
         self._accumulation = compat.gradient_accumulation_steps(model)
         self._batches = self._steps = 0  # in executions of several batches
-        self._missing = 0  # batches of the last execution that the optimizer did not count
+        self._uncounted = 0  # batches of the last execution that the optimizer did not count
         self._optimizer_counts = True
 
     def begin(self, batch: int) -> None:
@@ -53,7 +53,7 @@ class StepCounter:
         counted, self._last_iteration = iteration - self._last_iteration, iteration
         stands_still = iteration == self._first_iteration and self._batches >= self._accumulation
         # This execution is not the first of its epoch. So the one before was not the last, and ran all its batches.
-        ran_uncounted = self._missing and self._first_batch > 0
+        ran_uncounted = self._uncounted and self._first_batch > 0
         if stands_still or ran_uncounted:
             self._optimizer_counts = False
         if not self._optimizer_counts:
@@ -62,6 +62,6 @@ class StepCounter:
             steps = counted
         else:
             steps = min(counted, requested)
-            self._missing = requested - steps
+            self._uncounted = requested - steps
         self._steps += steps
         return steps

@@ -15,11 +15,11 @@ from tf_lap.export import file as tflite
 from tf_lap.export.arguments import check_batch_size, check_choices, check_path
 from tf_lap.export.check import TOLERANCES, Check, Quantization
 from tf_lap.export.check import ExportError as ExportError
-from tf_lap.export.convert import Samples, convert, explain_errors, loop_advice, repeat_to_batch
+from tf_lap.export.convert import Samples, advise_on_loops, convert, explain_errors, repeat_to_batch
 from tf_lap.export.origins import Origins
 from tf_lap.export.progress import Progress
 from tf_lap.export.report import ExportReport, TensorReport
-from tf_lap.export.sparse import CheckedFile, Refused, make_sparse_file
+from tf_lap.export.sparse import CheckedFile, SparseFileRefused, make_sparse_file
 from tf_lap.files import AnyPath, replaced
 
 
@@ -100,7 +100,7 @@ def export_tflite(
         dense, origins = _make_dense_file(model, inputs, user_samples, quantization, progress)
         contents = tflite.read(dense, origins)
         _refuse_flex(model, contents, batch)
-        progress.stage("comparing with Keras")
+        progress.begin_stage("comparing with Keras")
         check = Check(model, inputs, user_samples, dense, quantization)
         chosen, reason = _choose_file(dense, contents, origins, check, quantization, sparse, progress)
     _write(target, chosen.file)
@@ -145,11 +145,11 @@ def _make_dense_file(
     Raises:
         ExportError: TensorFlow cannot trace or convert the model.
     """
-    progress.stage("tracing the model")
+    progress.begin_stage("tracing the model")
     with contextlib.ExitStack() as stack:
         with explain_errors(model):
             program = stack.enter_context(converting.save_program(model, inputs))
-        progress.stage("converting", silent=True)
+        progress.begin_stage("converting", blocks_threads=True)
         file = convert(model, program, inputs, user_samples, quantization, progress)
     return file, Origins(program.readers, dict(converting.matrices(model)))
 
@@ -158,7 +158,7 @@ def _refuse_flex(model: Model, contents: tflite.Contents, batch: int | None) -> 
     """Raises ExportError where a file needs operations of TensorFlow beside TFLite's own."""
     if contents.flex:
         names = ", ".join(contents.flex)
-        advice = ["dtype; a file that needs TensorFlow's cannot be checked here", *loop_advice(names, batch)]
+        advice = ["dtype; a file that needs TensorFlow's cannot be checked here", *advise_on_loops(names, batch)]
         raise ExportError(
             f"model {model.name!r} uses {names}, for which TFLite has no operation of its own, or not in this "
             + "; ".join(advice)
@@ -191,10 +191,10 @@ def _choose_file(
     """
     reason = None
     if sparse:
-        progress.stage("leaving the zeros out", silent=True)
+        progress.begin_stage("leaving the zeros out", blocks_threads=True)
         try:
             return make_sparse_file(dense, contents, origins, check, quantization, auto=sparse == "auto"), None
-        except Refused as refusal:
+        except SparseFileRefused as refusal:
             reason = str(refusal)
     if sparse is True:
         raise ValueError(f"sparse=True, quantization={quantization!r}: {reason}. Use sparse='auto' or False")

@@ -17,7 +17,7 @@ Quantization = Literal["dynamic_range", "float16", "int8"] | None
 
 TOLERANCES: dict[Quantization, float] = {None: 1e-3, "float16": 1e-2, "dynamic_range": 0.1, "int8": 0.2}
 """How far an output may lie from Keras's, as a fraction of the largest output."""
-_SMALLEST = 1e-6  # where the largest output is smaller, differences are divided by this
+_MIN_OUTPUT = 1e-6  # where the largest output is smaller, differences are divided by this
 
 
 class ExportError(RuntimeError):
@@ -63,10 +63,10 @@ class Check:
         dense: bytes,
         quantization: Quantization,
     ) -> None:
-        self.runtime = runtimes.installed()
+        self.runtime = runtimes.find_runtime()
         self._tolerance, self._is_quantized = TOLERANCES[quantization], quantization is not None
-        file_inputs = self._load(dense, runtimes.inputs)
-        checked = samples.draw_samples(inputs) if user_samples is None else user_samples[: samples.CHECKED]
+        file_inputs = self._load(dense, runtimes.read_inputs)
+        checked = samples.draw_samples(inputs) if user_samples is None else user_samples[: samples.CHECKED_SAMPLES]
         with exporting.states_kept(model):
             answers = [exporting.outputs(model, sample) for sample in checked]
         self._expected = {name: [answer[name] for answer in answers] for name in answers[0]}
@@ -78,7 +78,7 @@ class Check:
                 on = "" if user_samples else " for random inputs"
                 raise ValueError(f"output {name!r} of the Keras model itself is NaN or infinite{on}: {remedy}")
         names, file_names = [entry.name for entry in inputs], [entry.name for entry in file_inputs]
-        self._samples = [runtimes.by_name(names, sample, file_names) for sample in checked]
+        self._samples = [runtimes.match_names(names, sample, file_names) for sample in checked]
         self.sample = self._samples[0]
 
     def __call__(self, file: bytes) -> Difference:
@@ -88,7 +88,7 @@ class Check:
             ExportError: it cannot be run, or they differ by more than the tolerance.
         """
         answers = self._load(file, lambda interpreter: runtimes.run(interpreter, self._samples))
-        named = [runtimes.by_name(list(answer), list(answer.values()), list(self._expected)) for answer in answers]
+        named = [runtimes.match_names(list(answer), list(answer.values()), list(self._expected)) for answer in answers]
         differences = [self._compare(name, [answer[name] for answer in named]) for name in self._expected]
         return max(differences, key=lambda difference: difference.relative)
 
@@ -112,7 +112,7 @@ class Check:
         if not np.isfinite(file_flat).all():
             raise ExportError(f"{output} is NaN or infinite, Keras's is not")
         absolute = float(np.max(np.abs(file_flat - keras_flat), initial=0.0))
-        relative = absolute / max(float(np.max(np.abs(keras_flat), initial=0.0)), _SMALLEST)
+        relative = absolute / max(float(np.max(np.abs(keras_flat), initial=0.0)), _MIN_OUTPUT)
         # Quantized, a class number may be another one where two classes are nearly alike.
         has_tolerance = expected[0].dtype.kind == "f" or not self._is_quantized
         if has_tolerance and relative > self._tolerance:

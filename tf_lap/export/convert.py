@@ -14,7 +14,7 @@ from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.compat.types import Model
 from tf_lap.export.check import ExportError, Quantization
-from tf_lap.export.converter_errors import LISTED, explain
+from tf_lap.export.converter_errors import OPS_LIST, explain
 from tf_lap.export.progress import Progress
 
 Samples = Sequence[list[np.ndarray]]
@@ -56,9 +56,9 @@ def _calibrate(inputs: Sequence[Input], user_samples: Samples, progress: Progres
     """The samples as TensorFlow's converter takes them: a list for one input, a mapping by name for several."""
     names = [entry.name for entry in inputs]
     for number, sample in enumerate(user_samples, 1):
-        progress.stage(f"calibrating, sample {number} of {len(user_samples)}")
+        progress.begin_stage(f"calibrating, sample {number} of {len(user_samples)}")
         yield dict(zip(names, sample, strict=True)) if len(names) > 1 else sample
-    progress.stage("quantizing", silent=True)
+    progress.begin_stage("quantizing", blocks_threads=True)
 
 
 @contextlib.contextmanager
@@ -77,13 +77,13 @@ def explain_errors(model: Model, batch: int | None = None, readers: Mapping[str,
         yield
     except Exception as error:
         reason = explain(error, readers)
-        advice = [*loop_advice(str(error), batch), *([] if LISTED in reason else _quantize_advice(model))]
+        advice = [*advise_on_loops(str(error), batch), *([] if OPS_LIST in reason else _advise_on_quantized(model))]
         raise ExportError(
             f"TensorFlow cannot convert model {model.name!r} to TFLite: {'; '.join([reason, *advice])}"
         ) from error
 
 
-def loop_advice(text: str, batch: int | None) -> list[str]:
+def advise_on_loops(text: str, batch: int | None) -> list[str]:
     """What to do about a loop of a recurrent layer, where the text names the operations of one."""
     if "TensorList" not in text:
         return []
@@ -91,7 +91,7 @@ def loop_advice(text: str, batch: int | None) -> list[str]:
     return [f"{fixed}build recurrent layers with unroll=True"]
 
 
-def _quantize_advice(model: Model) -> list[str]:
+def _advise_on_quantized(model: Model) -> list[str]:
     quantized = exporting.quantized_layers(model)
     if not quantized:
         return []
@@ -111,4 +111,4 @@ def repeat_to_batch(user_samples: Samples, size: int) -> Samples:
         else:
             rows = range(len(sample[0]))
             repeated += [[np.repeat(column[row : row + 1], size, axis=0) for column in sample] for row in rows]
-    return repeated[: samples.MOST]
+    return repeated[: samples.MAX_SAMPLES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_LONGEST = 600
+_MAX_LENGTH = 600
 
 
 def explain(error: Exception, readers: Mapping[str, str] | None = None) -> str:
@@ -30,9 +30,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # before the message.
 _DIAGNOSTIC = re.compile(r":\d+(?::\d+)?: error: (.*)")
 _OPERATION = re.compile(r'fused\["(\w+):", "([^"@]+)')
-LISTED = " ops: "
+OPS_LIST = " ops: "
 """The text before the list of operations that TFLite lacks."""
-_LISTS = re.compile(rf"^(?:Custom|TF Select|Flex){LISTED}.*$", re.MULTILINE)
+_LISTS = re.compile(rf"^(?:Custom|TF Select|Flex){OPS_LIST}.*$", re.MULTILINE)
 
 
 def _read_diagnostic(first: re.Match[str], text: str, readers: Mapping[str, str]) -> str:
@@ -49,7 +49,7 @@ def _read_diagnostic(first: re.Match[str], text: str, readers: Mapping[str, str]
         kind, operation = match.groups()
         layer = readers.get(operation)
         message = f"{kind} in {operation if layer is None else f'layer {layer!r}'}: {message}"
-    return "; ".join([message[:_LONGEST], *dict.fromkeys(_LISTS.findall(text))])
+    return "; ".join([message[:_MAX_LENGTH], *dict.fromkeys(_LISTS.findall(text))])
 
 
 def _split_location(diagnostic: str) -> tuple[str, str]:
@@ -72,4 +72,4 @@ _ARGUMENTS = re.compile(r"^(?:Call arguments|Arguments) received by .*", re.MULT
 def _strip_stack(text: str) -> str:
     """The message of a Python error, in one line, without the stack and the arguments that Keras adds."""
     text = _ARGUMENTS.sub("", _STACK.sub("", text.replace("in user code:", "", 1)))
-    return " ".join(text.split())[:_LONGEST]
+    return " ".join(text.split())[:_MAX_LENGTH]

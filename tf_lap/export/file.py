@@ -98,7 +98,7 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
             stored = np.frombuffer(bytes(data), _DTYPES[tensor.type])
             name = tensor.name.decode()
             values, block = _decode(name, stored, shape, tensor.sparsity)
-            layer = None if origins is None else origins.path(name, values)
+            layer = None if origins is None else origins.find_path(name, values)
             weights.append(WeightTensor(name, layer, values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))

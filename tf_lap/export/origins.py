@@ -24,7 +24,7 @@ class Origins:
     def __init__(self, readers: Mapping[str, str], weights: Mapping[str, Variable]) -> None:
         self._readers, self._weights = readers, weights
 
-    def path(self, name: str, values: np.ndarray) -> str | None:
+    def find_path(self, name: str, values: np.ndarray) -> str | None:
         """The path of the one weight that a tensor holds, or None where several or none may be it.
 
         Args:

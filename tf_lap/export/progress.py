@@ -7,10 +7,10 @@ import threading
 import time
 from types import TracebackType
 
-EVERY = 5.0
+INTERVAL = 5.0
 """Seconds until the first line, and from one line to the next."""
-EARLY = 1.5
-"""Seconds after which a stage that lets no other thread run is told as it begins."""
+QUIET_SECONDS = 1.5
+"""Seconds from the beginning in which a stage that lets no other thread run is not told."""
 
 
 class Progress:
@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, file_name: str, verbose: bool) -> None:
         self._file_name, self._stage, self._verbose = file_name, "", verbose
         self._is_done = threading.Event()
-        self._thread = threading.Thread(target=self._print_every, daemon=True)
+        self._thread = threading.Thread(target=self._print_in_intervals, daemon=True)
 
     def __enter__(self) -> Progress:
         self._start = time.perf_counter()
@@ -40,20 +40,20 @@ class Progress:
         if self._verbose:
             self._thread.join()
 
-    def stage(self, name: str, silent: bool = False) -> None:
+    def begin_stage(self, name: str, blocks_threads: bool = False) -> None:
         """Begins a stage of the export.
 
         Args:
             name: what is done in it, as "calibrating".
-            silent: whether no other thread can run in this stage. Then it is told at once, if more than `EARLY` seconds
-                have passed: a model that took so long to trace takes longer to convert.
+            blocks_threads: whether no other thread can run in this stage. Then it is told at once, if more than
+                `QUIET_SECONDS` have passed: a model that took so long to trace takes longer to convert.
         """
         self._stage = name
-        if silent and self._verbose and time.perf_counter() - self._start > EARLY:
+        if blocks_threads and self._verbose and time.perf_counter() - self._start > QUIET_SECONDS:
             self._print()
 
-    def _print_every(self) -> None:
-        while not self._is_done.wait(EVERY):
+    def _print_in_intervals(self) -> None:
+        while not self._is_done.wait(INTERVAL):
             self._print()
 
     def _print(self) -> None:

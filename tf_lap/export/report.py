@@ -166,7 +166,7 @@ class ExportReport:
         """
         if threads < 1 or rounds < 1:
             raise ValueError(f"threads={threads}, rounds={rounds}: expected at least one of each")
-        tool = runtimes.installed()
+        tool = runtimes.find_runtime()
         timings = runtimes.time_in_turn([tool.load(file, threads) for file in self._files], self._sample, rounds)
         return dataclasses.replace(self, latency=Latency(threads, rounds, timings[0], timings[-1]))
 

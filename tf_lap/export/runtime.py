@@ -16,7 +16,7 @@ import tensorflow as tf
 from tf_lap.compat import exporting
 from tf_lap.compat.exporting import SIGNATURE, Input
 
-_SHORTEST = 5e-3  # seconds; a single call of a small model is too short to time, so several are timed together
+_MIN_SECONDS = 5e-3  # in one measurement: calls of a small model are timed several together
 
 
 class Runtime(NamedTuple):
@@ -54,7 +54,7 @@ class Timing(NamedTuple):
     most: float
 
 
-def installed() -> Runtime:
+def find_runtime() -> Runtime:
     """LiteRT where it is installed, else TensorFlow's own interpreter."""
     try:
         litert = importlib.import_module("ai_edge_litert.interpreter")
@@ -63,7 +63,7 @@ def installed() -> Runtime:
     return Runtime(f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}", litert.Interpreter)
 
 
-def inputs(interpreter: Any) -> list[Input]:
+def read_inputs(interpreter: Any) -> list[Input]:
     """The inputs of a file, sorted by name."""
     details = interpreter.get_signature_runner(SIGNATURE).get_input_details()
     return [
@@ -106,7 +106,7 @@ def time_in_turn(interpreters: Sequence[Any], sample: dict[str, np.ndarray], rou
     """
     for interpreter in interpreters:
         run(interpreter, [sample])  # sets the inputs' shapes and values
-    repeats = [max(1, round(_SHORTEST / _measure_call(interpreter, 3))) for interpreter in interpreters]
+    repeats = [max(1, round(_MIN_SECONDS / _measure_call(interpreter, 3))) for interpreter in interpreters]
     milliseconds: list[list[float]] = [[] for _ in interpreters]
     for _ in range(rounds):
         for interpreter, repeat, times in zip(interpreters, repeats, milliseconds, strict=True):
@@ -127,7 +127,7 @@ def _natural_key(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def by_name(names: Sequence[str], values: Sequence[Any], expected: Sequence[str]) -> dict[str, Any]:
+def match_names(names: Sequence[str], values: Sequence[Any], expected: Sequence[str]) -> dict[str, Any]:
     """Values by the names that a file expects.
 
     Args:

@@ -16,13 +16,13 @@ from tf_lap.export.converter_errors import explain
 from tf_lap.export.origins import Origins
 from tf_lap.export.report import Latency
 
-SLOWEST = 1.2
+MAX_SLOWDOWN = 1.2
 """How many times as long as the dense file a sparse one may run, by the fastest rounds of each, to be chosen."""
 ROUNDS = 7
 """How often each file is measured, by turns, on one thread."""
 
 
-class Refused(Exception):
+class SparseFileRefused(Exception):
     """There is no sparse file, or it is wrong, larger or too slow; the text says which."""
 
 
@@ -58,29 +58,30 @@ def make_sparse_file(
         origins: tells which layers its tensors come from.
         check: compares it with the model.
         quantization: how the file is quantized.
-        auto: whether it must also be smaller, and not slower than `SLOWEST` times the dense file. The speed is measured
-            only where the runtime multiplies a tensor as it is stored: other files run as the dense one does.
+        auto: whether it must also be smaller, and take at most `MAX_SLOWDOWN` times as long as the dense file. The
+            time is measured only where the runtime multiplies a tensor as it is stored: other files run as the dense
+            one does.
 
     Raises:
-        Refused: there is none, it is wrong, larger or too slow.
+        SparseFileRefused: there is none, it is wrong, larger or too slow.
     """
     try:
         file = converting.without_zeros(dense)
     except Exception as error:
-        raise Refused(f"TensorFlow cannot leave the zeros out of its file: {explain(error)}") from error
+        raise SparseFileRefused(f"TensorFlow cannot leave the zeros out of its file: {explain(error)}") from error
     try:
         contents = tflite.read(file, origins)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise SparseFileRefused(str(error)) from error
     fault = _find_fault(quantization, dense_contents, contents)
     if fault is not None:
-        raise Refused(fault)
+        raise SparseFileRefused(fault)
     if auto and len(file) >= len(dense):
-        raise Refused("a sparse file is larger")
+        raise SparseFileRefused("a sparse file is larger")
     try:
         difference = check(file)
     except ExportError as error:
-        raise Refused(str(error)) from error
+        raise SparseFileRefused(str(error)) from error
     needs_timing = auto and any(not weight.densified for weight in contents.sparse)
     return CheckedFile(file, contents, difference, _time_files(dense, file, check) if needs_timing else None)
 
@@ -89,15 +90,15 @@ def _time_files(dense: bytes, file: bytes, check: Check) -> Latency:
     """How fast a dense and a sparse file run by turns. A second measurement decides where the first is too slow.
 
     Raises:
-        Refused: the sparse file is too slow in both measurements.
+        SparseFileRefused: the sparse file is too slow in both measurements.
     """
     interpreters = [check.runtime.load(content, 1) for content in (dense, file)]
     for _ in range(2):
         latency = Latency(1, ROUNDS, *runtimes.time_in_turn(interpreters, check.sample, ROUNDS))
         slowdown = latency.file.least / latency.dense.least
-        if slowdown <= SLOWEST:
+        if slowdown <= MAX_SLOWDOWN:
             return latency
-    raise Refused(
+    raise SparseFileRefused(
         f"a sparse file is {len(dense) / len(file):.1f} times smaller, but runs {slowdown:.1f} times SLOWER in "
         f"{check.runtime.name} on {latency.on}; sparse=True writes it for its size"
     )

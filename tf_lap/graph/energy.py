@@ -101,7 +101,7 @@ def far_sweep(
     if distance is None:
         incoming, outgoing = sweep_to_ends(recipe, squares, scale, read)
         ones = [(tf.ones([kernel.layout.inputs]), tf.ones([kernel.layout.outputs])) for kernel in kernels]
-        return _stack_energies(incoming, outgoing, ones, 1.0)
+        return _stack_energies(incoming, outgoing, ones)
     squares = [matrix * scale.factor(number) for number, matrix in enumerate(squares)]
     kernel_energies = [kernel.layout.sum_squares(matrix) for kernel, matrix in zip(kernels, squares, strict=True)]
     energies = sweep(recipe, kernel_energies, scale, read)
@@ -161,7 +161,7 @@ def _sweep_both_ways(
         before, behind = sides[::-1] if (kernel, use) in recipe.transposed_uses else sides
         incoming[kernel][use] = _spread(before, layout.inputs)
         outgoing[kernel][use] = _spread(behind, layout.outputs)
-    return _stack_energies(incoming, outgoing, kernel_energies, end)
+    return _stack_energies(incoming, outgoing, kernel_energies)
 
 
 def _spread(energy: Array, channels: int) -> Array:
@@ -251,27 +251,24 @@ def filled(energy: Array, value: float) -> Array:
     return tf.fill(energy.shape, tf.constant(value, tf.float32))
 
 
-def _stack_energies(
-    incoming: UseEnergies, outgoing: UseEnergies, kernel_energies: KernelEnergies, end: float
-) -> Energies:
+def _stack_energies(incoming: UseEnergies, outgoing: UseEnergies, kernel_energies: KernelEnergies) -> Energies:
     """The energies of each kernel's uses as one array.
 
     Args:
         incoming: what comes to each use of each kernel, `(inputs,)`.
         outgoing: what is read of each use of each kernel, `(outputs,)`.
         kernel_energies: vectors of the same lengths and kind.
-        end: the energy on both sides of a kernel without a known use.
     """
     stacked_incoming, stacked_outgoing = [], []
     for kernel_incoming, kernel_outgoing, (inputs, outputs) in zip(incoming, outgoing, kernel_energies, strict=True):
-        stacked_incoming.append(_stack_uses(kernel_incoming, inputs, end))
-        stacked_outgoing.append(_stack_uses(kernel_outgoing, outputs, end))
+        stacked_incoming.append(_stack_uses(kernel_incoming, inputs))
+        stacked_outgoing.append(_stack_uses(kernel_outgoing, outputs))
     return stacked_incoming, stacked_outgoing
 
 
-def _stack_uses(uses: Sequence[Array], like: Array, end: float) -> Array:
-    """Vectors stacked to `(uses, channels)`. Without any it is one row of `end`, as long as `like` and of its kind."""
-    uses = uses or [filled(like, end)]
+def _stack_uses(uses: Sequence[Array], like: Array) -> Array:
+    """Vectors stacked to `(uses, channels)`. Without any it is one row of ones, as long as `like` and of its kind."""
+    uses = uses or [filled(like, 1.0)]
     return np.stack(uses) if isinstance(like, np.ndarray) else tf.stack(uses)
 
 

@@ -2,7 +2,8 @@
 
 In float32 the squares of weights below 1e-19 are near zero, and those of weights above 1e19 are infinite. So a kernel
 whose weights are far from 1 is multiplied by a power of two before it is measured and scored. That is exact. Its
-energies are then put on a scale that all kernels share, because energies of several kernels are added up.
+energies are then put on a scale that all kernels share, because energies of several kernels are added up. A kernel
+without a use in the graph has no part in that scale: its energies meet no others.
 """
 
 from __future__ import annotations
@@ -29,24 +30,27 @@ class Scale:
     Attributes:
         exponents: for each kernel the exponent of the power of two that its weights are near; 0 where it is measured
             unscaled.
+        unused: the numbers of the kernels that have no use in the graph.
     """
 
     exponents: tuple[int, ...]
+    unused: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, recipe: Recipe) -> Scale:
         """The scale of the present weights. While a function is traced, it is that of the weights at that moment."""
         with tf.init_scope():
             largest = [float(tf.reduce_max(tf.abs(compat.value(kernel.variable)))) for kernel in recipe.kernels]
-        return cls(tuple(_find_exponent(weight) for weight in largest))
+        unused = frozenset(number for number, kernel in enumerate(recipe.kernels) if not kernel.uses)
+        return cls(tuple(_find_exponent(weight) for weight in largest), unused)
 
     def unit(self, kernel: int) -> float:
         """The factor that the weights of a kernel are multiplied by."""
         return 2.0 ** -self.exponents[kernel]
 
     def factor(self, kernel: int) -> float:
-        """The factor that puts the squares of those weights on the scale that all kernels share."""
-        return self._square(self.exponents[kernel] - self._largest)
+        """The factor that puts the squares of those weights on the scale that all used kernels share."""
+        return 1.0 if kernel in self.unused else self._square(self.exponents[kernel] - self._largest)
 
     def end(self, kernels: int = 1) -> float:
         """The energy of an end of the network on this scale, where other energies went through `kernels` kernels."""
@@ -69,7 +73,8 @@ class Scale:
 
     @property
     def _largest(self) -> int:
-        return max(self.exponents, default=0)
+        used = (exponent for number, exponent in enumerate(self.exponents) if number not in self.unused)
+        return max(used, default=0)
 
     @staticmethod
     def _square(exponent: int) -> float:

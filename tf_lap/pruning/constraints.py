@@ -1,4 +1,8 @@
-"""Zeros that stay zeros: masks enforced by the optimizer itself, inside the compiled training step."""
+"""Zeros that stay zeros: masks enforced by the optimizer itself, inside the compiled training step.
+
+A mask is attached to a kernel as the kernel's constraint, and detached again. Users know the two as `Pruner.freeze` and
+`Pruner.release`. Frozen and thawed layers are something else: those whose `trainable` is False, and True again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ Constraint: TypeAlias = Callable[[Any], Any]
 """What an optimizer applies to a variable after each step."""
 
 
-def masked(weights: Any, mask: Any) -> tf.Tensor:
+def apply_mask(weights: Any, mask: Any) -> tf.Tensor:
     """A variable or tensor with zeros where the mask is False, or 0 where it is one of zeros and ones."""
     tensor = tf.convert_to_tensor(weights)
     if tensor.dtype == tf.bfloat16:  # has no such product on GPUs
@@ -43,7 +47,7 @@ class MaskConstraint(keras.constraints.Constraint, abc.ABC):
         """The weights, with zeros where the mask drops them."""
         weights = weights if self.inner is None else self.inner(weights)
         mask = self.find_mask()
-        return weights if mask is None else masked(weights, mask)
+        return weights if mask is None else apply_mask(weights, mask)
 
 
 class KernelMask(MaskConstraint):
@@ -52,12 +56,12 @@ class KernelMask(MaskConstraint):
     Attributes:
         mask: a bool variable of the kernel's shape.
         inner: the constraint that was there before.
-        owner: whose mask it is.
+        enforcement: what has attached it.
     """
 
-    def __init__(self, mask: tf.Variable, inner: Constraint | None, owner: Enforcement) -> None:
+    def __init__(self, mask: tf.Variable, inner: Constraint | None, enforcement: Enforcement) -> None:
         super().__init__(inner)
-        self.mask, self.owner = mask, owner
+        self.mask, self.enforcement = mask, enforcement
 
     def find_mask(self) -> tf.Variable:
         """The mask."""
@@ -65,7 +69,7 @@ class KernelMask(MaskConstraint):
 
 
 class Enforcement:
-    """Masks held on the kernels of a model while it trains.
+    """Masks that are attached to the kernels of a model while it trains.
 
     Args:
         model: the model.
@@ -89,24 +93,24 @@ class Enforcement:
 
     @property
     def attached(self) -> bool:
-        """Whether the masks are on the kernels now."""
-        return any(holder(variable) is self for variable in self._variables.values())
+        """Whether the masks are attached now."""
+        return any(find_enforcement(variable) is self for variable in self._variables.values())
 
     def check(self) -> None:
         """Raises what `attach` would, and changes nothing.
 
         Raises:
-            ValueError: another pruner's or callback's masks are on a kernel already.
+            ValueError: another pruner's or callback's masks are attached to a kernel already.
         """
         for path, variable in self._variables.items():
-            if holder(variable) not in (None, self):
+            if find_enforcement(variable) not in (None, self):
                 raise ValueError(
                     f"the kernel of layer {path!r} is held by the masks of another Pruner or callback already: "
                     "use one at a time, or call its release() first"
                 )
 
     def attach(self) -> None:
-        """Puts the masks on the kernels; the next training step is traced anew.
+        """Attaches the masks to the kernels; the next training step is traced anew.
 
         Raises:
             ValueError: as `check`.
@@ -122,34 +126,34 @@ class Enforcement:
             compat.set_constraint(variable, KernelMask(mask, compat.get_constraint(variable), self))
         compat.refresh_train_function(self._model)
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Takes the masks off the kernels again, and leaves the constraints that were there before."""
         if not self.attached:
             return
         for variable in self._variables.values():
             constraint = compat.get_constraint(variable)
-            if isinstance(constraint, KernelMask) and constraint.owner is self:
+            if isinstance(constraint, KernelMask) and constraint.enforcement is self:
                 compat.set_constraint(variable, constraint.inner)
         compat.refresh_train_function(self._model)
 
     def apply(self) -> None:
         """Zeroes the pruned weights now, and the optimizer's moving averages of them."""
         self._zero(list(self._variables.values()))
-        self.apply_averages()
+        self.zero_averages()
 
-    def apply_averages(self) -> None:
+    def zero_averages(self) -> None:
         """Zeroes the optimizer's moving averages of pruned weights, which would bring them back when swapped in."""
         self._zero(compat.moving_averages(self._model, list(self._variables.values())))
 
-    def revived(self) -> int:
+    def count_revived(self) -> int:
         """How many pruned weights are not zero now."""
-        return sum(back for back, _ in self.census())
+        return sum(revived for revived, _ in self.count_revived_and_zero())
 
-    def nonzero(self) -> list[int]:
+    def count_nonzero(self) -> list[int]:
         """For each kernel, how many weights are not zero now."""
         return [int(tf.math.count_nonzero(tf.convert_to_tensor(variable))) for variable in self._variables.values()]
 
-    def census(self) -> list[tuple[int, int]]:
+    def count_revived_and_zero(self) -> list[tuple[int, int]]:
         """For each kernel, how many pruned weights are not zero now, and how many kept ones are."""
         counts = []
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
@@ -162,30 +166,30 @@ class Enforcement:
     def _zero(self, variables: Sequence[Variable | None]) -> None:
         for variable, mask in zip(variables, self._masks, strict=True):
             if variable is not None:
-                compat.assign(variable, masked(variable, mask))
+                compat.assign(variable, apply_mask(variable, mask))
 
 
-class Watch:
-    """Checks whether pruned weights became nonzero although the optimizer holds them at zero.
+class RevivalWatch:
+    """Checks whether pruned weights are revived: not zero any more, although the optimizer keeps them at zero.
 
     A `train_step` that assigns weights itself, and an optimizer that takes no constraint, do that. Once it has
     happened, pruned weights are zeroed after every batch. A check reads all kernels. So the first batches are checked,
     and after them one in a hundred.
 
     Args:
-        enforcement: the masks, attached. Where they are only in part, it zeroes after each batch from the beginning.
+        enforcement: the masks, attached. Where some could not be, it zeroes after each batch from the beginning.
 
     Attributes:
-        zeroes: whether weights are zeroed after each batch by now.
+        zeroes_each_batch: whether weights are zeroed after each batch by now.
     """
 
     _FIRST_BATCHES = 3
-    _EVERY = 100
+    _INTERVAL = 100
 
     def __init__(self, enforcement: Enforcement) -> None:
         self._enforcement = enforcement
         self._batches = 0
-        self.zeroes = enforcement.is_partial
+        self.zeroes_each_batch = enforcement.is_partial
 
     def end_batch(self) -> int:
         """Looks at the weights after a batch, and zeroes those that are pruned where the optimizer does not.
@@ -193,21 +197,21 @@ class Watch:
         Returns:
             How many pruned weights were not zero, the first time that there were any; else 0.
         """
-        if self.zeroes:
+        if self.zeroes_each_batch:
             self._enforcement.apply()
             return 0
         self._batches += 1
-        if self._batches > self._FIRST_BATCHES and self._batches % self._EVERY:
+        if self._batches > self._FIRST_BATCHES and self._batches % self._INTERVAL:
             return 0
-        revived = self._enforcement.revived()
+        revived = self._enforcement.count_revived()
         if revived:
-            self.zeroes = True
+            self.zeroes_each_batch = True
             self._enforcement.apply()
         return revived
 
 
-def moved_past(model: Model, revived: int) -> str:
-    """What to tell users when `Watch` found weights that came back."""
+def describe_revived(model: Model, revived: int) -> str:
+    """What to tell users when `RevivalWatch` found revived weights."""
     return (
         f"model {model.name!r}: {revived:,} pruned weights were not zero after a training step, so something else than "
         "the optimizer moves them, such as a train_step that assigns weights itself. They are zeroed after each batch "
@@ -215,7 +219,7 @@ def moved_past(model: Model, revived: int) -> str:
     )
 
 
-def holder(variable: Variable) -> Enforcement | None:
-    """Whose masks are on a kernel, or None where nobody's are."""
+def find_enforcement(variable: Variable) -> Enforcement | None:
+    """What has attached a mask to a kernel; None where nothing has."""
     constraint = compat.get_constraint(variable)
-    return constraint.owner if isinstance(constraint, KernelMask) else None
+    return constraint.enforcement if isinstance(constraint, KernelMask) else None

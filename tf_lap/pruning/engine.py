@@ -1,4 +1,4 @@
-"""What chooses a pruner's masks: measured in the right scale, on the host or where the weights are, in order."""
+"""Chooses a pruner's masks: in the right scale, on the host or on an accelerator, all at once or one after another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tf_lap.pruning.soundness import MEASURED, find_fault
 from tf_lap.pruning.traced_update import TracedUpdater
 
 
-def choose_updater(updater: Updater) -> HostUpdater | TracedUpdater:
-    """What runs an updater: NumPy where the kernels are in the host's memory, else functions that are traced."""
+def choose_runner(updater: Updater) -> HostUpdater | TracedUpdater:
+    """What runs an update: NumPy where the kernels are in the host's memory, else functions that are traced."""
     on_host = all(compat.is_on_host(kernel.variable) for kernel in updater.measurer.recipe.kernels)
     return HostUpdater(updater) if on_host else TracedUpdater(updater)
 
@@ -39,7 +39,7 @@ class Engine:
     def __init__(self, model: Model, updater: Updater, order: str, data: Sequence[Any]) -> None:
         self._model, self._order, self._data = model, order, data
         self.updater = updater
-        self.runner = choose_updater(updater)
+        self.runner = choose_runner(updater)
 
     def check(self) -> None:
         """Raises what `update` would raise for weights that are not finite.
@@ -53,7 +53,7 @@ class Engine:
         """Chooses all masks once, and zeroes what they drop.
 
         Args:
-            keep: how many of the pattern's things each target keeps, or all together where they are pooled.
+            keep: how many units each target keeps, or all together where they are pooled.
 
         Returns:
             How many weights each target keeps.
@@ -64,13 +64,13 @@ class Engine:
         gains = self._measure_gains()
         if self._order != "simultaneous":
             return self._update_in_turn(keep, gains)
-        updated = self.runner.update(keep, gains)
-        finite = bool(np.all(np.isfinite(updated.totals)) and np.all(updated.around))
-        if not finite and self._rescale(updated.totals):
-            updated = self.runner.update(keep, gains)
-        self._check_finite(updated.totals, updated.around, updated.between, gains)
-        self._rescale(updated.totals)
-        return [int(kept) for kept in updated.kept]
+        result = self.runner.update(keep, gains)
+        is_finite = bool(np.all(np.isfinite(result.totals)) and np.all(result.finite_around))
+        if not is_finite and self._rescale(result.totals):
+            result = self.runner.update(keep, gains)
+        self._check_finite(result.totals, result.finite_around, result.finite_between, gains)
+        self._rescale(result.totals)
+        return [int(kept) for kept in result.kept]
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> list[int]:
         kernel_energies = self._measure(gains)
@@ -85,8 +85,8 @@ class Engine:
         kernel_energies, totals = self.runner.measure(gains)
         if self._rescale(totals):
             kernel_energies, totals = self.runner.measure(gains)
-        _, around = self.runner.energies_around(kernel_energies, gains)
-        self._check_finite(totals, around, self.runner.is_finite_between(), gains)
+        _, finite_around = self.runner.energies_around(kernel_energies, gains)
+        self._check_finite(totals, finite_around, self.runner.is_finite_between(), gains)
         return list(kernel_energies)
 
     def _measure_gains(self) -> Gains:
@@ -117,10 +117,10 @@ class Engine:
             return False
         selection = dataclasses.replace(self.updater.selection, measurer=dataclasses.replace(measurer, scale=scale))
         self.updater = dataclasses.replace(self.updater, selection=selection)
-        self.runner = choose_updater(self.updater)
+        self.runner = choose_runner(self.updater)
         return True
 
-    def _check_finite(self, totals: np.ndarray, around: np.ndarray, between: bool, gains: Gains) -> None:
-        fault = find_fault(self.updater.measurer, totals, around, bool(between), gains)
+    def _check_finite(self, totals: np.ndarray, finite_around: np.ndarray, finite_between: bool, gains: Gains) -> None:
+        fault = find_fault(self.updater.measurer, totals, finite_around, bool(finite_between), gains)
         if fault:
             raise ValueError(fault)

@@ -13,8 +13,8 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
-from tf_lap.pruning.mask_selection import HostSelection, Memory, Weights, ignore_overflow
-from tf_lap.pruning.mask_update import Updated, Updater
+from tf_lap.pruning.mask_selection import HostSelection, KernelWeights, ScratchMemory, ignore_overflow
+from tf_lap.pruning.mask_update import Updater, UpdateResult
 
 _PIECE = 1 << 17  # weights that are zeroed at once
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}  # by the bytes of a number
@@ -45,24 +45,24 @@ class HostUpdater:
         """As `Measurer.is_finite_between`."""
         return bool(self._measurer.is_finite_between(self._variables.value))
 
-    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+    def update(self, keep: Sequence[int], gains: Gains) -> UpdateResult:
         """As `Updater.update`."""
         # Nothing is written before masks are chosen, so each variable is read once.
         kernels = [kernel.variable for kernel in self._measurer.recipe.kernels]
         between = itertools.chain.from_iterable(self._measurer.variables_between.values())
         with self._variables.reading_once([*kernels, *between, *self._updater.masks]):
             kernel_energies, totals = self.measure(gains)
-            energies, around = self.energies_around(kernel_energies, gains)
-            is_finite = self.is_finite_between()
-            sound = bool(np.isfinite(totals).all() and around.all() and is_finite)
-            kept = self._choose_all(energies, keep, gains) if sound else [0] * len(self._updater.targets)
-        return Updated(totals, around, np.asarray(is_finite), np.asarray(kept))
+            energies, finite_around = self.energies_around(kernel_energies, gains)
+            finite_between = self.is_finite_between()
+            is_finite = bool(np.isfinite(totals).all() and finite_around.all() and finite_between)
+            kept = self._choose_all(energies, keep, gains) if is_finite else [0] * len(self._updater.targets)
+        return UpdateResult(totals, finite_around, np.asarray(finite_between), np.asarray(kept))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains
     ) -> tuple[tuple[np.ndarray, np.ndarray], int]:
         """As `Updater.choose_one`."""
-        selection = HostSelection(self._updater.selection, Memory())
+        selection = HostSelection(self._updater.selection, ScratchMemory())
         (kept,) = self._choose([target], energies, keep[target], gains, selection)
         self._variables.flush()
         with ignore_overflow():
@@ -70,7 +70,7 @@ class HostUpdater:
 
     def _choose_all(self, energies: Energies, keep: Sequence[int], gains: Gains) -> list[int]:
         targets = range(len(self._updater.targets))
-        selection = HostSelection(self._updater.selection, Memory())
+        selection = HostSelection(self._updater.selection, ScratchMemory())
         if self._updater.selection.allocation.pooled:
             return self._choose(targets, energies, keep[0], gains, selection)
         return [kept for target in targets for kept in self._choose([target], energies, keep[target], gains, selection)]
@@ -79,21 +79,21 @@ class HostUpdater:
         self, targets: Sequence[int], energies: Energies, keep: int, gains: Gains, selection: HostSelection
     ) -> list[int]:
         """Chooses and applies masks of kernels that are ranked together; how many weights each keeps."""
-        kernels = [self._weights(target) for target in targets]
+        kernels = [self._take_weights(target) for target in targets]
         with ignore_overflow():
             masks = selection.select(kernels, energies, keep, gains).masks
         for target, kernel, mask in zip(targets, kernels, masks, strict=True):
             variable = self._measurer.recipe.kernels[kernel.number].variable
-            self._variables.give((variable, _zeroed(kernel.values, mask)), (self._updater.masks[target], mask))
+            self._variables.give((variable, _zero_pruned(kernel.values, mask)), (self._updater.masks[target], mask))
         return [int(np.count_nonzero(mask)) for mask in masks]
 
-    def _weights(self, target: int) -> Weights:
+    def _take_weights(self, target: int) -> KernelWeights:
         number = self._updater.targets[target]
         variable = self._measurer.recipe.kernels[number].variable
-        return Weights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))
+        return KernelWeights(number, self._variables.take(variable), self._variables.take(self._updater.masks[target]))
 
 
-def _zeroed(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _zero_pruned(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Weights, in their own dtype, with zeros where a mask is False, in memory of their own."""
     integers = _INTEGERS[weights.itemsize]
     result = compat.host_memory(weights.shape, weights.dtype)

@@ -15,26 +15,26 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.allocation import ERK, Allocation, Uniform, best_first
+from tf_lap.allocation import ERK, Allocation, Uniform, protect_best
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.measurer import Gains, Measurer
 from tf_lap.graph.scaled_weights import ScaledWeights
 from tf_lap.patterns import Pattern, Ranked, Unstructured
 from tf_lap.scores import Score, channel_factors
-from tf_lap.topk.select import select, sort_keys
-from tf_lap.topk.sort_keys import Kept, ranks
+from tf_lap.topk.select import keep_largest_on_host, make_sort_keys_on_host
+from tf_lap.topk.sort_keys import TopK, make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
 
-_MAGNITUDE = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
+_MAGNITUDE_BITS = np.int32(0x7FFFFFFF)  # all bits of a float32 but its sign
 
 
 def ignore_overflow() -> contextlib.AbstractContextManager[Any]:
-    """NumPy does not warn in here of what is not finite: that is looked for afterwards, and named in an error."""
+    """NumPy gives no warnings in here of what is not finite: that is looked for afterwards, and named in an error."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
-class Weights(NamedTuple):
+class KernelWeights(NamedTuple):
     """A kernel whose mask is chosen, as it is now.
 
     Attributes:
@@ -66,18 +66,18 @@ class MaskSelection:
 
     def select(
         self,
-        kernels: Sequence[Weights],
+        kernels: Sequence[KernelWeights],
         energies: Energies,
         keep: tf.Tensor,
         gains: Gains,
         groups: Sequence[Sequence[int]],
-    ) -> Kept:
+    ) -> TopK:
         """The masks of some kernels.
 
         Args:
             kernels: the kernels, in tensors.
             energies: as `Measurer.energies_around` gives them.
-            keep: int32, how many of the pattern's things each group keeps.
+            keep: int32, how many units each group keeps.
             gains: what weights are multiplied by before they are scored.
             groups: which of the kernels are ranked together, by their places among `kernels`.
 
@@ -86,13 +86,13 @@ class MaskSelection:
         """
         least = [self.pattern.least(self._layout(kernel).plain) for kernel in kernels]
         more = {i: keep[g] > sum(least[k] for k in group) for g, group in enumerate(groups) for i in group}
-        ranked = [self.ranked(kernel, more[i], energies, gains) for i, kernel in enumerate(kernels)]
-        kept = keep_largest(ranks(ranked), keep, groups)
-        masks = [self.expanded(kernel, mask) for kernel, mask in zip(kernels, kept.masks, strict=True)]
-        return Kept(masks, kept.lowest)
+        ranked = [self.rank(kernel, more[i], energies, gains) for i, kernel in enumerate(kernels)]
+        top = keep_largest([make_sort_keys(*units) for units in ranked], keep, groups)
+        masks = [self.expand_mask(kernel, mask) for kernel, mask in zip(kernels, top.masks, strict=True)]
+        return TopK(masks, top.threshold)
 
-    def ranked(self, kernel: Weights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
-        """What is ranked in place of a kernel's weights: see `Pattern.pool` and `Pattern.protect`.
+    def rank(self, kernel: KernelWeights, more: tf.Tensor, energies: Energies, gains: Gains) -> Ranked:
+        """The units that are ranked in place of a kernel's weights: see `Pattern.pool` and `Pattern.protect`.
 
         Args:
             kernel: the kernel, in tensors.
@@ -100,15 +100,15 @@ class MaskSelection:
             energies: as `select` takes them.
             gains: likewise.
         """
-        scores = tf.where(kernel.live, self.scores(kernel.number, kernel.values, energies, gains), 0.0)
+        scores = tf.where(kernel.live, self.compute_scores(kernel.number, kernel.values, energies, gains), 0.0)
         layout = self._layout(kernel)
         ranked = Ranked(*map(layout.to_plain, (scores, compat.value(kernel.values), kernel.live)))
-        pooled = self.pattern.pool(ranked, layout.plain)
-        comparable = self.allocation.comparable(pooled.scores, pooled.live, self.score.norm_order)
-        pooled = self.pattern.protect(pooled._replace(scores=comparable), layout.plain, more)
-        return pooled._replace(scores=best_first(pooled.scores, pooled.live)) if self.allocation.pooled else pooled
+        units = self.pattern.pool(ranked, layout.plain)
+        comparable = self.allocation.comparable(units.scores, units.live, self.score.norm_order)
+        units = self.pattern.protect(units._replace(scores=comparable), layout.plain, more)
+        return units._replace(scores=protect_best(units.scores, units.live)) if self.allocation.pooled else units
 
-    def scores(self, number: int, weights: Any, energies: Energies, gains: Gains) -> tf.Tensor:
+    def compute_scores(self, number: int, weights: Any, energies: Energies, gains: Gains) -> tf.Tensor:
         """The scores of a kernel's weights: float32 of the kernel's shape, not negative.
 
         Args:
@@ -131,8 +131,8 @@ class MaskSelection:
         # Else a -0.0 would come before all numbers.
         return tf.abs(scores)
 
-    def expanded(self, kernel: Weights, kept: tf.Tensor) -> tf.Tensor:
-        """A kernel's mask, bool, where its pattern's things are kept as `kept` says.
+    def expand_mask(self, kernel: KernelWeights, kept: tf.Tensor) -> tf.Tensor:
+        """A kernel's mask, bool, where `kept` says which units stay.
 
         Raises:
             ValueError: a pattern of the user's gives a mask of another shape or dtype.
@@ -147,18 +147,18 @@ class MaskSelection:
             )
         return layout.from_plain(mask)
 
-    def _layout(self, kernel: Weights) -> Layout:
+    def _layout(self, kernel: KernelWeights) -> Layout:
         return self.measurer.recipe.kernels[kernel.number].layout
 
 
-class Memory:
+class ScratchMemory:
     """Arrays that are used again and again: new memory takes the system as long as the work that is done in it."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, type], np.ndarray] = {}
 
     def __call__(self, name: str, size: int, dtype: type) -> np.ndarray:
-        """An array of a size, of which nothing is known but that whoever uses another name has another one."""
+        """An array of a size, with any content. Other names have other memory; the same name may have the same."""
         array = self._arrays.get((name, dtype))
         if array is None or array.size < size:
             array = self._arrays[name, dtype] = np.empty(size, dtype)
@@ -173,49 +173,53 @@ class HostSelection:
         memory: what scores are worked out in.
     """
 
-    def __init__(self, selection: MaskSelection, memory: Memory) -> None:
+    def __init__(self, selection: MaskSelection, memory: ScratchMemory) -> None:
         self._selection, self._memory = selection, memory
-        # A subclass may shape masks, or rank weights, in another way than the class that it is made of.
-        self._is_plain = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
+        # Exactly these classes: a subclass may shape masks, or rank weights, in another way.
+        self._is_unstructured = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
 
-    def select(self, kernels: Sequence[Weights], energies: Energies, keep: int, gains: Gains) -> Kept:
+    def select(self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.
 
         Args:
             kernels: the kernels, in arrays.
             energies: as `MaskSelection.select` takes them.
-            keep: how many of the pattern's things stay.
+            keep: how many units stay.
             gains: as `MaskSelection.select` takes them.
 
         Returns:
             Bool arrays of the kernels' shapes, in memory that TensorFlow takes without a copy, and the lowest score
             that is kept.
         """
-        if self._is_plain and len(kernels) == 1:
-            return self._select_plainly(kernels[0], energies, keep, gains)
+        if self._is_unstructured and len(kernels) == 1:
+            return self._select_unstructured(kernels[0], energies, keep, gains)
         pattern, recipe = self._selection.pattern, self._selection.measurer.recipe
-        tensors = [Weights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
+        tensors = [KernelWeights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
         more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout.plain) for kernel in kernels))
-        pooled = [self._selection.ranked(kernel, more, energies, gains) for kernel in tensors]
-        ranked = [Ranked(*map(np.asarray, tensors_of_kernel)) for tensors_of_kernel in pooled]
-        bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
-        kept = select(bits, keep, lambda: [sort_keys(*arrays) for arrays in ranked])
+        ranked_tensors = [self._selection.rank(kernel, more, energies, gains) for kernel in tensors]
+        ranked = [Ranked(*map(np.asarray, units)) for units in ranked_tensors]
+        score_bits = [scores.view(np.int32) * (live != 0) for scores, _, live in ranked]
+        top = keep_largest_on_host(score_bits, keep, lambda: [make_sort_keys_on_host(*units) for units in ranked])
         masks = [
-            np.asarray(self._selection.expanded(kernel, tf.constant(mask)))
-            for kernel, mask in zip(tensors, kept.masks, strict=True)
+            np.asarray(self._selection.expand_mask(kernel, tf.constant(mask)))
+            for kernel, mask in zip(tensors, top.masks, strict=True)
         ]
-        return Kept(masks, kept.lowest)
+        return TopK(masks, top.threshold)
 
-    def _select_plainly(self, kernel: Weights, energies: Energies, keep: int, gains: Gains) -> Kept:
+    def _select_unstructured(self, kernel: KernelWeights, energies: Energies, keep: int, gains: Gains) -> TopK:
         """The mask of a kernel whose weights are ranked by their scores alone."""
         values = kernel.values.astype(np.float32, copy=False)
-        bits = self.score_bits(kernel._replace(values=values), energies, gains)
+        bits = self.compute_score_bits(kernel._replace(values=values), energies, gains)
         mask = compat.host_memory(bits.shape, np.bool_)
-        return select(
-            [bits], keep, lambda: [sort_keys(bits.view(np.float32), values, kernel.live)], self._memory, [mask]
+        return keep_largest_on_host(
+            [bits],
+            keep,
+            lambda: [make_sort_keys_on_host(bits.view(np.float32), values, kernel.live)],
+            self._memory,
+            [mask],
         )
 
-    def score_bits(self, kernel: Weights, energies: Energies, gains: Gains) -> np.ndarray:
+    def compute_score_bits(self, kernel: KernelWeights, energies: Energies, gains: Gains) -> np.ndarray:
         """The bits of a kernel's scores, int32 of its shape; 0 where a weight is pruned.
 
         Args:
@@ -230,7 +234,7 @@ class HostSelection:
         if layout.plain.groups == 1 and layout.is_in_order:
             factors = channel_factors(self._selection.score, *(np.asarray(side[number]) for side in energies))
         if factors is None:
-            scores = self._selection.scores(number, tf.constant(weights), energies, gains)
+            scores = self._selection.compute_scores(number, tf.constant(weights), energies, gains)
             return np.where(live, np.asarray(scores).view(np.int32), 0)
         by_input, by_output = factors
         rows, columns = (by_output, by_input) if layout.plain.swapped else (by_input, by_output)
@@ -244,5 +248,5 @@ class HostSelection:
             product *= piece
             magnitude_bits = self._memory("magnitude bits", piece.size, np.int32).reshape(piece.shape)
             # The magnitude of a live weight, or nothing.
-            bits[place] &= np.multiply(live_rows[place], _MAGNITUDE, out=magnitude_bits)
+            bits[place] &= np.multiply(live_rows[place], _MAGNITUDE_BITS, out=magnitude_bits)
         return bits.reshape(layout.shape)

@@ -1,7 +1,8 @@
 """One mask update as tensors, which can be traced: measure, choose masks, zero what they drop.
 
-It is made of TensorFlow operations over the model's variables. What crosses to the host are two flags a kernel, so that
-the pruner can name one that is not finite (nothing is changed then), and how many weights each keeps.
+It is made of TensorFlow operations over the model's variables, which stay where they are. Only a few numbers for each
+kernel cross to the host: how many weights it keeps, and whether it and the energies around it are finite. Where one is
+not, nothing is changed, and the pruner names it.
 """
 
 from __future__ import annotations
@@ -17,24 +18,23 @@ from tf_lap import compat
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.energy_maps import Array
 from tf_lap.graph.measurer import Gains, Measurer
-from tf_lap.pruning.mask_selection import MaskSelection, Weights
-from tf_lap.topk.traced_select import batches
+from tf_lap.pruning.mask_selection import KernelWeights, MaskSelection
+from tf_lap.topk.traced_select import split_into_batches
 
 
-class Updated(NamedTuple):
-    """What an update gives: tensors from a graph, else arrays.
+class UpdateResult(NamedTuple):
+    """What an update gives: tensors from a graph, else arrays. Where something is not finite, nothing was changed.
 
     Attributes:
         totals: those of `Measurer.measure`; one that is not finite stands for a kernel that is not.
-        around: the flags of `Measurer.energies_around`.
-        between: that of `Measurer.is_finite_between`. Where one of these is False, or a total is not finite, nothing
-            was changed.
+        finite_around: the flags of `Measurer.energies_around`.
+        finite_between: that of `Measurer.is_finite_between`.
         kept: how many weights each target keeps.
     """
 
     totals: Array
-    around: Array
-    between: Array
+    finite_around: Array
+    finite_between: Array
     kept: Array
 
 
@@ -57,22 +57,22 @@ class Updater:
         """What measures the model."""
         return self.selection.measurer
 
-    def update(self, keep: tf.Tensor, gains: Gains) -> Updated:
+    def update(self, keep: tf.Tensor, gains: Gains) -> UpdateResult:
         """One update of all targets at once.
 
         Args:
-            keep: int32, how many of the pattern's things each target keeps, or all together where they are pooled.
+            keep: int32, how many units each target keeps, or all together where they are pooled.
             gains: what weights are multiplied by before they are scored.
         """
         kernel_energies, totals = self.measurer.measure(gains)
-        energies, around = self.measurer.energies_around(kernel_energies, gains)
-        between = self.measurer.is_finite_between()
+        energies, finite_around = self.measurer.energies_around(kernel_energies, gains)
+        finite_between = self.measurer.is_finite_between()
         kept = tf.cond(
-            tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(around) & between,
+            tf.reduce_all(tf.math.is_finite(totals)) & tf.reduce_all(finite_around) & finite_between,
             lambda: self._choose_all(energies, keep, gains),
             lambda: tf.zeros([len(self.targets)], tf.float64),
         )
-        return Updated(totals, around, between, kept)
+        return UpdateResult(totals, finite_around, finite_between, kept)
 
     def choose_one(
         self, target: int, energies: Energies, keep: tf.Tensor, gains: Gains
@@ -96,7 +96,7 @@ class Updater:
         if self.selection.allocation.pooled:
             return [(everything, [everything])]
         sizes = [self.measurer.recipe.kernels[target].layout.size for target in self.targets]
-        return [(batch, [[i] for i in range(len(batch))]) for batch in batches(sizes)]
+        return [(batch, [[i] for i in range(len(batch))]) for batch in split_into_batches(sizes)]
 
     def _choose_all(self, energies: Energies, keep: tf.Tensor, gains: Gains) -> tf.Tensor:
         kept: list[tf.Tensor] = []
@@ -121,7 +121,9 @@ class Updater:
         keep = keep if self.selection.allocation.pooled else keep[targets[0] : targets[-1] + 1]
         variables = [self.measurer.recipe.kernels[self.targets[target]].variable for target in targets]
         kernels = [
-            Weights(self.targets[target], tf.convert_to_tensor(variable), tf.convert_to_tensor(self.masks[target]))
+            KernelWeights(
+                self.targets[target], tf.convert_to_tensor(variable), tf.convert_to_tensor(self.masks[target])
+            )
             for target, variable in zip(targets, variables, strict=True)
         ]
         masks = self.selection.select(kernels, energies, keep, gains, groups).masks

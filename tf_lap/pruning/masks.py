@@ -36,12 +36,12 @@ class Masks:
         """Whether any weight is dropped."""
         return self.kept != self._sizes()
 
-    def count(self) -> None:
+    def recount(self) -> None:
         """Counts anew how many weights each keeps."""
         self.kept = [int(tf.math.count_nonzero(tf.convert_to_tensor(mask))) for mask in self.variables]
 
-    def forget(self) -> None:
-        """Drops nothing any more."""
+    def reset(self) -> None:
+        """Makes the masks drop nothing any more."""
         for mask in self.variables:
             mask.assign(tf.ones_like(mask))
         self.kept = self._sizes()

@@ -77,11 +77,11 @@ class Options:
         return options
 
 
-_BATCH = 250
-_MOST_SAMPLES = 100_000  # so that an endless dataset ends
+_BATCH_SIZE = 250
+_MAX_SAMPLES = 100_000  # so that an endless dataset ends
 
 
-def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
+def read_batches(score: Score, data: Representative, model: Any) -> list[list[Any]]:
     """The batches that a score is measured over; none where it needs none.
 
     Raises:
@@ -97,44 +97,44 @@ def data_for(score: Score, data: Representative, model: Any) -> list[list[Any]]:
                 "data, such as 'lookahead_activation'"
             )
         return []
-    samples = read_samples(data, exporting.inputs(model), "data", _MOST_SAMPLES)
+    samples = read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
-    return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH)
+    return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH_SIZE)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.
-_CLOSE = 1e-6
+_TOLERANCE = 1e-6
 
 
-def fitting(pattern: Pattern, fraction: float) -> float:
-    """A sparsity that masks of this pattern can have.
+def match_pattern(pattern: Pattern, fraction: float) -> float:
+    """A sparsity; that of the pattern, where both are nearly equal.
 
     Raises:
-        ValueError: the pattern ends before it.
+        ValueError: it is above that of the pattern.
     """
     most = pattern.sparsity
-    if most is None or fraction < most - _CLOSE:
+    if most is None or fraction < most - _TOLERANCE:
         return fraction
-    if fraction > most + _CLOSE:
+    if fraction > most + _TOLERANCE:
         raise ValueError(f"sparsity={fraction}: pattern {pattern} ends at {most:.6g}; pass that, or another pattern")
     return most
 
 
 def check_final(pattern: Pattern, fraction: float) -> None:
     """Raises ValueError unless masks of this sparsity have the pattern."""
-    if fraction and fitting(pattern, fraction) != (pattern.sparsity or fraction):
+    if fraction and match_pattern(pattern, fraction) != (pattern.sparsity or fraction):
         raise ValueError(
             f"sparsity={fraction} ends before the pattern is reached: {pattern} is reached at {pattern.sparsity:.6g}; "
             "pass that, or another pattern"
         )
 
 
-_THAW = (
+_THAW_REMEDY = (
     ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"
 )
 
 
-def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
+def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, str]:
     """Why kernels are not pruned, by path.
 
     Raises:
@@ -163,12 +163,12 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
             skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
     if len(skipped) == len(layers):
         reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
-        remedies = "" if set(skipped.values()) == {"left out by filters"} else _THAW
+        remedies = "" if set(skipped.values()) == {"left out by filters"} else _THAW_REMEDY
         raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}{remedies}")
     return skipped
 
 
-def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]], score: Score) -> Override:
+def read_override(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]], score: Score) -> Override:
     """The neighbours that the user gives in place of the graph's, as numbers of kernels.
 
     Raises:
@@ -183,8 +183,8 @@ def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[st
     numbers = {kernel.path: i for i, kernel in enumerate(recipe.kernels)}
     override: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
     for path, sides in lookup("neighbors", neighbors, list(numbers)).items():
-        lists = isinstance(sides, (list, tuple)) and len(sides) >= 2
-        if not lists or not all(isinstance(side, (list, tuple)) for side in sides[:2]):
+        are_lists = isinstance(sides, (list, tuple)) and len(sides) >= 2
+        if not are_lists or not all(isinstance(side, (list, tuple)) for side in sides[:2]):
             raise TypeError(f"neighbors[{path!r}]={sides!r}: expected two lists of layer paths, before and after")
         layout = recipe.kernels[numbers[path]].layout
         kernel_numbers = []

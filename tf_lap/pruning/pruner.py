@@ -21,9 +21,9 @@ from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.masks import Masks
-from tf_lap.pruning.options import Options, data_for, given_neighbors, skipped_kernels
+from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override
 from tf_lap.pruning.targets import Targets
-from tf_lap.report import PruningReport, report_of
+from tf_lap.report import PruningReport, make_report
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
 from tf_lap.warn import warn
@@ -83,14 +83,14 @@ class Pruner:
         self.order, self.model = options.order, model
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
-        self._skipped = skipped_kernels(self._recipe, filters, model)
+        self._skipped = find_skipped_kernels(self._recipe, filters, model)
         self._targets = Targets(self._recipe, self._skipped, self.allocation, self.pattern)
         kernels = self._recipe.kernels
         variables = {kernels[i].path: kernels[i].variable for i in self._targets.numbers}
         self._masks = Masks(variables)
         self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
-        self._holds_zeros = False
-        override = given_neighbors(self._recipe, neighbors or {}, self.score)
+        self._has_taken_zeros = False
+        override = read_override(self._recipe, neighbors or {}, self.score)
         for number, sides in override.items():
             path = kernels[number].path
             previous, following = (tuple(kernels[k].path for k in side) for side in sides)
@@ -99,7 +99,7 @@ class Pruner:
         measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override)
         selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
-        self._engine = Engine(model, updater, self.order, data_for(self.score, data, model))
+        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
         self._enforcement = Enforcement(model, variables, self._masks.variables)
         if self._recipe.untraced and self.score.needs_energies:
             warn(
@@ -116,7 +116,7 @@ class Pruner:
     def sparsity(self) -> float:
         """The fraction of weights that are zero now in the pruned kernels together, counted in the weights."""
         counted = [self._is_named(path) for path in self._targets.paths]
-        nonzero = itertools.compress(self._enforcement.nonzero(), counted)
+        nonzero = itertools.compress(self._enforcement.count_nonzero(), counted)
         return 1.0 - sum(nonzero) / sum(itertools.compress(self._targets.sizes, counted))
 
     @property
@@ -129,8 +129,8 @@ class Pruner:
 
     @property
     def patterned(self) -> bool:
-        """Whether the masks that were chosen have the pattern by now: one that grows has it at its end."""
-        return self._targets.are_patterned(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
+        """Whether the masks have the pattern by now: N:M is complete at its own sparsity alone."""
+        return self._targets.have_pattern(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
 
     def check(self, sparsity: Any = 0.0) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -138,7 +138,7 @@ class Pruner:
         Raises:
             TypeError, ValueError: as `update`.
         """
-        self._targets.keep(self._targets.fractions(sparsity))
+        self._targets.count_kept(self._targets.fractions(sparsity))
         self._engine.check()
 
     def check_final(self, sparsity: Any) -> None:
@@ -169,10 +169,10 @@ class Pruner:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
         parts = [
-            self._targets.keep({path: f * (part / steps) for path, f in fractions.items()})
+            self._targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
-        before = self._holds_zeros
+        before = self._has_taken_zeros
         if not before:
             self.hold_zeros(sparsity)
         try:
@@ -181,26 +181,26 @@ class Pruner:
         except BaseException as error:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
-                self._masks.forget()
-                self._holds_zeros = False
+                self._masks.reset()
+                self._has_taken_zeros = False
             else:
-                self._masks.count()  # some may have changed
+                self._masks.recount()  # some may have changed
             raise
         self._note_names(sparsity)
-        self._enforcement.apply_averages()
+        self._enforcement.zero_averages()
 
     def hold_zeros(self, sparsity: Sparsity | None = None) -> None:
         """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
 
         A kernel that is zero altogether was not pruned but initialised so, and is left free. The first `update` does
-        this by itself; `LAPCallback` does it when a fit begins. Zeros that lie otherwise than the pattern wants stay
-        too, so that a kernel may keep fewer weights than the pattern would.
+        this by itself; `LAPCallback` does it when a fit begins. Zeros stay also where the pattern would keep a
+        weight, so a kernel may keep fewer weights than the pattern asks for.
 
         Args:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
                 a warning says that these stay. None: no warning.
         """
-        self._holds_zeros = True
+        self._has_taken_zeros = True
         self._masks.drop_zeros()
         sparser = "" if sparsity is None else self._targets.describe_sparser(self._masks.kept, sparsity)
         if sparser:
@@ -211,7 +211,7 @@ class Pruner:
             )
 
     def _note_names(self, sparsity: Sparsity) -> None:
-        """Remembers which kernels mappings of sparsities named: others are reported as skipped."""
+        """Remembers which kernels mappings of sparsities named: the report calls all others skipped."""
         if isinstance(sparsity, Mapping):
             self._named = (self._named or set()) | self._targets.fractions(sparsity).keys()
         else:
@@ -224,47 +224,48 @@ class Pruner:
     def freeze(self) -> None:
         """Lets optimizers keep pruned weights at zero from now on, by the kernels' constraints, until `release`.
 
-        A training step that was traced before must be traced anew. For `fit` of the pruner's own model this is done
-        here; a step of your own, or a model around this one, must be compiled again.
+        The other weights train on: `trainable` is not touched. A training step that was traced before must be traced
+        anew. For `fit` of the pruner's own model this is done here; a step of your own, or a model around this one,
+        must be compiled again.
 
         Raises:
-            ValueError: the masks of another pruner or callback are on the model.
+            ValueError: the masks of another pruner or callback are attached to the model.
         """
         self._enforcement.attach()
 
     @property
     def enforcement(self) -> Enforcement:
-        """What holds the masks on the kernels."""
+        """What attaches the masks to the kernels."""
         return self._enforcement
 
     def release(self) -> None:
         """Takes off the model what `freeze` put there. The zeros stay until somebody trains them away."""
-        self._enforcement.release()
+        self._enforcement.detach()
 
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, and what is skipped and why."""
         kept = dict(zip(self._targets.paths, self._masks.kept, strict=True))
         unnamed = [path for path in self._targets.paths if not self._is_named(path)]
         skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
-        census = dict(zip(self._targets.paths, self._enforcement.census(), strict=True))
+        census = dict(zip(self._targets.paths, self._enforcement.count_revived_and_zero(), strict=True))
         layouts = {kernel.path: kernel.layout.plain for kernel in self._recipe.kernels}
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
-        return report_of(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
+        return make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
 
         Args:
             masks: bool arrays of the kernels' shapes, True where the weight stays.
-            sparsity: what they were chosen for: of a mapping, the report takes which layers it speaks of.
+            sparsity: what they were chosen for. Layers that a mapping does not name are skipped in the report.
 
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
         self._masks.replace(masks)
         self._note_names(sparsity)
-        self._holds_zeros = True
+        self._has_taken_zeros = True
         self.apply()
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:

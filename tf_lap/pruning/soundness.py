@@ -42,8 +42,8 @@ MEASURED = (
 def find_fault(
     measurer: Measurer,
     totals: np.ndarray,
-    around: np.ndarray,
-    between: bool,
+    finite_around: np.ndarray,
+    finite_between: bool,
     gains: Gains,
     read: Reader = compat.host_value,
     quote: Callable[[str], str] = repr,
@@ -55,8 +55,8 @@ def find_fault(
     Args:
         measurer: the model.
         totals: as `Measurer.measure` gives them.
-        around: the flags that `Measurer.energies_around` gives.
-        between: what `Measurer.is_finite_between` gives.
+        finite_around: the flags that `Measurer.energies_around` gives.
+        finite_between: what `Measurer.is_finite_between` gives.
         gains: as `Measurer.measure` took them.
         read: reads variables into arrays.
         quote: writes the path of a layer.
@@ -67,10 +67,10 @@ def find_fault(
             is_finite = bool(np.isfinite(read(kernels[number].variable)).all())
             message = (MEASURED if number in gains else _TOO_LARGE) if is_finite else _KERNEL
             return message.format(quote(kernels[number].path))
-    for kernel, is_finite in zip(kernels, around, strict=True):
+    for kernel, is_finite in zip(kernels, finite_around, strict=True):
         if not is_finite:
             return AROUND.format(quote(kernel.path))
-    if not between:
+    if not finite_between:
         for name, variables in measurer.variables_between.items():
             if not all(np.isfinite(read(variable)).all() for variable in variables):
                 return f"{BETWEEN} (layer {quote(name)})"

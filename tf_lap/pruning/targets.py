@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_lap.allocation import Allocation, Sparsity, check_sparsity, per_kernel
+from tf_lap.allocation import Allocation, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
-from tf_lap.pruning.options import check_final, fitting
+from tf_lap.pruning.options import check_final, match_pattern
 
-# More zeros than asked are worth a warning from this fraction of a kernel on. A few may be there by chance, as in
-# bfloat16, and the last blocks of a kernel may be smaller than others.
-_CLEARLY = 0.05
-_NAMED = 3  # kernels that a warning names
+# More zeros than the sparsity asks for are worth a warning from this fraction of a kernel on. A few may be there by
+# chance, as in bfloat16, and the last blocks of a kernel may be smaller than others.
+_CLEAR_EXCESS = 0.05
+_MAX_NAMED = 3  # kernels in a warning
 
 
 class Targets:
@@ -43,21 +43,21 @@ class Targets:
         self._least = [pattern.least(layout) for layout in self.layouts]
 
     def fractions(self, sparsity: Any) -> dict[str, float]:
-        """The sparsities by layer path; a mapping may name skipped kernels too, but not only such.
+        """The sparsities by layer path, without those of skipped kernels.
 
         Raises:
-            TypeError, ValueError: no sparsity, or one that names nothing that is pruned.
+            TypeError, ValueError: no sparsity, or a mapping that names skipped kernels alone.
         """
         everything = [kernel.path for kernel in self._recipe.kernels]
-        named = per_kernel(check_sparsity("sparsity", sparsity), everything)
+        named = assign_sparsities(check_sparsity("sparsity", sparsity), everything)
         fractions = {path: fraction for path, fraction in named.items() if path not in self._skipped}
         if not fractions:
             reasons = ", ".join(f"{path!r}: {self._skipped[path]}" for path in named)
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
 
-    def keep(self, fractions: Mapping[str, float]) -> list[int]:
-        """How many of the pattern's things each kernel keeps, or all together where they are pooled.
+    def count_kept(self, fractions: Mapping[str, float]) -> list[int]:
+        """How many units (weights, or the pattern's blocks of them) each kernel keeps; one count where they are pooled.
 
         Args:
             fractions: sparsities by layer path; kernels that are not named keep all.
@@ -70,7 +70,7 @@ class Targets:
                 "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
-        sparsities = [fitting(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
+        sparsities = [match_pattern(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
         keep = self._allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
         least = [sum(self._least)] if self._allocation.pooled else self._least
         return [max(counts) for counts in zip(keep, least, strict=True)]
@@ -84,10 +84,10 @@ class Targets:
         fractions = self.fractions(sparsity)
         for fraction in fractions.values():
             check_final(self._pattern, fraction)
-        self.keep(fractions)
+        self.count_kept(fractions)
 
-    def are_patterned(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
-        """Whether masks that keep so many weights have the pattern by now: one that grows has it at its end.
+    def have_pattern(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
+        """Whether masks that keep so many weights have the pattern by now: N:M is complete at its own sparsity alone.
 
         Args:
             kept: how many weights each kernel keeps.
@@ -98,14 +98,14 @@ class Targets:
         return all(count <= least for count, least, is_named in zip(kept, self._least, named, strict=True) if is_named)
 
     def describe_sparser(self, kept: Sequence[int], sparsity: Sparsity) -> str:
-        """Names the kernels that have clearly more zeros than a sparsity asks for; empty where none has.
+        """The kernels that have clearly more zeros than a sparsity asks for, in words; empty where none has.
 
         Args:
             kept: how many weights each kernel keeps.
             sparsity: what is asked.
         """
         fractions = self.fractions(sparsity)
-        keep = self.keep(fractions)
+        keep = self.count_kept(fractions)
         if self._allocation.pooled:
             groups = [("all kernels together", sum(kept), sum(self.sizes), keep[0], sum(self._units))]
         else:
@@ -117,7 +117,7 @@ class Targets:
         sparser = [
             f"{name} {1 - count / size:.1%}, asked {1 - goal / units:.1%}"
             for name, count, size, goal, units in groups
-            if goal / units - count / size > _CLEARLY
+            if goal / units - count / size > _CLEAR_EXCESS
         ]
-        more = [f"and {len(sparser) - _NAMED} more kernels"] if len(sparser) > _NAMED else []
-        return "; ".join(sparser[:_NAMED] + more)
+        more = [f"and {len(sparser) - _MAX_NAMED} more kernels"] if len(sparser) > _MAX_NAMED else []
+        return "; ".join(sparser[:_MAX_NAMED] + more)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
-from tf_lap.pruning.mask_update import Updated, Updater
+from tf_lap.pruning.mask_update import Updater, UpdateResult
 
 
 class TracedUpdater:
@@ -48,10 +48,10 @@ class TracedUpdater:
         """As `Measurer.is_finite_between`."""
         return bool(self._measurer.is_finite_between())
 
-    def update(self, keep: Sequence[int], gains: Gains) -> Updated:
+    def update(self, keep: Sequence[int], gains: Gains) -> UpdateResult:
         """As `Updater.update`."""
-        updated = self.traced_update(tf.constant(keep, tf.int32), gains)
-        return Updated(*(field.numpy() for field in updated))
+        result = self.traced_update(tf.constant(keep, tf.int32), gains)
+        return UpdateResult(*(field.numpy() for field in result))
 
     def choose_one(
         self, target: int, energies: Energies, keep: Sequence[int], gains: Gains

@@ -180,7 +180,7 @@ class PruningReport:
         return as_html(self)
 
 
-def report_of(
+def make_report(
     model: Model,
     recipe: Recipe,
     neighbors: Mapping[str, Neighbors],

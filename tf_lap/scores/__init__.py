@@ -20,7 +20,18 @@ from tf_lap.scores import activity, curvature
 
 
 class Score(Configurable, abc.ABC):
-    """How much a weight matters. Your own score is a subclass, best a frozen dataclass: see `register`.
+    """How much a weight matters. Your own score is a subclass, best a frozen dataclass.
+
+    Example:
+
+    >>> import dataclasses, tensorflow as tf
+    >>> @tf_lap.register_score("rounded")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Rounded(tf_lap.scores.Score):
+    ...     distance = 0
+    ...     def score(self, kernel, weights, incoming, outgoing):
+    ...         return tf.round(tf.abs(weights))
+    >>> report = tf_lap.prune(model, 0.5, score="rounded")
 
     Attributes:
         distance: how many kernels away the energies around a kernel come from, on each side. 0: none, so that they are
@@ -88,31 +99,8 @@ ScoreLike: TypeAlias = str | Score | Mapping[str, Any]
 ScoreClass = TypeVar("ScoreClass", bound=type[Score])
 
 _REGISTRY: Registry[Score] = Registry("score", Score, "tf_lap.scores")
-get, serialize, deserialize = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize
-names = _REGISTRY.names
-
-
-def register(name: str) -> Callable[[ScoreClass], ScoreClass]:
-    """A decorator that makes your own score available by a name. Its configurations have that name too.
-
-    Example:
-
-    >>> import dataclasses, tensorflow as tf
-    >>> @tf_lap.register_score("rounded")
-    ... @dataclasses.dataclass(frozen=True)
-    ... class Rounded(tf_lap.scores.Score):
-    ...     distance = 0
-    ...     def score(self, kernel, weights, incoming, outgoing):
-    ...         return tf.round(tf.abs(weights))
-    >>> report = tf_lap.prune(model, 0.5, score="rounded")
-
-    Args:
-        name: the name.
-
-    Raises:
-        TypeError: the decorated class is no subclass of `Score`. ValueError: another class has the name.
-    """
-    return _REGISTRY.register(name)
+get, serialize, deserialize, names = _REGISTRY.get, _REGISTRY.serialize, _REGISTRY.deserialize, _REGISTRY.names
+register: Callable[[str], Callable[[ScoreClass], ScoreClass]] = _REGISTRY.register
 
 
 def channel_factors(score: Score, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -175,7 +163,7 @@ class Lookahead(Score):
         if not self.needs_energies:
             return tf.abs(weights)
         # Roots before products: the square of a product may leave float32's range where the product does not.
-        back, ahead = (_replace_zeros(tf.sqrt(side)) for side in (incoming, outgoing))
+        back, ahead = (_ones_if_all_zero(tf.sqrt(side)) for side in (incoming, outgoing))
         back = tf.ones_like(back) if self.look == "ahead" else back
         ahead = tf.ones_like(ahead) if self.look == "back" else ahead
         factors = [kernel.layout.outer(*use) for use in zip(tf.unstack(back), tf.unstack(ahead), strict=True)]
@@ -189,7 +177,7 @@ def _root_of_squares(factors: tf.Tensor) -> tf.Tensor:
     return largest * tf.norm(tf.math.divide_no_nan(factors, largest), axis=0)
 
 
-def _replace_zeros(norms: tf.Tensor) -> tf.Tensor:
+def _ones_if_all_zero(norms: tf.Tensor) -> tf.Tensor:
     """The norms of one side, `(uses, channels)`, or ones if all of them are zero."""
     return tf.where(tf.reduce_any(norms > 0), norms, tf.ones_like(norms))
 

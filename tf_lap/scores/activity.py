@@ -52,7 +52,7 @@ def measure_activity(model: Model, recipe: Recipe, data: Sequence[Batch]) -> lis
     uses = Counter(id(step.layer) for step in recipe.steps if isinstance(step, RuleStep))
     uses.update({id(kernel.layer): kernel.uses for kernel in recipe.kernels})
     roots = {
-        key: _average_by_use([_average_root(count / samples) for count in counts], uses[key])
+        key: _average_time_steps([_average_root(count / samples) for count in counts], uses[key])
         for key, counts in _count_active(model, layers, data).items()
     }
     return [_average_over_uses(*pair, roots) for pair in zip(recipe.kernels, activations, strict=True)]
@@ -93,7 +93,7 @@ def _average_root(rates: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.sqrt(rates), axis=list(range(rates.shape.rank - 1)))
 
 
-def _average_by_use(roots: list[tf.Tensor], uses: int) -> list[tf.Tensor]:
+def _average_time_steps(roots: list[tf.Tensor], uses: int) -> list[tf.Tensor]:
     """One tensor for each use in the model's graph: TimeDistributed calls its layer once for each time step.
 
     Args:

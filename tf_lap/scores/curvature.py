@@ -92,16 +92,18 @@ def _square_gradients(model: Model, kernels: Mapping[int, Kernel], batch: Batch)
                     outputs[number].append(output)
 
                 stack.enter_context(compat.intercepted(kernel.layer, record, True))
-            log_p, p = _log_probabilities(model, exporting.tensors(model, batch))
+            log_p, p = _compute_log_probabilities(model, exporting.tensors(model, batch))
         terms = tf.unstack(tf.sqrt(p) * log_p, axis=1)
     called = {number: calls for number, calls in outputs.items() if calls}
     for term in terms:
-        slopes = tape.gradient(term, list(called.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        for number, slope in zip(called, slopes, strict=True):
-            yield number, _sum_squares(kernels[number].layout, inputs[number], slope)
+        output_gradients = tape.gradient(
+            term, list(called.values()), unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        for number, output_gradient in zip(called, output_gradients, strict=True):
+            yield number, _sum_squares(kernels[number].layout, inputs[number], output_gradient)
 
 
-def _log_probabilities(model: Model, outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+def _compute_log_probabilities(model: Model, outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """The logarithms of the class probabilities, and the probabilities as constants: `(batch, classes)`, float32.
 
     Args:
@@ -139,19 +141,21 @@ def _extract_patches(layer: Layer, layout: Layout, x: Any) -> tf.Tensor:
     return x if x.shape.rank == 2 else tf.reshape(x, (x.shape[0], -1, x.shape[-1]))
 
 
-def _sum_squares(layout: Layout, inputs: Sequence[tf.Tensor], slopes: Sequence[tf.Tensor]) -> tf.Tensor:
+def _sum_squares(layout: Layout, inputs: Sequence[tf.Tensor], output_gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     """The squares of each sample's gradient by a kernel, summed over the samples: float32, of the kernel's shape.
 
     Args:
         layout: the kernel's.
         inputs: for each call of the layer what `_extract_patches` gives.
-        slopes: for each call the gradient by its output, `(batch, *positions, outputs)`.
+        output_gradients: for each call the gradient by its output, `(batch, *positions, outputs)`.
     """
     if len(inputs) == 1 and inputs[0].shape.rank == 2:  # a gradient is a product, and so is its square
-        return tf.matmul(tf.square(inputs[0]), tf.square(tf.cast(slopes[0], tf.float32)), transpose_a=True)
-    gradients = []
-    for x, slope in zip(inputs, slopes, strict=True):
+        return tf.matmul(tf.square(inputs[0]), tf.square(tf.cast(output_gradients[0], tf.float32)), transpose_a=True)
+    kernel_gradients = []
+    for x, output_gradient in zip(inputs, output_gradients, strict=True):
         x = x[:, tf.newaxis] if x.shape.rank == 2 else x
-        by_position = tf.reshape(tf.cast(slope, tf.float32), (slope.shape[0], -1, slope.shape[-1]))
-        gradients.append(tf.matmul(x, by_position, transpose_a=True))
-    return tf.reshape(tf.reduce_sum(tf.square(tf.add_n(gradients)), axis=0), layout.shape)
+        by_position = tf.reshape(
+            tf.cast(output_gradient, tf.float32), (output_gradient.shape[0], -1, output_gradient.shape[-1])
+        )
+        kernel_gradients.append(tf.matmul(x, by_position, transpose_a=True))
+    return tf.reshape(tf.reduce_sum(tf.square(tf.add_n(kernel_gradients)), axis=0), layout.shape)

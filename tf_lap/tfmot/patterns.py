@@ -49,8 +49,8 @@ class TfmotBlocks(Pattern):
         return [-(-extent // block) for extent, block in zip(layout.shape, self.size, strict=True)]
 
 
-def pattern_of(wrapper: Any) -> Pattern:
-    """The pattern in which a wrapper of tfmot's prunes; m zeros of n apart, which are not ranked against each other."""
+def make_pattern(wrapper: Any) -> Pattern:
+    """The pattern in which a wrapper prunes. m zeros of n are no such pattern: see `m_zeros_of_n`."""
     size = tuple(wrapper.block_size)
     return Unstructured() if size == (1, 1) else TfmotBlocks(size, wrapper.block_pooling_type)
 

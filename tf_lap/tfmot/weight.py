@@ -11,11 +11,11 @@ from tf_lap.allocation import keep_count
 from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.layouts import Layout
 from tf_lap.patterns import Pattern, Ranked
-from tf_lap.pruning.constraints import masked
+from tf_lap.pruning.constraints import apply_mask
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Weight:
+class PrunableWeight:
     """A weight that a wrapper prunes.
 
     Attributes:
@@ -38,9 +38,9 @@ class Weight:
     kernel: int
     layout: Layout
 
-    def zero(self) -> None:
+    def zero_pruned(self) -> None:
         """Zeroes what the mask drops."""
-        zero(self.variable, self.mask)
+        zero_pruned(self.variable, self.mask)
 
     def is_pruned(self) -> bool:
         """Whether its mask drops anything, eagerly."""
@@ -53,24 +53,24 @@ class Weight:
         kept = int(tf.math.count_nonzero(tf.cast(blocks.live, tf.bool)))
         return kept > keep_count(self.pattern.units(self.layout.plain), sparsity)
 
-    def take(self, mask: tf.Tensor, lowest: tf.Tensor) -> None:
-        """Takes over a mask, and zeroes what it drops.
+    def set_mask(self, mask: tf.Tensor, threshold: tf.Tensor) -> None:
+        """Sets the mask, and zeroes what it drops.
 
         Args:
             mask: bool, or ones and zeros, float32, of as many elements as the weight.
-            lowest: a float32 scalar, the lowest score that it keeps.
+            threshold: a float32 scalar, the lowest score that it keeps.
         """
         compat.assign(self.mask, tf.reshape(mask, self.variable.shape))
-        compat.assign(self.threshold, lowest)
-        self.zero()
+        compat.assign(self.threshold, threshold)
+        self.zero_pruned()
 
 
-def layout_of(variable: Variable) -> Layout:
+def make_layout(variable: Variable) -> Layout:
     """The layout of a weight that has no place in a graph: a vector or a number is a matrix of one row."""
     shape = tuple(variable.shape)
     return Layout((1,) * (2 - len(shape)) + shape)
 
 
-def zero(variable: Variable, mask: Variable) -> None:
+def zero_pruned(variable: Variable, mask: Variable) -> None:
     """Zeroes in a variable what a mask of ones and zeros drops."""
-    compat.assign(variable, masked(variable, mask))
+    compat.assign(variable, apply_mask(variable, mask))

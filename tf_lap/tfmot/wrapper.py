@@ -16,12 +16,12 @@ from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.compat.types import Variable
 from tf_lap.pruning.constraints import Constraint, MaskConstraint
 from tf_lap.scores import ScoreLike
-from tf_lap.tfmot.joint import Joint, in_all_replicas, joint_of
 from tf_lap.tfmot.prunable import make_prunable
-from tf_lap.tfmot.rhythm import check_steps
-from tf_lap.tfmot.weight import zero
+from tf_lap.tfmot.weight import zero_pruned
+from tf_lap.tfmot.wrapper_group import WrapperGroup, find_group, in_all_replicas
+from tf_lap.tfmot.wrapper_schedule import check_steps
 
-HALF = pruning_schedule.ConstantSparsity(0.5, 0)
+DEFAULT_SCHEDULE = pruning_schedule.ConstantSparsity(0.5, 0)
 """tfmot's default schedule."""
 
 
@@ -63,29 +63,29 @@ class Hooks(pruning_impl.Pruning):
             wrapper.sparsity_m_by_n,
         )
         self.trainer: weakref.ref[Any] | None = None
-        self.joints: weakref.WeakKeyDictionary[Any, tuple[Any, Joint]] = weakref.WeakKeyDictionary()
+        self.groups: weakref.WeakKeyDictionary[Any, tuple[Any, WrapperGroup]] = weakref.WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         # What was found out about the models around is neither copied nor pickled: a copy is in none of them.
-        return {**self.__dict__, "joints": weakref.WeakKeyDictionary(), "trainer": None}
+        return {**self.__dict__, "groups": weakref.WeakKeyDictionary(), "trainer": None}
 
     def weight_mask_op(self) -> None:
         """Zeroes what the masks drop, and the moving averages of it, which an optimizer writes back after `fit`."""
-        in_all_replicas(self._zero)
+        in_all_replicas(self._zero_pruned)
 
     def conditional_mask_update(self) -> None:
         """Does nothing: masks change in the pass through the model that counts the step."""
 
-    def _zero(self) -> None:
+    def _zero_pruned(self) -> None:
         variables = [variable for variable, _, _ in self._pruning_vars]
         # Averages are written back outside the compiled step, and zeroed there too.
         trainer = self.trainer() if self.trainer and tf.executing_eagerly() else None
         averages = compat.moving_averages(trainer, variables)
         with legacy.uncast():
             for (variable, mask, _), average in zip(self._pruning_vars, averages, strict=True):
-                zero(variable, mask)
+                zero_pruned(variable, mask)
                 if average is not None:
-                    zero(average, mask)
+                    zero_pruned(average, mask)
 
 
 @tf_keras.utils.register_keras_serializable(package="tf_lap")
@@ -99,7 +99,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     (of recurrent, embedding and attention layers, of layers with `get_prunable_weights` of their own, of a wrapper in
     a subclassed model) are ranked by their magnitude, and a warning says so once.
 
-    A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself holds it, by
+    A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself keeps it so, by
     the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
     Wrappers of a model that have equal schedules share one clock, that of the one furthest behind. Layers that are
     called with `training=False` only are left alone, as by tfmot.
@@ -138,7 +138,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     def __init__(
         self,
         layer: tf_keras.layers.Layer,
-        pruning_schedule: Any = HALF,
+        pruning_schedule: Any = DEFAULT_SCHEDULE,
         block_size: tuple[int, int] = (1, 1),
         block_pooling_type: str = "AVG",
         sparsity_m_by_n: tuple[int, int] | None = None,
@@ -217,8 +217,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         """What the layer makes of a mask of time steps."""
         return self.layer.compute_mask(inputs, mask)
 
-    def hold_masks(self, trainer: Any | None) -> None:
-        """Lets the optimizer keep pruned weights at zero, from the training step on that is traced next.
+    def attach_masks(self, trainer: Any | None) -> None:
+        """Attaches the masks to the weights: the optimizer keeps pruned ones at zero from the next traced step on.
 
         Args:
             trainer: the model whose optimizer that is, where one is known.
@@ -227,8 +227,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
         for number, (variable, _, _) in enumerate(self.pruning_vars):
             constraint = compat.get_constraint(variable)
             inner = constraint.inner if isinstance(constraint, WrapperMask) else constraint
-            held = WrapperMask(self, number, inner) if legacy.takes_constraint(self.layer, trainer) else inner
-            compat.set_constraint(variable, held)
+            takes_mask = legacy.takes_constraint(self.layer, trainer)
+            compat.set_constraint(variable, WrapperMask(self, number, inner) if takes_mask else inner)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments; the schedule as the name that its class is registered by, and its own configuration."""
@@ -271,7 +271,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             self.pruning_obj.weight_mask_op()
             return
         current = legacy.current_pass()
-        joint_of(self, current).called(current, True if static else training)
+        find_group(self, current).handle_call(current, True if static else training)
 
 
 def _names_by_position(layer: Any) -> list[str]:

@@ -11,13 +11,13 @@ import tf_keras
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.scores import ScoreLike
 from tf_lap.tfmot.prunable import has_kernel, is_known
-from tf_lap.tfmot.wrapper import HALF, PrunableLayer
+from tf_lap.tfmot.wrapper import DEFAULT_SCHEDULE, PrunableLayer
 from tf_lap.warn import warn
 
 
 def prune_lookahead(
     to_prune: Any,
-    pruning_schedule: Any = HALF,
+    pruning_schedule: Any = DEFAULT_SCHEDULE,
     block_size: tuple[int, int] = (1, 1),
     block_pooling_type: str = "AVG",
     pruning_policy: Any | None = None,
@@ -30,7 +30,7 @@ def prune_lookahead(
 
     The same call as `tfmot.sparsity.keras.prune_low_magnitude`, and what goes with that goes with this one:
     `UpdatePruningStep`, `PruningSummaries`, `strip_pruning`, tfmot's schedules and policies. Layers in which there is
-    nothing to prune are left as they are, and shared with the given model, as are the weights of those wrapped.
+    nothing to prune are left as they are, and shared with the given model, as are all weights.
 
     Example:
 
@@ -56,7 +56,7 @@ def prune_lookahead(
             a model that the policy does not accept.
     """
     _check_kind(to_prune)
-    wrap = functools.partial(
+    make_wrapper = functools.partial(
         PrunableLayer,
         pruning_schedule=pruning_schedule,
         block_size=block_size,
@@ -64,33 +64,34 @@ def prune_lookahead(
         sparsity_m_by_n=sparsity_m_by_n,
         score=score,
     )
-    unknown: list[Any] = []
-    others: list[Any] = []
+    unknown_layers: list[Any] = []
+    other_wrappers: list[Any] = []  # of tfmot
 
-    def wrapped(layer: Any) -> Any:
+    def wrap(layer: Any) -> Any:
+        """The layer in a wrapper, or as it is; of a model a clone whose layers are wrapped."""
         if isinstance(layer, tf_keras.Model):
             _check_graph(layer)
-            return tf_keras.models.clone_model(layer, clone_function=wrapped)
+            return tf_keras.models.clone_model(layer, clone_function=wrap)
         if isinstance(layer, tf_keras.layers.InputLayer):
             return type(layer).from_config(layer.get_config())
         if legacy.is_wrapper(layer) and not isinstance(layer, PrunableLayer):
-            others.append(layer)
+            other_wrappers.append(layer)
         if legacy.is_wrapper(layer) or (pruning_policy and not pruning_policy.allow_pruning(layer)):
             return layer
         if not is_known(layer):
-            unknown.append(layer)
-        return wrap(layer) if has_kernel(layer) else layer
+            unknown_layers.append(layer)
+        return make_wrapper(layer) if has_kernel(layer) else layer
 
     if isinstance(to_prune, list):
-        result = [wrapped(layer) for layer in to_prune]
+        result = [wrap(layer) for layer in to_prune]
     elif isinstance(to_prune, tf_keras.Model):
         _check_graph(to_prune)
         if pruning_policy:
             pruning_policy.ensure_model_supports_pruning(to_prune)
-        result = wrapped(to_prune)
+        result = wrap(to_prune)
     else:
-        return wrap(to_prune, **kwargs)
-    _warn_of(unknown, others)
+        return make_wrapper(to_prune, **kwargs)
+    _warn_of_unwrapped(unknown_layers, other_wrappers)
     return result
 
 
@@ -117,20 +118,20 @@ def _check_graph(model: Any) -> None:
         )
 
 
-def _warn_of(unknown: list[Any], others: list[Any]) -> None:
-    if others:
-        names = ", ".join(repr(layer.name) for layer in others)
+def _warn_of_unwrapped(unknown_layers: list[Any], other_wrappers: list[Any]) -> None:
+    if other_wrappers:
+        names = ", ".join(repr(layer.name) for layer in other_wrappers)
         warn(
             f"tf_lap.prune_lookahead leaves {names} as they are, in tfmot's own wrapper, which goes on to prune by "
             "magnitude: take it off first with strip_pruning(model)"
         )
-    left = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown if _holds_matrices(layer)}
-    if left:
+    unpruned = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown_layers if _has_matrices(layer)}
+    if unpruned:
         warn(
-            f"tf_lap.prune_lookahead leaves {', '.join(sorted(left))} unpruned: tfmot does not know which of their "
+            f"tf_lap.prune_lookahead leaves {', '.join(sorted(unpruned))} unpruned: tfmot does not know which of their "
             "weights to prune; a method get_prunable_weights() tells it"
         )
 
 
-def _holds_matrices(layer: Any) -> bool:
+def _has_matrices(layer: Any) -> bool:
     return any(len(variable.shape) > 1 for variable in layer.trainable_weights)

@@ -11,69 +11,71 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_lap.topk.radix_select import BINS, Groups, kth_smallest, row_counts
-from tf_lap.topk.sort_keys import INFINITE, Kept, score_of
+from tf_lap.topk.radix_select import BINS, Grouping, count_by_row, kth_smallest
+from tf_lap.topk.sort_keys import LARGEST_KEY, PRUNED_KEY, TopK, scores_of
 
-_MAX_KERNELS = 16  # that are searched at once
-_MAX_WEIGHTS = 1 << 22  # that are searched at once, unless a kernel alone has more
+# How much is searched at once, unless a kernel alone has more weights.
+_MAX_KERNELS = 16
+_MAX_WEIGHTS = 1 << 22
 
 
-def keep_largest(ranks: Sequence[tf.Tensor], keep: tf.Tensor, groups: Sequence[Sequence[int]] | None = None) -> Kept:
+def keep_largest(
+    sort_keys: Sequence[tf.Tensor], keep: tf.Tensor, groups: Sequence[Sequence[int]] | None = None
+) -> TopK:
     """Masks of the `keep` largest sort keys of each group of kernels; of all live weights if there are fewer.
 
     Args:
-        ranks: the sort keys of each kernel, as `tf_lap.topk.sort_keys.ranks` gives them.
+        sort_keys: for each kernel what `tf_lap.topk.sort_keys.make_sort_keys` gives.
         keep: for each group a count between 1 and the number of its weights, `(groups,)`, int32.
         groups: the numbers of the kernels that are ranked together, in order; each kernel by itself if None.
     """
-    groups = [[i] for i in range(len(ranks))] if groups is None else groups
-    order = list(itertools.chain.from_iterable(groups))
-    keys = [ranks[kernel] for kernel in order]
-    owner = Groups([number for number, group in enumerate(groups) for _ in group])
+    groups = [[i] for i in range(len(sort_keys))] if groups is None else groups
+    kernels = list(itertools.chain.from_iterable(groups))
+    keys = [sort_keys[kernel] for kernel in kernels]
+    grouping = Grouping([number for number, group in enumerate(groups) for _ in group])
 
-    # The k-th largest key is the k-th smallest distance from the largest possible one.
-    distances = [INFINITE - key for key in keys]
+    # The k-th largest key is the k-th smallest of the keys counted down from the largest one.
+    reversed_keys = [LARGEST_KEY - key for key in keys]
 
-    def histograms(base: tf.Tensor, shift: int) -> tf.Tensor:
-        bases = _unstack(owner.spread(base))
+    def histograms(prefixes: tf.Tensor, shift: int) -> tf.Tensor:
         digits = [
-            tf.bitwise.right_shift(tf.bitwise.bitwise_xor(distance, kernel_base), shift)
-            for distance, kernel_base in zip(distances, bases, strict=True)
+            tf.bitwise.right_shift(tf.bitwise.bitwise_xor(numbers, prefix), shift)
+            for numbers, prefix in zip(reversed_keys, _unstack(grouping.by_kernel(prefixes)), strict=True)
         ]
-        counts = [row_counts(tf.reshape(digit, [1, -1]), BINS) for digit in digits]
-        return owner.add_up(tf.concat(counts, axis=0))
+        counts = [count_by_row(tf.reshape(digit, [1, -1]), BINS) for digit in digits]
+        return grouping.sum_by_group(tf.concat(counts, axis=0))
 
-    distance, quota = kth_smallest(histograms, tf.cast(keep, tf.float64))
-    threshold = INFINITE - tf.cast(distance, tf.float64)
-    thresholds = _unstack(owner.spread(threshold))
+    reversed_threshold, tie_counts = kth_smallest(histograms, tf.cast(keep, tf.float64))
+    threshold = LARGEST_KEY - tf.cast(reversed_threshold, tf.float64)
+    thresholds = _unstack(grouping.by_kernel(threshold))
     ties = [tf.equal(key, kernel_threshold) for key, kernel_threshold in zip(keys, thresholds, strict=True)]
-    quotas = tf.unstack(owner.share(quota, tf.stack([_count(tie) for tie in ties])))
+    # How many of its ties each kernel keeps.
+    quotas = tf.unstack(grouping.share(tie_counts, tf.stack([_count(tie) for tie in ties])))
     masks = [
-        # Pruned weights have key 0, and none of them stays.
-        (key > kernel_threshold) | (_mark_first(tie, kernel_quota) & (key > 0))
-        for key, kernel_threshold, tie, kernel_quota in zip(keys, thresholds, ties, quotas, strict=True)
+        (key > kernel_threshold) | (_mark_first(tie, quota) & (key > PRUNED_KEY))  # no pruned weight stays
+        for key, kernel_threshold, tie, quota in zip(keys, thresholds, ties, quotas, strict=True)
     ]
-    masks = [masks[order.index(kernel)] for kernel in range(len(order))]
-    return Kept(masks, score_of(threshold))
+    masks = [masks[kernels.index(kernel)] for kernel in range(len(kernels))]
+    return TopK(masks, scores_of(threshold))
 
 
-def batches(sizes: Sequence[int]) -> list[list[int]]:
-    """The numbers of the kernels to pass to `keep_largest` in one call, for each call.
+def split_into_batches(sizes: Sequence[int]) -> list[list[int]]:
+    """Splits kernels into batches, each for one call of `keep_largest`: lists of the kernels' numbers.
 
-    Kernels that are searched together cost few small operations, but need memory at the same time.
+    Kernels that are searched together cost fewer small operations, but need memory at the same time.
 
     Args:
         sizes: the number of weights of each kernel.
     """
-    together: list[list[int]] = []
+    batches: list[list[int]] = []
     weights = 0
     for kernel, size in enumerate(sizes):
-        if not together or weights + size > _MAX_WEIGHTS or len(together[-1]) == _MAX_KERNELS:
-            together.append([])
+        if not batches or weights + size > _MAX_WEIGHTS or len(batches[-1]) == _MAX_KERNELS:
+            batches.append([])
             weights = 0
-        together[-1].append(kernel)
+        batches[-1].append(kernel)
         weights += size
-    return together
+    return batches
 
 
 def _unstack(values: tf.Tensor) -> list[tf.Tensor]:

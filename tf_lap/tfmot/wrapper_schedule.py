@@ -12,8 +12,8 @@ from tf_lap.schedule import LookaheadPruningSchedule
 _STEPS = ("begin_step", "end_step", "frequency")
 
 
-def rhythm(wrapper: Any) -> Any:
-    """What is equal for wrappers that are due at the same steps."""
+def schedule_key(wrapper: Any) -> Any:
+    """What is equal for wrappers that share a schedule: they are due at the same steps."""
     schedule = wrapper.pruning_schedule
     if wrapper.sparsity_m_by_n or not hasattr(schedule, "get_config"):
         return wrapper
@@ -45,7 +45,7 @@ def ask_schedule(schedule: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
     if isinstance(schedule, LookaheadPruningSchedule):
         due, sparsity = schedule.precisely(step)
         return due | (tf.equal(step, 1) & schedule.is_due(0)), sparsity
-    due, sparsity = _in_integers(schedule)(step)
+    due, sparsity = _with_integer_steps(schedule)(step)
     # What a float32 stands for: 0.9 is a little less in float32, and would keep one weight too many now and then.
     return due, tf.round(tf.cast(sparsity, tf.float64) * 1e7) / 1e7
 
@@ -67,7 +67,7 @@ def find_last_sparsity(schedule: Any, step: int) -> Any | None:
     return ask_schedule(schedule, due)[1] if due > 0 else None
 
 
-def _in_integers(schedule: Any) -> Any:
+def _with_integer_steps(schedule: Any) -> Any:
     """The schedule, with whole floats as integers: tfmot compares them with an integer tensor, which refuses floats."""
     steps = {name: getattr(schedule, name, None) for name in _STEPS}
     integers = {name: int(value) for name, value in steps.items() if isinstance(value, float) and value.is_integer()}
