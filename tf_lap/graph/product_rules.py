@@ -23,6 +23,7 @@ from tf_lap.graph.einsum import Equation, read_equation
 from tf_lap.graph.energy_maps import ChannelScale, EnergyMap, Gather, Identity
 from tf_lap.graph.flows import transpose_signal
 from tf_lap.graph.kernels import ChannelAxes
+from tf_lap.graph.layer_rules import square
 from tf_lap.graph.layouts import Layout
 
 Labels = Sequence[str]
@@ -88,11 +89,24 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
             source = _repeat_heads(steps, source, heads)
         sources.append(source)
     if sources[0] is not None and sources[1] is not None:
-        _pair(steps, sources[0], "btnh", sources[1], "bsnh")
+        _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]))
     if sources[2] is None:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
     return [steps.apply([sources[2]], steps.call.outputs[0].shape, flow)]
+
+
+def _find_scale(steps: LayerSteps, width: int | None) -> Any:
+    """The factor of attention scores: by default the root of 1 over the width of a head.
+
+    Args:
+        steps: those of the call.
+        width: of a head.
+    """
+    scale = steps.argument("scale")
+    if scale is None and width is not None:
+        return width**-0.5
+    return 1.0 if scale is None or isinstance(scale, compat.Tensor) else scale
 
 
 def _repeat_heads(steps: LayerSteps, source: int, heads: int | None) -> int:
@@ -165,9 +179,13 @@ def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:
     return Flow(tuple(list(output).index(labels[order[place]]) for place in flow.axes), flow.energy_map)
 
 
-def _pair(steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels) -> None:
-    """Adds the product of two tensors that carry channels."""
+def _pair(
+    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: Any = None
+) -> None:
+    """Adds the product of two tensors that carry channels, times a factor."""
     energy_map = match_channels(steps.signal(left), left_labels, steps.signal(right), right_labels)
+    if factor is not None:
+        energy_map = energy_map.then(ChannelScale(lambda read: square(read(factor))))
     steps.multiply(left, right, energy_map)
 
 
