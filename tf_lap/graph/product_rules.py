@@ -96,6 +96,36 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     return [steps.apply([sources[2]], steps.call.outputs[0].shape, flow)]
 
 
+def follow_attention(steps: LayerSteps) -> list[Target]:
+    """An Attention layer: queries meet keys where scores are their product, and values pass through."""
+    is_product = steps.layer.score_mode == "dot"
+    return _attend(steps, is_product)
+
+
+def follow_additive_attention(steps: LayerSteps) -> list[Target]:
+    """An AdditiveAttention layer: values pass through."""
+    return _attend(steps, is_product=False)
+
+
+def _attend(steps: LayerSteps, is_product: bool) -> list[Target]:
+    """Adds the steps of a layer that attends without kernels to queries, values, and keys where they are others.
+
+    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there.
+    """
+    query, value, *others = next(iter(steps.call.tensors.values()))
+    source = steps.source(value)
+    flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
+    scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]
+    if is_product and len(scored) == 2:
+        _pair(steps, scored[0], "btd", scored[1], "bsd", steps.layer.scale)
+    else:
+        for number in scored:
+            steps.end(number, f"{type(steps.layer).__name__} {steps.path!r}: its scores are a sum over channels")
+    first, *others_out = steps.call.outputs
+    attended = None if source is None or flow is None else steps.apply([source], first.shape, flow)
+    return [attended, *[None] * len(others_out)]
+
+
 def _find_scale(steps: LayerSteps, width: int | None) -> Any:
     """The factor of attention scores: by default the root of 1 over the width of a head.
 
