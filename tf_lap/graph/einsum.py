@@ -34,9 +34,7 @@ def read_equation(equation: str, ranks: Sequence[int]) -> Equation:
         for part, rank in zip(_split_operands(inputs, ranks, equation), ranks, strict=True)
     )
     if not arrow:
-        letters = [label for labels in operands for label in labels]
-        places = sorted({label for label in letters if label.startswith("...")}, reverse=True)
-        return Equation(operands, (*places, *sorted(label for label in set(letters) if letters.count(label) == 1)))
+        result = "..." + "".join(letter for letter in sorted(set(inputs) - set(",.")) if inputs.count(letter) == 1)
     widest = max((label for labels in operands for label in labels if label.startswith("...")), default="", key=_place)
     return Equation(operands, _expand(result, _place(widest) + 1 if widest else 0))
 

@@ -43,20 +43,18 @@ def align_to_axes(signal: Signal, axes: Sequence[int], action: str) -> Flow:
         A flow whose energies have the order of `axes`.
 
     Raises:
-        Boundary: the channels lie on none of the axes, or one has an unknown size.
+        Boundary: the channels lie on none of the axes, or one has an unknown size. Axes of size 1 alone are accepted.
     """
     if len(axes) == 1:
         return reduce_to_axis(signal, axes[0], action)
-    if signal.axes and not set(signal.axes) & set(axes):
+    axes = [axis for axis in axes if signal.shape[axis] != 1]
+    if axes and signal.axes and not set(signal.axes) & set(axes):
         raise Boundary(f"{action} {format_axes(axes)}, but its input carries channels on {format_axes(signal.axes)}")
     flow = average_over_others(signal, axes)
     if not flow.axes:
         return flow
     ascending = sorted(axes)
     full = Signal(signal.shape, tuple(axes)).sizes()
-    if len(full) < len(axes):  # an axis of size 1
-        ascending = [axis for axis in ascending if signal.shape[axis] != 1]
-        axes = [axis for axis in axes if signal.shape[axis] != 1]
     reduced = Signal(signal.shape, flow.axes)
     narrow = span_axes(reduced.sizes(), reduced.axes, ascending)
     order = [ascending.index(axis) for axis in axes]

@@ -1,5 +1,7 @@
 """The sweep through all kernels before and behind each kernel, up to the ends of the network.
 
+Energy goes once round a loop over time, to a kernel and behind it.
+
 Through many layers energies would leave float32's range. So each tensor's energy is kept as a vector near 1 and the
 logarithm of its scale. The outgoing energies are the derivatives of what the ends of the network receive.
 """
@@ -18,6 +20,8 @@ from tf_lap.graph.scale import Scale
 
 ScaledEnergy: TypeAlias = tuple[tf.Tensor, tf.Tensor]
 """An energy divided by its scale, `(channels,)`, and the natural logarithm of the scale, `()`, both float32."""
+
+ZERO = tf.UnconnectedGradients.ZERO
 
 # The logarithm for an energy of zeros: it must not set the scale of energies that it is added to.
 _NO_SCALE = -1e30
@@ -46,20 +50,31 @@ def sweep_to_ends(
         energies = _sweep_forward(recipe, squares, scale, read, nothing)[0]
         looped = {step.target: _put_energy(recipe, step, energies, squares, scale) for step in loop_steps}
     uses = recipe.kernel_uses
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    # What a loop puts out is read at the next time step. Its gradients are those of a last time step.
+    with tf.GradientTape(persistent=bool(loop_steps), watch_accessed_variables=False) as tape:
         for energy, _ in looped.values():
             tape.watch(energy)
         energies, ends = _sweep_forward(recipe, squares, scale, read, looped, tape)
-        end_energies = _to_common_scale(ends)[0] if ends else [tf.zeros([1])]
-        total = tf.add_n([tf.reduce_sum(energy) for energy in end_energies])
+        end_energies, end_scale = _to_common_scale(ends) if ends else ([tf.zeros([1])], tf.zeros([]))
+        leaving = [tf.add_n([tf.reduce_sum(energy) for energy in end_energies])]
+        repeated = [_put_energy(recipe, step, energies, squares, scale) for step in loop_steps]
+    reads = [(tf.ones([]), end_scale)]
+    if loop_steps:
+        last_reads = tape.gradient(
+            leaving, [energies[step.target][0] for step in loop_steps], unconnected_gradients=ZERO
+        )
+        for step, last_read, (energy, log_scale) in zip(loop_steps, last_reads, repeated, strict=True):
+            leaving.append(energy)
+            reads.append((last_read, end_scale + log_scale - energies[step.target][1]))
     put_energies = [energies[use.target][0] for use in uses]
-    gradients = tape.gradient(total, put_energies, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    scaled_reads, read_scale = _to_common_scale(reads)
+    gradients = tape.gradient(leaving, put_energies, scaled_reads, unconnected_gradients=ZERO)
     incoming: list[list[Any]] = [[None] * kernel.uses for kernel in recipe.kernels]
     outgoing: list[list[Any]] = [[None] * kernel.uses for kernel in recipe.kernels]
     for (kernel, number, source, target), gradient in zip(uses, gradients, strict=True):
         layout = recipe.kernels[kernel].layout
         # The derivative is by an energy that was divided by its scale. That by the energy itself is divided by it, too.
-        sides = energies[source], (gradient, -energies[target][1])
+        sides = energies[source], (gradient, read_scale - energies[target][1])
         before, behind = sides[::-1] if (kernel, number) in recipe.transposed_uses else sides
         incoming[kernel][number] = tf.broadcast_to(before[0], [layout.inputs]), before[1]
         outgoing[kernel][number] = tf.broadcast_to(behind[0], [layout.outputs]), behind[1]
@@ -98,6 +113,8 @@ def _sweep_forward(
             case RuleStep():
                 parts, log_scale = _to_common_scale([energies[source] for source in step.sources])
                 energies[step.target] = _normalize(step.energy_map.freeze(read).apply(*parts), log_scale)
+                if tape is not None and step.kernel is not None:
+                    tape.watch(energies[step.target][0])
             case ProductStep():  # each of the two is read by the other, as the derivatives of their product say
                 (left, left_scale), (right, right_scale) = energies[step.left], energies[step.right]
                 ends.append((left * step.energy_map.apply(right), left_scale + right_scale))

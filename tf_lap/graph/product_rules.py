@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tf_lap import compat
-from tf_lap.compat.types import Layer
+from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Flow, Signal
 from tf_lap.graph.composite import LayerSteps, Target
@@ -89,33 +89,62 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
             source = _repeat_heads(steps, source, heads)
         sources.append(source)
     if sources[0] is not None and sources[1] is not None:
-        _pair(steps, sources[0], "btnh", sources[1], "bsnh")
+        _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]))
     if sources[2] is None:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
     return [steps.apply([sources[2]], steps.call.outputs[0].shape, flow)]
 
 
+def follow_attention(steps: LayerSteps) -> list[Target]:
+    """An Attention layer: queries meet keys where scores are their product, and values pass through."""
+    is_product = steps.layer.score_mode == "dot"
+    return _attend(steps, is_product)
+
+
 def follow_additive_attention(steps: LayerSteps) -> list[Target]:
-    """Attention whose scores are `sum(scale * tanh(query + key))`: the squares of the scale read queries and keys."""
+    """An AdditiveAttention layer: the squares of its scale read queries and keys, and values pass through."""
+    return _attend(steps, is_product=False, scale=getattr(steps.layer, "scale", None))
+
+
+def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) -> list[Target]:
+    """Adds the steps of a layer that attends without kernels to queries, values, and keys where they are others.
+
+    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there.
+
+    Args:
+        steps: those of the call.
+        is_product: whether scores are products of queries and keys.
+        scale: what multiplies each channel before the sum, `(channels,)`; None where nothing does.
+    """
     query, value, *others = next(iter(steps.call.tensors.values()))
-    key = others[0] if others else value
-    scale = getattr(steps.layer, "scale", None)
-    reason = f"{type(steps.layer).__name__} {steps.path!r}: its scores, which add up the channels of queries and keys"
-    for source in (steps.source(query), steps.source(key)):
-        if source is not None:
-            signal = steps.signal(source)
-            read = source
-            if scale is not None:
-                flow = scale_signal(signal, tuple(scale.shape), lambda read: square(read(scale)))
-                read = steps.apply([source], signal.shape, flow)
-            steps.end(read, reason)
     source = steps.source(value)
-    if source is None:
-        return [None] * len(steps.call.outputs)
-    flow = _pass_through(steps.signal(source), "bsc", "btc")
-    output = steps.apply([source], steps.call.outputs[0].shape, flow)
-    return [output, *[None] * (len(steps.call.outputs) - 1)]
+    value_flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
+    scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]
+    if is_product and len(scored) == 2:
+        _pair(steps, scored[0], "btd", scored[1], "bsd", steps.layer.scale)
+    else:
+        for number in scored:
+            if scale is not None:
+                flow = scale_signal(steps.signal(number), tuple(scale.shape), lambda read: square(read(scale)))
+                number = steps.apply([number], steps.signal(number).shape, flow)
+            steps.end(number, f"{type(steps.layer).__name__} {steps.path!r}: its scores are a sum over channels")
+    first, *others_out = steps.call.outputs
+    attended = None if source is None or value_flow is None else steps.apply([source], first.shape, value_flow)
+    return [attended, *[None] * len(others_out)]
+
+
+def _find_scale(steps: LayerSteps, width: int | None) -> Any:
+    """The factor of attention scores: by default the root of 1 over the width of a head.
+
+    Args:
+        steps: those of the call.
+        width: of a head.
+    """
+    scale = steps.argument("scale")
+    if scale is None and width is not None:
+        return width**-0.5
+    return 1.0 if scale is None or isinstance(scale, compat.Tensor) else scale
 
 
 def _repeat_heads(steps: LayerSteps, source: int, heads: int | None) -> int:
@@ -188,9 +217,13 @@ def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:
     return Flow(tuple(list(output).index(labels[order[place]]) for place in flow.axes), flow.energy_map)
 
 
-def _pair(steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels) -> None:
-    """Adds the product of two tensors that carry channels."""
+def _pair(
+    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: Any = None
+) -> None:
+    """Adds the product of two tensors that carry channels, times a factor."""
     energy_map = match_channels(steps.signal(left), left_labels, steps.signal(right), right_labels)
+    if factor is not None:
+        energy_map = energy_map.then(ChannelScale(lambda read: square(read(factor))))
     steps.multiply(left, right, energy_map)
 
 

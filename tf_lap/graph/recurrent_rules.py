@@ -107,10 +107,11 @@ def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
             raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
     source = steps.read(tensor)
     channel_axis = _find_channel_axis(layer, len(steps.signal(source).shape))
-    state_sources = [number for state in states if (number := steps.source(state)) is not None]
+    state_sources = [steps.source(state) for state in states]
     if len(cells) > 1:
         for number in state_sources:
-            steps.end(number, f"{type(layer).__name__} {steps.path!r}: the initial state of several cells")
+            if number is not None:
+                steps.end(number, f"{type(layer).__name__} {steps.path!r}: the initial state of several cells")
         state_sources = []
     for cell in cells:
         source = _follow_cell(steps, cell, source, channel_axis, state_sources)
@@ -118,15 +119,20 @@ def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
     return source
 
 
-def _follow_cell(steps: LayerSteps, cell: Layer, source: int, channel_axis: int, state_sources: Sequence[int]) -> int:
+def _follow_cell(
+    steps: LayerSteps, cell: Layer, source: int, channel_axis: int, state_sources: Sequence[int | None]
+) -> int:
     """Adds the steps of one cell.
+
+    Of what the hidden state begins with the recurrent kernel reads all. The layers behind read what the cell carries
+    past its kernels from one time step to the next: an LSTM's second state, a GRU's only one.
 
     Args:
         steps: what steps are added with.
         cell: the cell.
         source: what it reads.
         channel_axis: the axis of the channels there.
-        state_sources: the tensors that the hidden state begins with.
+        state_sources: the tensors that the states begin with; None for one that carries no channels.
 
     Returns:
         The hidden state, as a tensor `(batch, channels)`.
@@ -140,14 +146,17 @@ def _follow_cell(steps: LayerSteps, cell: Layer, source: int, channel_axis: int,
     add_gates = by_gate if gates > 1 else Identity()
     hidden_flow = Flow((1,), Sum((Identity(), Identity())).then(add_gates))
     hidden = steps.apply([from_inputs, from_state], (None, units), hidden_flow)
-    if state_sources:
-        hidden = _add_states(steps, hidden, state_sources, units)
-    steps.close_loop(recurrent_kernel, hidden, from_state)
+    carried = 1 if len(state_sources) > 1 or gates == 1 else 0
+    hidden = _add_states(steps, hidden, state_sources[carried:], units)
+    steps.close_loop(recurrent_kernel, _add_states(steps, hidden, state_sources[:carried], units), from_state)
     return hidden
 
 
-def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int], units: int) -> int:
-    """The hidden state together with what it begins with."""
+def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int | None], units: int) -> int:
+    """The hidden state together with some of what it begins with."""
+    state_sources = [source for source in state_sources if source is not None]
+    if not state_sources:
+        return hidden
     sources = [hidden]
     for source in state_sources:
         signal = steps.signal(source)

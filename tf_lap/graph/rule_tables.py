@@ -60,6 +60,7 @@ from tf_lap.graph.product_rules import (
     find_einsum_axes,
     find_einsum_layout,
     follow_additive_attention,
+    follow_attention,
     follow_dot_product_attention,
     follow_einsum,
     follow_matmul,
@@ -172,6 +173,8 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
     CompositeRule(follow_reversible, find_reversible_kernels): "ReversibleEmbedding",
     CompositeRule(follow_recurrent, find_recurrent_kernels): "RNN",
     CompositeRule(follow_bidirectional, find_bidirectional_kernels): "Bidirectional",
+    CompositeRule(follow_attention): "Attention",
+    CompositeRule(follow_additive_attention): "AdditiveAttention",
 }
 
 
@@ -248,7 +251,7 @@ _ACTIVATION_FUNCTIONS = """
 
 
 # Layers of Keras whose own `call` is made of layers and operations that have rules.
-_TRANSPARENT = "MultiHeadAttention GroupedQueryAttention Attention"
+_TRANSPARENT = "MultiHeadAttention GroupedQueryAttention"
 
 
 def is_transparent(layer: Layer) -> bool:

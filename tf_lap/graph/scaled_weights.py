@@ -64,6 +64,7 @@ class ScaledWeights(NamedTuple):
         if layout.groups > 1:
             weights = np.concatenate([piece for _, piece in self.pieces()])
             squares = np.square(weights).reshape(-1, *layout.shape[-2:]).sum(axis=0)
+            squares = squares.T if layout.swapped else squares
             by_group = squares.reshape(len(squares), layout.groups, -1)
             return by_group.sum(axis=2).T.reshape(-1), squares.sum(axis=0)
         row_energies = np.empty(layout.size // self.columns, np.float32)

@@ -1,0 +1,61 @@
+"""Lookahead scores of a model's kernels, and the operators that they are checked against."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+import tf_lap
+from tf_lap.graph.energy import far_sweep, measure_kernels, sweep
+from tf_lap.graph.resolver import resolve
+
+
+class Scored(NamedTuple):
+    """A kernel's weights, float64, and their scores at distance 1."""
+
+    weights: np.ndarray
+    scores: np.ndarray
+
+
+def randomize(model, seed=0):
+    """Gives each variable of a model normal values, and its biases zero."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if "seed" not in variable.name:
+            variable.assign(
+                np.zeros(variable.shape) if "bias" in variable.name else rng.standard_normal(variable.shape)
+            )
+    return model
+
+
+def score_kernels(model):
+    """The kernels of a model with their scores, by path."""
+    recipe = resolve(model)
+    incoming, outgoing = sweep(recipe, measure_kernels(recipe))
+    lookahead = tf_lap.scores.Lookahead()
+    scored = {}
+    for kernel, before, behind in zip(recipe.kernels, incoming, outgoing, strict=True):
+        weights = kernel.variable.numpy()
+        scored[kernel.path] = Scored(weights.astype(float), lookahead.score(kernel, weights, before, behind).numpy())
+    return scored
+
+
+def find_far_energies(model, distance):
+    """For each kernel the energies around it, `(uses, inputs)` and `(uses, outputs)`, by path."""
+    recipe = resolve(model)
+    sides = far_sweep(recipe, [kernel.variable.value for kernel in recipe.kernels], distance)
+    return {kernel.path: sides for kernel, *sides in zip(recipe.kernels, *sides, strict=True)}
+
+
+def check_operator(scored, operator):
+    """Zeroing a weight changes an operator by its score.
+
+    Args:
+        scored: the kernel.
+        operator: gives the parts of the operator, arrays in a list, for a kernel in place of this one.
+    """
+    before = operator(scored.weights)
+    for index in np.ndindex(scored.weights.shape):
+        zeroed = scored.weights.copy()
+        zeroed[index] = 0
+        squares = sum(np.sum(np.square(a - b)) for a, b in zip(before, operator(zeroed), strict=True))
+        np.testing.assert_allclose(scored.scores[index], np.sqrt(squares), rtol=1e-4, atol=1e-6, err_msg=str(index))
