@@ -139,7 +139,7 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     """Why kernels are not pruned, by path.
 
     Raises:
-        ValueError: none is left, or the model wears pruning wrappers.
+        ValueError: none is left that is pruned or that a mapping may name, or the model wears pruning wrappers.
     """
     if compat.has_wrappers(model):
         raise ValueError(
@@ -156,17 +156,21 @@ def skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[str, s
     chosen = select_paths(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
     for kernel in recipe.kernels:
-        if kernel.is_opt_in and not is_named(filters, kernel.path):
+        if kernel.is_opt_in and kernel.path in chosen and not is_named(filters, kernel.path):
             skipped[kernel.path] = OPT_IN
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:
         if not is_trained(kernel.variable):
             skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
-    if len(skipped) == len(layers):
-        reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
-        remedies = "" if set(skipped.values()) == {"left out by filters"} else _THAW
-        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}{remedies}")
+    if len(skipped) == len(layers) and OPT_IN not in skipped.values():
+        raise ValueError(f"model {model.name!r} has no layer left to prune: {explain_skipped(skipped)}")
     return skipped
+
+
+def explain_skipped(skipped: Mapping[str, str]) -> str:
+    """Why each of some kernels is not pruned, and what to do, for a message."""
+    reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
+    return f"{reasons}{_THAW if any(reason.startswith('frozen') for reason in skipped.values()) else ''}"
 
 
 def given_neighbors(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]], score: Score) -> Override:
