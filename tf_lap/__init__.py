@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tf_lap.graph.neighbors import Neighbors as Neighbors
     from tf_lap.graph.neighbors import neighbors as neighbors
     from tf_lap.graph.registry import register_rule as register_rule
+    from tf_lap.graph.user_kernels import register_kernel as register_kernel
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.report import PruningReport as PruningReport
@@ -50,6 +51,7 @@ _HOMES = {
     "Pruner": "pruning.pruner",
     "prune": "pruning.one_shot",
     "register_rule": "graph.registry",
+    "register_kernel": "graph.user_kernels",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",
     "PrunableLayer": "tfmot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import tensorflow as tf
@@ -236,12 +236,17 @@ def check_sparsity(argument: str, sparsity: Any) -> Sparsity:
     return check_fraction(argument, sparsity)
 
 
-def assign_sparsities(sparsity: Sparsity, paths: Sequence[str]) -> dict[str, float]:
+def assign_sparsities(sparsity: Sparsity, paths: Sequence[str], opt_in: Collection[str] = ()) -> dict[str, float]:
     """The sparsity of each kernel, by path; kernels that a mapping does not name are left out.
+
+    Args:
+        sparsity: a number, or a mapping.
+        paths: the paths of the kernels.
+        opt_in: those of them that only a key of a mapping speaks of that matches the whole path.
 
     Raises:
         ValueError: a key of a mapping that matches no kernel.
     """
     if isinstance(sparsity, Mapping):
-        return lookup("sparsity", sparsity, paths)
-    return dict.fromkeys(paths, sparsity)
+        return lookup("sparsity", sparsity, paths, opt_in)
+    return {path: sparsity for path in paths if path not in opt_in}

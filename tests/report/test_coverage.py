@@ -137,10 +137,18 @@ class DenseMixer(layers.Layer):
         return self.dense(x)
 
 
-def test_a_custom_layer_with_a_dense_layer_in_it_can_be_pruned():
+def test_a_custom_layer_with_a_dense_layer_in_it_or_with_a_registered_kernel_can_be_pruned():
     def around(layer):
         return keras.Sequential([keras.Input((8,)), layers.Dense(20), layer, layers.Dense(2)])
 
+    class Registered(Mixer):
+        pass
+
     text = warning_of(around(Mixer()))
-    assert text.endswith("To prune Mixer, hold a Dense or Conv layer in it in place of a matrix of its own.")
+    assert text.endswith(
+        "To prune Mixer, say with tf_lap.register_kernel which of its variables are kernels, or hold a Dense or Conv "
+        "layer in it in place of a matrix of its own."
+    )
     assert warning_of(around(DenseMixer())) is None
+    tf_lap.register_kernel(Registered, "table", "io")
+    assert warning_of(around(Registered())) is None

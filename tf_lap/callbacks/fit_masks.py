@@ -73,14 +73,19 @@ class FitMasks:
         """Forgets that masks were attached in a fit that was interrupted."""
         self._watch = None
 
-    def resolve(self, model: Model) -> None:
+    def resolve(self, model: Model, sparsity: Sparsity) -> None:
         """Makes the pruner, or another one where layers were frozen or thawed since the last fit.
+
+        Args:
+            model: the model.
+            sparsity: a sparsity of the schedule. The opt-in kernels that a mapping names are pruned.
 
         Raises:
             TypeError, ValueError: whatever `Pruner` raises, or a batch was trained without a call of the model itself.
         """
         _check_called(model)
         resolved, self._thawed = Pruner(model, **vars(self._options)), ()
+        resolved.take_in(sparsity)
         if self._pruner is None:
             self._pruner = resolved
             warning = left_whole_warning(model, resolved.report())

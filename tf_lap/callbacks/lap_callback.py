@@ -65,7 +65,8 @@ class LAPCallback(compat.Callback):
     Args:
         pruning_schedule: a `LookaheadPruningSchedule`; or the final sparsity, a number or a mapping, for
             `LookaheadPruningSchedule(final_sparsity)`, which takes its steps from the length of the fit; or a function
-            of a step that returns `(should_prune, sparsity)`.
+            of a step that returns `(should_prune, sparsity)`. Embeddings and depthwise kernels are pruned only where a
+            key of the mapping, or an expression in `filters`, is their path or matches all of it.
         score: as in `Pruner`.
         allocation: as in `Pruner`.
         pattern: as in `Pruner`.
@@ -278,11 +279,13 @@ class LAPCallback(compat.Callback):
 
     def _resolve(self) -> None:
         """Makes the pruner, and checks what it is to do."""
-        self._masks.resolve(self.model)
         final_sparsity = self._schedule.final_sparsity
         if final_sparsity is None:
-            self.pruner.check(self._schedule.sparsity_at(self.step))
+            sparsity = self._schedule.sparsity_at(self.step)
+            self._masks.resolve(self.model, sparsity)
+            self.pruner.check(sparsity)
         else:
+            self._masks.resolve(self.model, final_sparsity)
             self.pruner.check_final(final_sparsity)
             self.pruner.check()
         self.pruner.enforcement.check()

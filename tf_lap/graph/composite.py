@@ -8,9 +8,10 @@ from typing import Any
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer
+from tf_lap.graph.arguments import is_mask
 from tf_lap.graph.channels import Boundary, Flow, Shape, Signal
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
-from tf_lap.graph.flows import align_to_axes
+from tf_lap.graph.flows import align_to_axes, sum_signals
 from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_obstacle
 from tf_lap.graph.recipe_builder import RecipeBuilder
 
@@ -198,3 +199,41 @@ def _check_shared(builder: RecipeBuilder, kernel: LayerKernel) -> None:
         reverse = dataclasses.replace(layout, swapped=not layout.swapped)
         if kernel.layout not in (layout, reverse):
             raise Boundary("another layer has its kernel too, and reads other axes of it")
+
+
+def follow_side_by_side(steps: LayerSteps, uses: Sequence[tuple[LayerKernel, ChannelAxes]]) -> list[Target]:
+    """Kernels that all read the first input of a layer; what they put out is added up, and is its first output.
+
+    Other inputs end at a boundary, and other outputs begin at one.
+
+    Args:
+        steps: what steps are added with.
+        uses: the kernels, and the axes of their channels in the first input and in the first output.
+
+    Raises:
+        Boundary: kernels put channels out on different axes.
+    """
+    first, shape = steps.call.inputs[0], steps.call.outputs[0].shape
+    flow = sum_signals([Signal(shape, axes.outputs) for _, axes in uses], len(shape))
+    reason = (
+        f"{type(steps.layer).__name__} {steps.path!r}: its kernels read its first input and put out its first output"
+    )
+    source = steps.read(first)
+    targets = [steps.use_kernel(kernel, source, axes, shape) for kernel, axes in uses]
+    target = targets[0] if len(targets) == 1 else steps.apply(targets, shape, flow)
+    end_inputs(steps, reason, [first])
+    return begin_outputs(steps, reason, [target])
+
+
+def end_inputs(steps: LayerSteps, reason: str, read: Sequence[compat.Tensor]) -> None:
+    """Ends the inputs of a layer that carry channels, but for those that are read, at a boundary."""
+    tensors = {tensor for name, tensors in steps.call.tensors.items() if not is_mask(name) for tensor in tensors}
+    for tensor in steps.call.inputs:
+        source = steps.source(tensor)
+        if source is not None and tensor in tensors and tensor not in read:
+            steps.end(source, reason)
+
+
+def begin_outputs(steps: LayerSteps, reason: str, targets: Sequence[int]) -> list[Target]:
+    """The outputs of a layer: `targets` first, and the others at a boundary."""
+    return [*targets, *(steps.begin(tensor.shape, reason) for tensor in steps.call.outputs[len(targets) :])]

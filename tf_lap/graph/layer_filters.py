@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from tf_lap.compat.types import Layer
@@ -47,7 +47,9 @@ def is_named(filters: Filters, path: str) -> bool:
     return isinstance(patterns, (list, tuple)) and any(re.fullmatch(pattern, path) for pattern in patterns)
 
 
-def lookup(option: str, mapping: Mapping[str, Entry], paths: Sequence[str]) -> dict[str, Entry]:
+def lookup(
+    option: str, mapping: Mapping[str, Entry], paths: Sequence[str], opt_in: Collection[str] = ()
+) -> dict[str, Entry]:
     """The entry of each path that a mapping speaks of.
 
     A key that is a path speaks of that layer alone, and wins. Any other key is a regular expression
@@ -57,6 +59,7 @@ def lookup(option: str, mapping: Mapping[str, Entry], paths: Sequence[str]) -> d
         option: the name of the option that the user passed the mapping as, for messages.
         mapping: from a path or an expression to an entry.
         paths: the paths of the layers.
+        opt_in: those of them that an expression speaks of only where it matches the whole path.
 
     Returns:
         The entries by path, in the order of `paths`.
@@ -73,7 +76,8 @@ def lookup(option: str, mapping: Mapping[str, Entry], paths: Sequence[str]) -> d
             )
         if key not in paths:
             for path in _search(option, key, paths):
-                entries.setdefault(path, entry)
+                if path not in opt_in or re.fullmatch(key, path):
+                    entries.setdefault(path, entry)
     return {path: entries[path] for path in paths if path in entries}
 
 

@@ -154,11 +154,11 @@ def _follow_cell(
 
 def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int | None], units: int) -> int:
     """The hidden state together with some of what it begins with."""
-    state_sources = [source for source in state_sources if source is not None]
-    if not state_sources:
+    carrying = [source for source in state_sources if source is not None]
+    if not carrying:
         return hidden
     sources = [hidden]
-    for source in state_sources:
+    for source in carrying:
         signal = steps.signal(source)
         axis = format_axis(steps.layer, len(signal.shape))
         reduced = reduce_to_axis(signal, axis, "begins with channels on")

@@ -14,6 +14,7 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer
 from tf_lap.graph.channels import Call, ChannelRule, Flow, Signal, format_axis
 from tf_lap.graph.composite import CompositeRule
+from tf_lap.graph.declared_kernels import find_declared_rule
 from tf_lap.graph.energy_maps import EnergyMap, Function, Identity
 from tf_lap.graph.flows import reduce_to_axis, sum_signals
 from tf_lap.graph.kernels import KernelRule
@@ -131,8 +132,12 @@ def _count_energies(energy_map: EnergyMap, call: Call) -> int:
 
 
 def find_rule(layer: Layer) -> Rule | None:
-    """The rule of a layer's class, or of its nearest base class that has one; None where none has."""
+    """The rule of a layer's class, or of its nearest base class that has one; None where none has.
+
+    A layer without one may declare its only kernel by `get_prunable_weights`.
+    """
     function = compat.function_name(layer)
     if function is not None:
         return FUNCTIONS.get(function)
-    return next((RULES[cls] for cls in type(layer).__mro__ if cls in RULES), None)
+    rule = next((RULES[cls] for cls in type(layer).__mro__ if cls in RULES), None)
+    return find_declared_rule(layer) if rule is None else rule

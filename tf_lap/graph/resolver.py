@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
+from tf_lap.graph.arguments import is_mask
 from tf_lap.graph.channels import Boundary, Call, Flow, Signal
 from tf_lap.graph.composite import CompositeRule, LayerSteps, find_no_kernels, use_kernel
 from tf_lap.graph.energy_maps import Identity
@@ -21,6 +22,7 @@ from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
 from tf_lap.graph.rule_tables import install_tf_keras, is_transparent
 from tf_lap.graph.unreached import add_unreached
+from tf_lap.graph.user_kernels import check_user_kernels
 
 TensorNumbers: TypeAlias = dict[compat.Tensor, int | None]
 """The number of each symbolic tensor; None for one that carries no channels."""
@@ -52,7 +54,13 @@ class _Resolver:
         self.builder = RecipeBuilder()
 
     def resolve_model(self, model: Model, description: compat.ModelDescription) -> Recipe:
-        """The recipe of a model. One whose call cannot be read has kernels, but no steps."""
+        """The recipe of a model. One whose call cannot be read has kernels, but no steps.
+
+        Raises:
+            ValueError: a kernel that a user has registered does not fit its layer.
+        """
+        for entry in description.layers:
+            check_user_kernels(entry.layer, entry.path)
         graph = description.graph
         inputs: dict[int, str] = {}
         outputs: list[tuple[int, str]] = []
@@ -67,8 +75,7 @@ class _Resolver:
             leaving = self._follow_graph(graph, list(inputs), "")
             names = [f"network output {tensor.producer!r}" for tensor in graph.outputs]
             outputs = [(number, name) for number, name in zip(leaving, names, strict=True) if number is not None]
-        model_reason = self.builder.unreached_reasons.get(id(model), "no output depends on it")
-        others = add_unreached(self.builder, description.layers, model_reason)
+        others = add_unreached(self.builder, description.layers, self.builder.unreached_reasons.get(id(model)))
         return self.builder.build(inputs, outputs, others)
 
     def _follow_graph(self, graph: compat.Graph, entering: Sequence[int | None], prefix: str) -> list[int | None]:
@@ -103,7 +110,7 @@ class _Resolver:
         if isinstance(rule, CompositeRule):
             return self._follow_composite(rule, layer_call, numbers, prefix)
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
-        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not _is_mask(name)])
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not is_mask(name)])
         if not sources:
             return self._follow_without_channels(layer_call, numbers, prefix)
         outputs = tuple(tensor.shape for tensor in layer_call.outputs)
@@ -120,8 +127,7 @@ class _Resolver:
                 raise Boundary(f"it has {len(outputs)} outputs")
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
-        reason = f"{_describe(layer, prefix)} has one rule for all that is inside it"
-        self.builder.unreached_reasons[id(layer)] = reason
+        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
         return [
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
@@ -132,7 +138,7 @@ class _Resolver:
         """Adds the steps of a call of a layer whose rule adds its own steps, and returns its output tensors."""
         layer = layer_call.layer
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
-        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not _is_mask(name)])
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not is_mask(name)])
         has_kernels = rule.find_kernels is not find_no_kernels
         if not sources and not has_kernels:
             return [None] * len(layer_call.outputs)
@@ -140,9 +146,11 @@ class _Resolver:
             obstacle = rule.find_obstacle(layer) if has_kernels else None
             if obstacle:
                 raise Boundary(obstacle)
-            return rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
+            targets = rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
+        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
+        return targets
 
     def _follow_without_channels(
         self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
@@ -181,7 +189,7 @@ class _Resolver:
 
     def _follow_inside(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps inside a layer without a rule: a nested model, or a custom layer whose call can be traced."""
-        sources = _find_carrying(layer_call, numbers, [name for name in layer_call.arguments if not _is_mask(name)])
+        sources = _find_carrying(layer_call, numbers, [name for name in layer_call.arguments if not is_mask(name)])
         if not sources and (layer_call.is_operation or layer_call.function is not None):
             return [None] * len(layer_call.outputs)
         if isinstance(layer_call.inside, compat.TimeStep):
@@ -215,7 +223,7 @@ class _Resolver:
         graph = inside.graph
         if len(graph.inputs) != len(inside.entering) or len(graph.outputs) != len(layer_call.outputs):
             raise Boundary(f"{description} is called otherwise than it was built")
-        masks = {tensor for name, tensors in layer_call.tensors.items() if _is_mask(name) for tensor in tensors}
+        masks = {tensor for name, tensors in layer_call.tensors.items() if is_mask(name) for tensor in tensors}
         return graph, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
 
     def _follow_time_step(
@@ -256,9 +264,9 @@ class _Resolver:
         return [*self.builder.add_boundary_step(sources, [tensor.shape for tensor in layer_call.outputs], reason)]
 
 
-def _is_mask(name: str) -> bool:
-    """Whether an argument of a layer's `call` is a mask, by the names that both Kerases give masks."""
-    return name == "mask" or name.endswith("_mask")
+def _explain_single_rule(layer: Layer, prefix: str) -> str:
+    """Why kernels inside a layer that has a rule are not reached."""
+    return f"{_describe(layer, prefix)} has one rule for all that is inside it"
 
 
 def _find_carrying(layer_call: compat.LayerCall, numbers: TensorNumbers, names: Iterable[str]) -> list[int]:

@@ -118,8 +118,29 @@ class Enforcement:
         self.check()
         if self.attached:
             return
+        self._attach_missing()
+
+    def include(self, variables: dict[str, Variable], masks: Sequence[tf.Variable]) -> None:
+        """Adds kernels. Their masks are attached at once where those of the others are.
+
+        Args:
+            variables: all kernels by layer path, those that were there before among them.
+            masks: a bool variable for each; that of a kernel which was there before stays the same.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        attached = self.attached
+        self._variables, self._masks = variables, list(masks)
+        if attached:
+            self.check()
+            self._attach_missing()
+
+    def _attach_missing(self) -> None:
         refuses = compat.refuses_constraint(self._model)
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
+            if find_enforcement(variable) is self:
+                continue
             if refuses(variable):
                 self.is_partial = True
                 continue

@@ -41,6 +41,16 @@ class Engine:
         self.updater = updater
         self.runner = choose_runner(updater)
 
+    def retarget(self, targets: Sequence[int], masks: Sequence[tf.Variable]) -> None:
+        """Chooses masks of other kernels from now on.
+
+        Args:
+            targets: their numbers in the recipe.
+            masks: a bool variable for each.
+        """
+        self.updater = dataclasses.replace(self.updater, targets=targets, masks=masks)
+        self.runner = choose_runner(self.updater)
+
     def check(self) -> None:
         """Raises what `update` would raise for weights that are not finite.
 

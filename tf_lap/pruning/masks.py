@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +23,7 @@ class Masks:
 
     def __init__(self, kernels: Mapping[str, Variable]) -> None:
         self._kernels = dict(kernels)
-        self.variables = [
-            tf.Variable(tf.ones(kernel.shape, tf.bool), trainable=False) for kernel in self._kernels.values()
-        ]
+        self.variables = [_make_mask(kernel) for kernel in self._kernels.values()]
         self.kept = self._sizes()
 
     def by_path(self) -> dict[str, tf.Tensor]:
@@ -46,9 +44,28 @@ class Masks:
             mask.assign(tf.ones_like(mask))
         self.kept = self._sizes()
 
-    def drop_zeros(self) -> None:
-        """Drops the weights that are zero now, but in a kernel that is zero altogether."""
-        for i, (mask, kernel) in enumerate(zip(self.variables, self._kernels.values(), strict=True)):
+    def include(self, kernels: Mapping[str, Variable]) -> None:
+        """Adds masks for more kernels, which drop nothing at first.
+
+        Args:
+            kernels: all kernels by layer path, those that have a mask already among them.
+        """
+        masks = dict(zip(self._kernels, self.variables, strict=True))
+        kept = dict(zip(self._kernels, self.kept, strict=True))
+        self._kernels = dict(kernels)
+        self.variables = [masks[p] if p in masks else _make_mask(kernel) for p, kernel in kernels.items()]
+        self.kept = [kept.get(path, size) for path, size in zip(kernels, self._sizes(), strict=True)]
+
+    def drop_zeros(self, paths: Collection[str] | None = None) -> None:
+        """Drops the weights that are zero now, but in a kernel that is zero altogether.
+
+        Args:
+            paths: in which kernels. None: in all.
+        """
+        for i, (path, mask) in enumerate(zip(self._kernels, self.variables, strict=True)):
+            if paths is not None and path not in paths:
+                continue
+            kernel = self._kernels[path]
             live = tf.convert_to_tensor(mask) & tf.not_equal(tf.convert_to_tensor(kernel), 0)
             count = int(tf.math.count_nonzero(live))
             if 0 < count < self.kept[i]:
@@ -88,3 +105,8 @@ class Masks:
                 f"the masks are of another model, or of other filters: they have {shapes}, the kernels that are pruned "
                 f"here {expected}. Use the model and the filters that they were made with"
             )
+
+
+def _make_mask(kernel: Variable) -> tf.Variable:
+    """A mask that drops nothing."""
+    return tf.Variable(tf.ones(kernel.shape, tf.bool), trainable=False)

@@ -41,6 +41,8 @@ def prune(
     Args:
         model: a built Keras model; its kernels are changed in place.
         sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions.
+            Embeddings and depthwise kernels are pruned only where a key, or an expression in `filters`, is their path
+            or matches all of it: `{"embedding": 0.5, "dense": 0.9}`.
         score: as in `Pruner`.
         allocation: as in `Pruner`.
         pattern: as in `Pruner`.

@@ -138,7 +138,7 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     """Why kernels are not pruned, by path.
 
     Raises:
-        ValueError: none is left, or the model wears pruning wrappers.
+        ValueError: none is left that is pruned or that a mapping may name, or the model wears pruning wrappers.
     """
     if compat.has_wrappers(model):
         raise ValueError(
@@ -155,17 +155,21 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     chosen = select_paths(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
     for kernel in recipe.kernels:
-        if kernel.is_opt_in and not is_named(filters, kernel.path):
+        if kernel.is_opt_in and kernel.path in chosen and not is_named(filters, kernel.path):
             skipped[kernel.path] = OPT_IN
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:
         if not is_trained(kernel.variable):
             skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
-    if len(skipped) == len(layers):
-        reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
-        remedies = "" if set(skipped.values()) == {"left out by filters"} else _THAW_REMEDY
-        raise ValueError(f"model {model.name!r} has no layer left to prune: {reasons}{remedies}")
+    if len(skipped) == len(layers) and OPT_IN not in skipped.values():
+        raise ValueError(f"model {model.name!r} has no layer left to prune: {explain_skipped(skipped)}")
     return skipped
+
+
+def explain_skipped(skipped: Mapping[str, str]) -> str:
+    """Why each of some kernels is not pruned, and what to do, for a message."""
+    reasons = ", ".join(f"{path!r}: {reason}" for path, reason in skipped.items())
+    return f"{reasons}{_THAW_REMEDY if any(reason.startswith('frozen') for reason in skipped.values()) else ''}"
 
 
 def read_override(recipe: Recipe, neighbors: Mapping[str, Sequence[Sequence[str]]], score: Score) -> Override:

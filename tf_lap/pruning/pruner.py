@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ class Pruner:
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
             so that each sees what was already pruned of its neighbours.
         filters: which layers to prune: a regular expression searched in the layer's path, a list of them, or a
-            function of a layer. All by default.
+            function of a layer. All by default. Embeddings and depthwise kernels are pruned only where an expression
+            among the filters, or a key of a mapping of sparsities, is their path or matches all of it.
         neighbors: overrides the graph for some kernels: a mapping from a layer path or regular expression to
             `(paths of the kernels before, paths of the kernels after)`.
         data: what scores that need it are measured over: typical inputs as an array (for several inputs a list of them
@@ -83,8 +84,8 @@ class Pruner:
         self.order, self.model = options.order, model
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
-        self._skipped = find_skipped_kernels(self._recipe, filters, model)
-        self._targets = Targets(self._recipe, self._skipped, self.allocation, self.pattern)
+        skipped = find_skipped_kernels(self._recipe, filters, model)
+        self._targets = Targets(self._recipe, skipped, self.allocation, self.pattern)
         kernels = self._recipe.kernels
         variables = {kernels[i].path: kernels[i].variable for i in self._targets.numbers}
         self._masks = Masks(variables)
@@ -117,7 +118,8 @@ class Pruner:
         """The fraction of weights that are zero now in the pruned kernels together, counted in the weights."""
         counted = [self._is_named(path) for path in self._targets.paths]
         nonzero = itertools.compress(self._enforcement.count_nonzero(), counted)
-        return 1.0 - sum(nonzero) / sum(itertools.compress(self._targets.sizes, counted))
+        size = sum(itertools.compress(self._targets.sizes, counted))
+        return 1.0 - sum(nonzero) / size if size else 0.0
 
     @property
     def drops_weights(self) -> bool:
@@ -132,13 +134,18 @@ class Pruner:
         """Whether the masks have the pattern by now: N:M is complete at its own sparsity alone."""
         return self._targets.have_pattern(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
 
-    def check(self, sparsity: Any = 0.0) -> None:
+    def check(self, sparsity: Any = None) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
+
+        Args:
+            sparsity: as in `update`. None: only whether the weights can be measured.
 
         Raises:
             TypeError, ValueError: as `update`.
         """
-        self._targets.count_kept(self._targets.fractions(sparsity))
+        if sparsity is not None:
+            fractions = self._targets.fractions(sparsity)
+            self._targets.including(fractions).count_kept(fractions)
         self._engine.check()
 
     def check_final(self, sparsity: Any) -> None:
@@ -156,7 +163,8 @@ class Pruner:
 
         Args:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
-                fractions; kernels that a mapping does not name stay as they are.
+                fractions; kernels that a mapping does not name stay as they are. Embeddings and depthwise kernels are
+                named by their path, or by an expression that matches all of it.
             steps: in how many equal parts, counted from nothing pruned, with new scores for each.
 
         Raises:
@@ -168,10 +176,12 @@ class Pruner:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
+        targets = self._targets.including(fractions)
         parts = [
-            self._targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
+            targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
+        self._include(fractions)
         before = self._has_taken_zeros
         if not before:
             self.hold_zeros(sparsity)
@@ -200,6 +210,8 @@ class Pruner:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
                 a warning says that these stay. None: no warning.
         """
+        if sparsity is not None:
+            self.take_in(sparsity)
         self._has_taken_zeros = True
         self._masks.drop_zeros()
         sparser = "" if sparsity is None else self._targets.describe_sparser(self._masks.kept, sparsity)
@@ -209,6 +221,31 @@ class Pruner:
                 "on from them without this warning, ask for at least as many. To let them train again, fit once "
                 "without pruning"
             )
+
+    def take_in(self, sparsity: Sparsity) -> None:
+        """Adds the opt-in kernels that a mapping of sparsities names to those that are pruned, with all their weights.
+
+        `update` does this by itself. `LAPCallback` does it when a fit begins, before masks are on the kernels.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        if isinstance(sparsity, Mapping):
+            self._include(self._targets.fractions(sparsity))
+
+    def _include(self, paths: Collection[str]) -> None:
+        """Adds the opt-in kernels among `paths` to those that are pruned."""
+        targets = self._targets.including(paths)
+        if targets is self._targets:
+            return
+        added = set(targets.paths).difference(self._targets.paths)
+        variables = {p: self._recipe.kernels[i].variable for p, i in zip(targets.paths, targets.numbers, strict=True)}
+        self._targets = targets
+        self._masks.include(variables)
+        self._engine.retarget(targets.numbers, self._masks.variables)
+        self._enforcement.include(variables, self._masks.variables)
+        if self._has_taken_zeros:
+            self._masks.drop_zeros(added)
 
     def _note_names(self, sparsity: Sparsity) -> None:
         """Remembers which kernels mappings of sparsities named: the report calls all others skipped."""
@@ -246,7 +283,7 @@ class Pruner:
         """What is pruned, layer by layer, and what is skipped and why."""
         kept = dict(zip(self._targets.paths, self._masks.kept, strict=True))
         unnamed = [path for path in self._targets.paths if not self._is_named(path)]
-        skipped = {**self._skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
+        skipped = {**self._targets.skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
         census = dict(zip(self._targets.paths, self._enforcement.count_revived_and_zero(), strict=True))
         layouts = {kernel.path: kernel.layout.plain for kernel in self._recipe.kernels}
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
@@ -263,6 +300,7 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
+        self._include(masks)
         self._masks.replace(masks)
         self._note_names(sparsity)
         self._has_taken_zeros = True
@@ -277,7 +315,11 @@ class Pruner:
         return self._masks.are_in_force(masks)
 
     def adopt(self, other: Pruner) -> None:
-        """Takes over the masks of another pruner of the same model, for the kernels that both prune."""
+        """Takes over the masks of another pruner of the same model, for the kernels that both prune.
+
+        Opt-in kernels that mappings have named to the other one are pruned here too.
+        """
+        self._include(other._targets.paths)
         masks = {**self.masks, **other.masks}
         self.restore({path: masks[path].numpy() for path in self._targets.paths})
         self._named = other._named

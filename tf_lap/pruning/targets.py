@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
-from tf_lap.pruning.options import check_final, match_pattern
+from tf_lap.pruning.options import check_final, explain_skipped, match_pattern
+from tf_lap.report.coverage import OPT_IN
 
 # More zeros than the sparsity asks for are worth a warning from this fraction of a kernel on. A few may be there by
 # chance, as in bfloat16, and the last blocks of a kernel may be smaller than others.
@@ -25,17 +26,28 @@ class Targets:
         skipped: why other kernels are not pruned, by layer path.
         allocation: how many weights each keeps.
         pattern: in what shape weights go.
+        named: the opt-in kernels among the skipped ones that mappings have named, which are pruned too.
 
     Attributes:
+        skipped: why other kernels are not pruned, without those that were named.
         numbers: the kernels' numbers in the recipe.
         paths: the paths of their layers.
         layouts: their plain layouts.
         sizes: how many weights they have.
     """
 
-    def __init__(self, recipe: Recipe, skipped: Mapping[str, str], allocation: Allocation, pattern: Pattern) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        skipped: Mapping[str, str],
+        allocation: Allocation,
+        pattern: Pattern,
+        named: Collection[str] = (),
+    ) -> None:
         self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
-        self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in skipped]
+        self._opt_in = {path for path, reason in skipped.items() if reason == OPT_IN}
+        self.skipped = {path: reason for path, reason in skipped.items() if path not in named}
+        self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in self.skipped]
         self.paths = [recipe.kernels[i].path for i in self.numbers]
         self.layouts: list[Layout] = [recipe.kernels[i].layout.plain for i in self.numbers]
         self.sizes = [layout.size for layout in self.layouts]
@@ -45,22 +57,32 @@ class Targets:
     def fractions(self, sparsity: Any) -> dict[str, float]:
         """The sparsities by layer path, without those of skipped kernels.
 
+        An opt-in kernel has one where a key of a mapping is its path or matches all of it. See `including`.
+
         Raises:
             TypeError, ValueError: no sparsity, or a mapping that names skipped kernels alone.
         """
         everything = [kernel.path for kernel in self._recipe.kernels]
-        named = assign_sparsities(check_sparsity("sparsity", sparsity), everything)
-        fractions = {path: fraction for path, fraction in named.items() if path not in self._skipped}
+        checked = check_sparsity("sparsity", sparsity)
+        named = assign_sparsities(checked, everything, self._opt_in)
+        fractions = {p: fraction for p, fraction in named.items() if self._skipped.get(p, OPT_IN) == OPT_IN}
         if not fractions:
-            reasons = ", ".join(f"{path!r}: {self._skipped[path]}" for path in named)
+            reasons = explain_skipped({path: self._skipped[path] for path in assign_sparsities(checked, everything)})
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
+
+    def including(self, paths: Collection[str]) -> Targets:
+        """These kernels, and the opt-in ones among `paths`."""
+        named = {path for path in self._opt_in if path in paths or path not in self.skipped}
+        if named.isdisjoint(self.skipped):
+            return self
+        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named)
 
     def count_kept(self, fractions: Mapping[str, float]) -> list[int]:
         """How many units (weights, or the pattern's blocks of them) each kernel keeps; one count where they are pooled.
 
         Args:
-            fractions: sparsities by layer path; kernels that are not named keep all.
+            fractions: sparsities by layer path, all of them of these kernels; those that are not named keep all.
 
         Raises:
             ValueError: a sparsity beyond the pattern's, or of some kernels where all are ranked together.
@@ -84,7 +106,7 @@ class Targets:
         fractions = self.fractions(sparsity)
         for fraction in fractions.values():
             check_final(self._pattern, fraction)
-        self.count_kept(fractions)
+        self.including(fractions).count_kept(fractions)
 
     def have_pattern(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
         """Whether masks that keep so many weights have the pattern by now: N:M is complete at its own sparsity alone.

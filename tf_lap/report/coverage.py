@@ -96,7 +96,8 @@ def _list_remedies(model: Model, report: PruningReport) -> list[str]:
         )
     if custom:
         sentences.append(
-            f"To prune {', '.join(custom)}, hold a Dense or Conv layer in it in place of a matrix of its own."
+            f"To prune {', '.join(custom)}, say with tf_lap.register_kernel which of its variables are kernels, or "
+            "hold a Dense or Conv layer in it in place of a matrix of its own."
         )
     if of_keras and compat.is_tf_keras(model):
         sentences.append(f"tf_lap.prune_lookahead prunes {', '.join(of_keras)} too, by magnitude.")
