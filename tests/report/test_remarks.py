@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 def said(*listed):
-    return layer_remarks(PruningReport(tuple(listed), 10**6, 0, {}), str)
+    return layer_remarks(PruningReport(tuple(listed), 10**6, 0, {}, score_sides=()), str)
 
 
 def kernel(path, **others):
