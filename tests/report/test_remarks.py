@@ -12,7 +12,7 @@ FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=Fal
 
 
 def said(*listed):
-    return layer_remarks(PruningReport(tuple(listed), 10**6, 0, {}), str)
+    return layer_remarks(PruningReport(tuple(listed), 10**6, 0, {}, score_sides=()), str)
 
 
 def kernel(path, **others):

@@ -59,6 +59,7 @@ def test_it_becomes_plain_data(report):
         "note": None,
         "zeros": 54,
         "sparsity": 0.5,
+        "sides": ["after"],
     }
     biases = 4 + 4 + 6 + 10
     assert plain["left_whole"] == {

@@ -288,7 +288,8 @@ class Pruner:
         layouts = {kernel.path: kernel.layout.plain for kernel in self._recipe.kernels}
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
-        return make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes)
+        sides = self.score.sides
+        return make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, sides)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.

@@ -62,6 +62,11 @@ class LayerReport:
         """The fraction of weights that are zero now, whatever the mask says."""
         return self.zeros / self.weights if self.weights else 0.0
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """On which sides lookahead finds kernels: both of "before" and "after", one, or none."""
+        return ("before",) * bool(self.previous) + ("after",) * bool(self.following)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class PruningReport:
@@ -75,12 +80,14 @@ class PruningReport:
         model_zeros: how many of them are zero now.
         left_whole: how many weights of the model are not pruned, by the reason why; those in no matrix under
             "biases, normalization and other vectors". Each variable counts once.
+        score_sides: on which sides of a kernel the score looks: both of "before" and "after", one, or none.
     """
 
     layers: tuple[LayerReport, ...]
     model_weights: int
     model_zeros: int
     left_whole: Mapping[str, int]
+    score_sides: tuple[str, ...] = ("before", "after")
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -135,11 +142,13 @@ class PruningReport:
             "model_zeros": self.model_zeros,
             "model_sparsity": self.model_sparsity,
             "left_whole": dict(self.left_whole),
+            "score_sides": list(self.score_sides),
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
                     "zeros": layer.zeros,
                     "sparsity": layer.sparsity,
+                    "sides": list(layer.sides),
                 }
                 for layer in self.layers
             ],
@@ -188,6 +197,7 @@ def make_report(
     skipped: Mapping[str, str],
     census: Mapping[str, tuple[int, int]],
     notes: Mapping[str, str],
+    score_sides: tuple[str, ...],
 ) -> PruningReport:
     """The report of what was done to a resolved model; all mappings are by layer path.
 
@@ -199,6 +209,7 @@ def make_report(
         skipped: why others were not pruned.
         census: how many pruned weights of a kernel are not zero, and how many kept ones are zero.
         notes: why a pruned kernel keeps more than was asked for.
+        score_sides: on which sides of a kernel the score looks.
     """
     other_matrices = [matrix for other in recipe.others.values() for matrix in other.matrices]
     model_census = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *other_matrices])
@@ -226,7 +237,7 @@ def make_report(
         rows.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
     layers = tuple(layer for layer, _ in rows)
     left_whole = _count_left_whole(rows, model_census.weights)
-    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole)
+    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole, score_sides)
 
 
 def _find_other_matrices(

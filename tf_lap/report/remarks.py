@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,11 +25,12 @@ class Remark(NamedTuple):
 
 
 def layer_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
-    """Pruned weights that are not zero, kept weights that are zero, what patterns cannot drop, and boundaries."""
+    """Weights that are not as their masks say, what patterns cannot drop, how far lookahead sees, and boundaries."""
     return [
         *_remark_revived(report, shorten),
         *_remark_zeros(report, shorten),
         *_remark_notes(report, shorten),
+        *_remark_sides(report, shorten),
         *_remark_boundaries(report, shorten),
     ]
 
@@ -93,6 +95,19 @@ def _remark_notes(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
             yield Remark(f"note {names[0]}: {note}")
         else:
             yield Remark(f"note, {len(names)} kernels: {note}", tuple(names))
+
+
+def _remark_sides(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+    """How many kernels a score that looks around them saw neighbours of, on both sides, on one, or on none."""
+    if not report.score_sides or not report.pruned:
+        return
+    sides = {layer.path: [side for side in layer.sides if side in report.score_sides] for layer in report.pruned}
+    counts = collections.Counter(map(len, sides.values()))
+    text = f"lookahead on both sides: {counts[2]} of {len(sides)} kernel{'s' * (len(sides) != 1)}"
+    text += "".join(f"; {words}: {counts[n]}" for n, words in ((1, "one side"), (0, "no side")) if counts[n])
+    fewest_first = sorted((path for path in sides if len(sides[path]) < 2), key=lambda path: len(sides[path]))
+    remaining = {path: f"only {sides[path][0]}" if sides[path] else "none" for path in fewest_first}
+    yield Remark(text, tuple(f"{shorten(path)} ({side})" for path, side in remaining.items()))
 
 
 def _remark_boundaries(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:

@@ -49,6 +49,11 @@ class Score(Configurable, abc.ABC):
         """Whether it uses the energies around a kernel."""
         return self.distance != 0
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """On which sides of a kernel it looks: both of "before" and "after", one, or none."""
+        return ("before", "after") if self.needs_energies else ()
+
     @abc.abstractmethod
     def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """Scores of shape `kernel.layout.shape`, non-negative float32.
@@ -146,6 +151,12 @@ class Lookahead(Score):
             object.__setattr__(self, "distance", operator.index(self.distance))
         if self.look not in ("back", "ahead", "both"):
             raise ValueError(f"look={self.look!r}: use 'back', 'ahead' or 'both'")
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """As `Score.sides`."""
+        looked_at = {"both": ("before", "after"), "back": ("before",), "ahead": ("after",)}[self.look]
+        return looked_at if self.needs_energies else ()
 
     def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """As `Score.channel_factors`."""
