@@ -21,7 +21,8 @@ def randomize(model, seed=0):
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         if "seed" not in variable.name:
-            variable.assign(np.zeros(variable.shape) if "bias" in variable.name else rng.standard_normal(variable.shape))
+            drawn = rng.standard_normal(variable.shape)
+            variable.assign(np.zeros_like(drawn) if "bias" in variable.name else drawn)
     return model
 
 

@@ -23,7 +23,6 @@ from tf_lap.graph.einsum import Equation, read_equation
 from tf_lap.graph.energy_maps import ChannelScale, EnergyMap, Gather, Identity
 from tf_lap.graph.flows import transpose_signal
 from tf_lap.graph.kernels import ChannelAxes
-from tf_lap.graph.layer_rules import square
 from tf_lap.graph.layouts import Layout
 
 Labels = Sequence[str]
@@ -110,14 +109,15 @@ def follow_additive_attention(steps: LayerSteps) -> list[Target]:
 def _attend(steps: LayerSteps, is_product: bool) -> list[Target]:
     """Adds the steps of a layer that attends without kernels to queries, values, and keys where they are others.
 
-    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there.
+    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there. A scale of
+    all scores tells no channels apart.
     """
     query, value, *others = next(iter(steps.call.tensors.values()))
     source = steps.source(value)
     flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
     scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]
     if is_product and len(scored) == 2:
-        _pair(steps, scored[0], "btd", scored[1], "bsd", steps.layer.scale)
+        _pair(steps, scored[0], "btd", scored[1], "bsd")
     else:
         for number in scored:
             steps.end(number, f"{type(steps.layer).__name__} {steps.path!r}: its scores are a sum over channels")
@@ -126,17 +126,17 @@ def _attend(steps: LayerSteps, is_product: bool) -> list[Target]:
     return [attended, *[None] * len(others_out)]
 
 
-def _find_scale(steps: LayerSteps, width: int | None) -> Any:
-    """The factor of attention scores: by default the root of 1 over the width of a head.
+def _find_scale(steps: LayerSteps, width: int | None) -> float:
+    """The factor of attention scores; 1 where it is known only when the model runs.
 
     Args:
         steps: those of the call.
-        width: of a head.
+        width: of a head. By default the factor is the root of 1 over it.
     """
     scale = steps.argument("scale")
-    if scale is None and width is not None:
-        return width**-0.5
-    return 1.0 if scale is None or isinstance(scale, compat.Tensor) else scale
+    if scale is None:
+        return 1.0 if width is None else width**-0.5
+    return float(scale) if isinstance(scale, (int, float)) else 1.0
 
 
 def _repeat_heads(steps: LayerSteps, source: int, heads: int | None) -> int:
@@ -210,12 +210,12 @@ def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:
 
 
 def _pair(
-    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: Any = None
+    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: float = 1.0
 ) -> None:
     """Adds the product of two tensors that carry channels, times a factor."""
     energy_map = match_channels(steps.signal(left), left_labels, steps.signal(right), right_labels)
-    if factor is not None:
-        energy_map = energy_map.then(ChannelScale(lambda read: square(read(factor))))
+    if factor != 1:
+        energy_map = energy_map.then(ChannelScale(lambda read: read(factor**2)))
     steps.multiply(left, right, energy_map)
 
 
