@@ -12,6 +12,7 @@ import pytest
 from replicas import two_replicas
 
 import tf_lap
+from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.constraints import MaskConstraint
 
 tf_keras = pytest.importorskip("tf_keras", reason="tf_keras comes with tensorflow-model-optimization")
@@ -33,6 +34,73 @@ def test_masks_are_those_of_keras_3_bit_for_bit(name):
         np.testing.assert_array_equal(mask, other, err_msg=path)
     for weights, expected in zip(tf_keras_model.get_weights(), keras_model.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, expected)
+
+
+def attend(namespace, x):
+    return namespace.layers.MultiHeadAttention(2, 3, value_dim=4, name="layer")(x, x)
+
+
+def attend_without_kernels(namespace, x):
+    query, value, key = (namespace.layers.Dense(4, name=name)(x) for name in ("query", "value", "key"))
+    return namespace.layers.Attention(use_scale=True, name="layer")([query, value, key])
+
+
+def run_both_ways(namespace, x):
+    inner = namespace.layers.LSTM(3, return_sequences=True, name="lstm")
+    return namespace.layers.Bidirectional(inner, name="layer")(x)
+
+
+def run_stacked_cells(namespace, x):
+    cells = [namespace.layers.LSTMCell(4, name="lstm"), namespace.layers.GRUCell(3, name="gru")]
+    return namespace.layers.RNN(cells, name="layer")(x)
+
+
+def look_up(namespace, x):
+    tokens = namespace.layers.Lambda(lambda x: x[..., 0])(x)
+    return namespace.layers.Embedding(9, 5, name="layer")(tokens)
+
+
+LAYERS_OF_BOTH = {
+    "MultiHeadAttention": attend,
+    "Attention": attend_without_kernels,
+    "SimpleRNN": lambda namespace, x: namespace.layers.SimpleRNN(5, name="layer")(x),
+    "LSTM": lambda namespace, x: namespace.layers.LSTM(5, return_sequences=True, name="layer")(x),
+    "GRU": lambda namespace, x: namespace.layers.GRU(5, name="layer")(x),
+    "Bidirectional": run_both_ways,
+    "RNN": run_stacked_cells,
+    "EinsumDense": lambda namespace, x: namespace.layers.EinsumDense("abc,cde->aebd", (3, 6, 2), name="layer")(x),
+    "DepthwiseConv1D": lambda namespace, x: namespace.layers.DepthwiseConv1D(3, depth_multiplier=2, name="layer")(x),
+    "SeparableConv1D": lambda namespace, x: namespace.layers.SeparableConv1D(5, 3, name="layer")(x),
+    "Embedding": look_up,
+}
+
+
+@pytest.mark.parametrize("name", LAYERS_OF_BOTH)
+def test_layers_of_several_kernels_have_the_masks_of_keras_3(name):
+    models = []
+    for namespace in (keras, tf_keras):
+        inputs = namespace.Input((6, 4))
+        x = inputs if name == "Embedding" else namespace.layers.Dense(4, name="first")(inputs)
+        x = namespace.layers.Dense(3, name="last")(LAYERS_OF_BOTH[name](namespace, x))
+        models.append(namespace.Model(inputs, x))
+    kernels = [{kernel.path: kernel.variable for kernel in resolve(model).kernels} for model in models]
+    assert list(kernels[0]) == list(kernels[1])
+    assert len(kernels[0]) > 1
+    for allocation, distance in [("uniform", 1), ("global", 1), ("uniform", 2), ("uniform", None)]:
+        rng, masks = np.random.default_rng(0), []
+        for path, variable in kernels[0].items():
+            weights = rng.standard_normal(variable.shape)
+            for by_path in kernels:
+                by_path[path].assign(weights)
+        for model in models:
+            score = tf_lap.scores.Lookahead(distance=distance)
+            pruner = tf_lap.Pruner(model, score=score, allocation=allocation, filters=".*")
+            pruner.update(0.7)
+            masks.append({path: np.asarray(mask) for path, mask in pruner.masks.items()})
+        assert list(masks[0]) == list(kernels[0])
+        assert sum(mask.sum() for mask in masks[0].values()) < 0.4 * sum(mask.size for mask in masks[0].values())
+        for path, mask in masks[0].items():
+            np.testing.assert_array_equal(mask, masks[1][path], err_msg=f"{path} {allocation} {distance}")
 
 
 FAMILIES = ["ConvNeXtTiny", "EfficientNetB0", "EfficientNetV2B0", "InceptionResNetV2", "MobileNetV3Small", "RegNetX002"]

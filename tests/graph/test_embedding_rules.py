@@ -1,4 +1,4 @@
-"""Embeddings by brute force: a look-up reads each row as often as any other, and a table turned round reads them all."""
+"""Embeddings by brute force: a look-up reads each row as often as another, and a table turned round them all."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Energies through more than one kernel on each side, and through all: products, loops, tables that are turned round."""
+"""Energies through several kernels on each side, and through all: products, loops, tables that are turned round."""
 
 import keras
 import numpy as np
@@ -40,7 +40,19 @@ def build_attention():
         ("kernel", "last", "z", "end"),
         ("out", "end"),
     ]
-    widths = dict(input=3, x=3, y=3, query=8, key=4, value=4, attended=8, projected=3, sum=3, z=3, end=2)
+    widths = {
+        "input": 3,
+        "x": 3,
+        "y": 3,
+        "query": 8,
+        "key": 4,
+        "value": 4,
+        "attended": 8,
+        "projected": 3,
+        "sum": 3,
+        "z": 3,
+        "end": 2,
+    }
     return model, steps, widths
 
 
@@ -84,7 +96,7 @@ def build_tied():
         ("turned", "table", "z", "logits"),
         ("out", "logits"),
     ]
-    return model, steps, dict(tokens=6, row=3, x=3, y=4, z=3, logits=6)
+    return model, steps, {"tokens": 6, "row": 3, "x": 3, "y": 4, "z": 3, "logits": 6}
 
 
 def build_filters():
@@ -104,7 +116,7 @@ def build_filters():
         ("kernel", "last", "d", "end"),
         ("out", "end"),
     ]
-    return model, steps, dict(input=2, a=4, b=3, c=3, d=3, end=2)
+    return model, steps, {"input": 2, "a": 4, "b": 3, "c": 3, "d": 3, "end": 2}
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3, None])

@@ -126,8 +126,10 @@ def test_scaled_weights_have_their_gain_at_the_same_weights(layout, piece):
 
 @pytest.mark.parametrize(
     ("roles", "in_order"),
-    [("io", True), ("oi", True), ("tio", True), ("iioo", True), ("ooi", True), ("tgo", True), ("goi", False)]
-    + [("ito", False), ("ioi", False), ("igo", True), ("gio", False)],
+    [
+        *[(roles, True) for roles in ("io", "oi", "tio", "iioo", "ooi", "tgo", "igo")],
+        *[(roles, False) for roles in ("ito", "ioi", "gio", "goi", "iot")],
+    ],
 )
 def test_weights_move_only_where_axes_are_out_of_order(roles, in_order):
     assert Layout.of([2] * len(roles), roles).is_in_order is in_order

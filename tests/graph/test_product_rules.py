@@ -344,11 +344,10 @@ def attend_by_slices(x):
     return ops.reshape(ops.einsum("bhts,bshd->bthd", scores, value), (-1, POSITIONS, 4))
 
 
-@pytest.mark.parametrize(
-    "attend",
-    [attend_by_equations, attend_by_matrix_products, attend_by_split, attend_by_slices],
-    ids=lambda f: f.__name__,
-)
+WRITTEN_OUT = [attend_by_equations, attend_by_matrix_products, attend_by_split, attend_by_slices]
+
+
+@pytest.mark.parametrize("attend", WRITTEN_OUT, ids=lambda attend: attend.__name__)
 def test_attention_that_is_written_out(attend):
     scored = score_kernels(surround(keras, lambda x: layers.Dense(3, use_bias=False, name="output")(attend(x))))
     if "together" in scored:
@@ -361,6 +360,48 @@ def test_attention_that_is_written_out(attend):
     check_attention({**scored, **by_head, "output": Scored(*(a.reshape(2, 2, 3) for a in scored["output"]))})
 
 
+def share_heads_by_equations(query, key, value):
+    """Queries `(batch, positions, groups, heads of a group, channels)`."""
+    query = ops.reshape(query, (-1, POSITIONS, 2, 2, 2))
+    key, value = (ops.reshape(tensor, (-1, POSITIONS, 2, 2)) for tensor in (key, value))
+    scores = ops.softmax(ops.einsum("btghd,bsgd->bghts", query, key))
+    return ops.einsum("bghts,bsgd->btghd", scores, value)
+
+
+def share_heads_by_broadcasting(query, key, value):
+    """Keys and values `(batch, groups, 1, positions, channels)`."""
+    query = ops.transpose(ops.reshape(query, (-1, POSITIONS, 2, 2, 2)), (0, 2, 3, 1, 4))
+    key, value = (
+        ops.expand_dims(ops.transpose(ops.reshape(tensor, (-1, POSITIONS, 2, 2)), (0, 2, 1, 3)), 2)
+        for tensor in (key, value)
+    )
+    scores = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 2, 4, 3))))
+    return ops.transpose(ops.matmul(scores, value), (0, 3, 1, 2, 4))
+
+
+def share_heads_by_repeating(query, key, value):
+    query = ops.reshape(query, (-1, POSITIONS, 4, 2))
+    key, value = (ops.repeat(ops.reshape(tensor, (-1, POSITIONS, 2, 2)), 2, axis=2) for tensor in (key, value))
+    scores = ops.softmax(ops.einsum("bthd,bshd->bhts", query, key))
+    return ops.einsum("bhts,bshd->bthd", scores, value)
+
+
+SHARING = [share_heads_by_equations, share_heads_by_broadcasting, share_heads_by_repeating]
+
+
+@pytest.mark.parametrize("share", SHARING, ids=lambda share: share.__name__)
+def test_heads_that_share_keys_written_out(share):
+    def attend(x):
+        query, key, value = (layers.Dense(n, name=name)(x) for n, name in ((8, "query"), (4, "key"), (4, "value")))
+        attended = ops.reshape(share(query, key, value), (-1, POSITIONS, 8))
+        return layers.Dense(3, name="output")(attended)
+
+    scored = score_kernels(surround(keras, attend))
+    by_head = {name: Scored(*(a.reshape(3, -1, 2) for a in scored[name])) for name in ("query", "key", "value")}
+    output = Scored(*(a.reshape(4, 2, 3) for a in scored["output"]))
+    check_attention({**scored, **by_head, "output": output}, factor=1)
+
+
 @pytest.mark.parametrize("namespace", [keras, tf_keras], ids=lambda namespace: namespace.__name__)
 @pytest.mark.parametrize("use_scale", [False, True])
 def test_an_attention_layer_is_one_head(namespace, use_scale):
@@ -369,12 +410,10 @@ def test_an_attention_layer_is_one_head(namespace, use_scale):
         attended = namespace.layers.Attention(use_scale=use_scale, name="attend")([query, value, key])
         return namespace.layers.Dense(3, name="output")(attended)
 
-    model = surround(namespace, attend)
-    scored = score_kernels(model)
-    factor = float(model.get_layer("attend").scale.numpy()) if use_scale else 1.0
+    scored = score_kernels(surround(namespace, attend))
     one_head = {name: Scored(*(a[:, np.newaxis] for a in scored[name])) for name in ("query", "key", "value")}
     output = Scored(*(a[np.newaxis] for a in scored["output"]))
-    check_attention({**scored, **one_head, "output": output}, abs(factor))
+    check_attention({**scored, **one_head, "output": output}, factor=1)
 
 
 @pytest.mark.parametrize("namespace", [keras, tf_keras], ids=lambda namespace: namespace.__name__)

@@ -1,5 +1,7 @@
 """Recurrent layers: linear ones by brute force, and all by their rule, written out in NumPy."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -29,10 +31,8 @@ def test_zeroing_a_weight_changes_one_time_step_by_its_score(namespace, options)
     first, w, u, last = (scored[path].weights for path in ("first", "rnn/kernel", "rnn/recurrent_kernel", "last"))
     check_operator(scored["first"], lambda kernel: [kernel @ w])
     check_operator(scored["rnn/kernel"], lambda kernel: [first @ kernel @ last, first @ kernel @ u])
-    check_operator(
-        scored["rnn/recurrent_kernel"],
-        lambda kernel: [before @ kernel @ behind for before in (w, u) for behind in (last, u)],
-    )
+    sides = list(itertools.product((w, u), (last, u)))
+    check_operator(scored["rnn/recurrent_kernel"], lambda kernel: [one @ kernel @ other for one, other in sides])
     check_operator(scored["last"], lambda kernel: [w @ kernel, u @ kernel])
 
 
@@ -46,10 +46,8 @@ def test_zeroing_a_weight_of_what_a_linear_layer_begins_with(namespace):
     p, w, u, last = (scored[path].weights for path in ("state", "rnn/kernel", "rnn/recurrent_kernel", "last"))
     check_operator(scored["state"], lambda kernel: [kernel @ u])
     check_operator(scored["rnn/kernel"], lambda kernel: [kernel @ last, kernel @ u])
-    check_operator(
-        scored["rnn/recurrent_kernel"],
-        lambda kernel: [before @ kernel @ behind for before in (p, w, u) for behind in (last, u)],
-    )
+    sides = list(itertools.product((p, w, u), (last, u)))
+    check_operator(scored["rnn/recurrent_kernel"], lambda kernel: [one @ kernel @ other for one, other in sides])
     check_operator(scored["last"], lambda kernel: [w @ kernel, u @ kernel])
 
 
@@ -167,8 +165,13 @@ def test_both_directions_side_by_side(namespace, width):
 @BOTH
 @pytest.mark.parametrize(
     ("rank", "data_format", "return_sequences"),
-    [(1, "channels_last", False), (1, "channels_first", True)]
-    + [(2, "channels_last", True), (2, "channels_first", False), (2, "channels_first", True)],
+    [
+        (1, "channels_last", False),
+        (1, "channels_first", True),
+        (2, "channels_last", True),
+        (2, "channels_first", False),
+        (2, "channels_first", True),
+    ],
 )
 def test_convolutions_over_time(namespace, rank, data_format, return_sequences):
     layers, first = namespace.layers, data_format == "channels_first"

@@ -1,4 +1,4 @@
-"""Energies through networks of matrices, by plain recursion in float64: what the package's far sweeps are checked against.
+"""Energies through networks of matrices, by plain recursion in float64, beside the package's far sweeps.
 
 A network is a list of steps between named tensors, in the order in which energies flow:
 

@@ -21,16 +21,20 @@ def randomize(model, seed=0):
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         if "seed" not in variable.name:
-            variable.assign(
-                np.zeros(variable.shape) if "bias" in variable.name else rng.standard_normal(variable.shape)
-            )
+            drawn = rng.standard_normal(variable.shape)
+            variable.assign(np.zeros_like(drawn) if "bias" in variable.name else drawn)
     return model
 
 
 def score_kernels(model):
-    """The kernels of a model with their scores, by path."""
+    """The kernels of a model with their scores, by path. Energies are the same with NumPy and with TensorFlow."""
     recipe = resolve(model)
-    incoming, outgoing = sweep(recipe, measure_kernels(recipe))
+    kernel_energies = measure_kernels(recipe)
+    incoming, outgoing = sweep(recipe, kernel_energies)
+    on_host = sweep(recipe, [(before.numpy(), behind.numpy()) for before, behind in kernel_energies])
+    for arrays, tensors in zip(on_host, (incoming, outgoing), strict=True):
+        for array, tensor in zip(arrays, tensors, strict=True):
+            np.testing.assert_allclose(array, tensor, rtol=1e-5)
     lookahead = tf_lap.scores.Lookahead()
     scored = {}
     for kernel, before, behind in zip(recipe.kernels, incoming, outgoing, strict=True):

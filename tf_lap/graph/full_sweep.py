@@ -60,9 +60,8 @@ def sweep_to_ends(
         repeated = [_put_energy(recipe, step, energies, squares, scale) for step in loop_steps]
     reads = [(tf.ones([]), end_scale)]
     if loop_steps:
-        last_reads = tape.gradient(
-            leaving, [energies[step.target][0] for step in loop_steps], unconnected_gradients=ZERO
-        )
+        put_before = [energies[step.target][0] for step in loop_steps]
+        last_reads = tape.gradient(leaving, put_before, unconnected_gradients=ZERO)
         for step, last_read, (energy, log_scale) in zip(loop_steps, last_reads, repeated, strict=True):
             leaving.append(energy)
             reads.append((last_read, end_scale + log_scale - energies[step.target][1]))

@@ -110,19 +110,20 @@ def follow_additive_attention(steps: LayerSteps) -> list[Target]:
 def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) -> list[Target]:
     """Adds the steps of a layer that attends without kernels to queries, values, and keys where they are others.
 
-    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there.
+    Scores that are a sum over channels tell positions apart, as a product does: queries and keys end there. A scale of
+    all scores tells no channels apart.
 
     Args:
         steps: those of the call.
         is_product: whether scores are products of queries and keys.
-        scale: what multiplies each channel before the sum, `(channels,)`; None where nothing does.
+        scale: what multiplies each channel before a sum, `(channels,)`; None where nothing does.
     """
     query, value, *others = next(iter(steps.call.tensors.values()))
     source = steps.source(value)
     value_flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
     scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]
     if is_product and len(scored) == 2:
-        _pair(steps, scored[0], "btd", scored[1], "bsd", steps.layer.scale)
+        _pair(steps, scored[0], "btd", scored[1], "bsd")
     else:
         for number in scored:
             if scale is not None:
@@ -134,17 +135,17 @@ def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) 
     return [attended, *[None] * len(others_out)]
 
 
-def _find_scale(steps: LayerSteps, width: int | None) -> Any:
-    """The factor of attention scores: by default the root of 1 over the width of a head.
+def _find_scale(steps: LayerSteps, width: int | None) -> float:
+    """The factor of attention scores; 1 where it is known only when the model runs.
 
     Args:
         steps: those of the call.
-        width: of a head.
+        width: of a head. By default the factor is the root of 1 over it.
     """
     scale = steps.argument("scale")
-    if scale is None and width is not None:
-        return width**-0.5
-    return 1.0 if scale is None or isinstance(scale, compat.Tensor) else scale
+    if scale is None:
+        return 1.0 if width is None else width**-0.5
+    return float(scale) if isinstance(scale, (int, float)) else 1.0
 
 
 def _repeat_heads(steps: LayerSteps, source: int, heads: int | None) -> int:
@@ -218,12 +219,12 @@ def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:
 
 
 def _pair(
-    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: Any = None
+    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: float = 1.0
 ) -> None:
     """Adds the product of two tensors that carry channels, times a factor."""
     energy_map = match_channels(steps.signal(left), left_labels, steps.signal(right), right_labels)
-    if factor is not None:
-        energy_map = energy_map.then(ChannelScale(lambda read: square(read(factor))))
+    if factor != 1:
+        energy_map = energy_map.then(ChannelScale(lambda read: read(factor**2)))
     steps.multiply(left, right, energy_map)
 
 

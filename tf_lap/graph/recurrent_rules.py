@@ -154,16 +154,17 @@ def _follow_cell(
 
 def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int | None], units: int) -> int:
     """The hidden state together with some of what it begins with."""
-    carrying = [source for source in state_sources if source is not None]
-    if not carrying:
-        return hidden
     sources = [hidden]
-    for source in carrying:
+    for source in state_sources:
+        if source is None:
+            continue
         signal = steps.signal(source)
         axis = format_axis(steps.layer, len(signal.shape))
         reduced = reduce_to_axis(signal, axis, "begins with channels on")
         flow = Flow((1,) if reduced.axes else (), reduced.energy_map)
         sources.append(steps.apply([source], (None, units), flow))
+    if len(sources) == 1:
+        return hidden
     return steps.apply(sources, (None, units), sum_signals([steps.signal(source) for source in sources], 2))
 
 
