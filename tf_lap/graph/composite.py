@@ -201,11 +201,11 @@ def _check_widths(kernel: LayerKernel, source: Shape, axes: ChannelAxes, target:
         (widths[1], target, axes.outputs, "puts out"),
     ):
         sizes = [shape[place] for place in places if place > 0]  # a look-up reads along the batch
-        known = [size for size in sizes if size is not None]
-        if sizes and len(known) == len(sizes) and math.prod(known) != width:
+        extents = [size for size in sizes if size is not None]
+        if sizes and len(extents) == len(sizes) and math.prod(extents) != width:
             raise Boundary(
                 f"its kernel of shape {kernel.layout.shape} {verb} {width} channels, and the tensor of shape "
-                f"{format_shape(shape)} has {math.prod(known)} on {format_axes(places)}; "
+                f"{format_shape(shape)} has {math.prod(extents)} on {format_axes(places)}; "
                 "tf_lap.register_kernel says which axes of a kernel are what"
             )
 

@@ -51,8 +51,8 @@ def _split_operands(inputs: str, ranks: Sequence[int], equation: str) -> list[st
 
 def _check_output(result: str, operands: Sequence[Sequence[str]], equation: str) -> None:
     letters = result.replace("...", "", 1)
-    known = {label for labels in operands for label in labels}
-    if len(set(letters)) < len(letters) or not known.issuperset(letters):
+    labels_read = {label for labels in operands for label in labels}
+    if len(set(letters)) < len(letters) or not labels_read.issuperset(letters):
         raise ValueError(f"the equation {equation!r} puts out {result!r}, expected axes of the operands, each once")
 
 
