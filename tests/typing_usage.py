@@ -93,6 +93,18 @@ def gate_rule(layer: Gate, x: tf.Tensor) -> tf.Tensor:
     return 4 * x
 
 
+class Project(keras.layers.Layer):
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.w = self.add_weight(shape=(shape[-1], 2, 4))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return keras.ops.einsum("bi,iho->bho", x, self.w)
+
+
+tf_lap.register_kernel(Project, "w", "ioo", output_axis=(-2, -1))
+tf_lap.register_kernel(Project, "w", inputs=0, outputs=(1, 2), output_axis=[1, 2])
+
+
 def name_own_classes() -> tuple[Score, Allocation, Pattern]:
     """Not run by the test: the names would stay for all other tests of the process."""
 

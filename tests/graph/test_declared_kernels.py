@@ -154,7 +154,7 @@ def test_a_layer_whose_call_cannot_be_followed_gives_its_kernels(library):
 
     class Opaque(declaring(library, refuse, a=(4, 2), b=(2, 5))):
         def compute_output_shape(self, shape):
-            return (None, 5)
+            return tf.TensorShape((None, 5))
 
         def compute_output_spec(self, x):  # for Keras 3, which else runs the call
             return keras.KerasTensor((None, 5))

@@ -185,3 +185,14 @@ def test_a_killed_training_goes_on_with_its_zeros(tmp_path):
         fit(Kill())
     fit()
     assert zeros(model) == {"words": 24, "hidden": 16, "out": 0}
+
+
+@BOTH
+def test_depthwise_kernels_are_named_by_their_paths(library):
+    inputs = library.Input((6, 6, 4))
+    x = library.layers.DepthwiseConv2D(3, name="depthwise")(inputs)
+    x = library.layers.SeparableConv2D(5, 3, name="separable")(x)
+    model = library.Model(inputs, x)
+    report = tf_lap.prune(model, {"depthwise": 0.5, "separable": 0.25, "separable/depthwise_kernel": 0.75})
+    kept = {layer.path: layer.kept for layer in report.pruned}
+    assert kept == {"depthwise": 18, "separable": 15, "separable/depthwise_kernel": 9}

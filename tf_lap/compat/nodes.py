@@ -46,6 +46,11 @@ class Network:
     outputs: tuple[KerasTensor, ...]
 
 
+def is_mask_name(name: str) -> bool:
+    """Whether an argument of a layer's `call` is a mask, by the names that both Kerases give masks."""
+    return name == "mask" or name.endswith("_mask")
+
+
 def private(obj: Any, name: str) -> Any:
     """A private attribute of Keras.
 

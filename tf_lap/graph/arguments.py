@@ -10,11 +10,6 @@ import tensorflow as tf
 from tf_lap import compat
 
 
-def is_mask(name: str) -> bool:
-    """Whether an argument of a layer's `call` is a mask, by the names that both Kerases give masks."""
-    return name == "mask" or name.endswith("_mask")
-
-
 def read_static(argument: Any) -> np.ndarray | None:
     """The value of an argument: a number, an array, a tensor, or a list of them; None where it is not known."""
     if isinstance(argument, (list, tuple)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer
-from tf_lap.graph.arguments import is_mask
-from tf_lap.graph.channels import Boundary, Flow, Shape, Signal
+from tf_lap.graph.channels import Boundary, Flow, Shape, Signal, format_axes, format_shape
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
 from tf_lap.graph.flows import align_to_axes, sum_signals
 from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_obstacle
@@ -168,6 +168,7 @@ def use_kernel(
     """Adds a use of a kernel, and what brings channels into its order; see `LayerSteps.use_kernel`."""
     signal = builder.signals[source]
     _check_shared(builder, kernel)
+    _check_widths(kernel, signal.shape, axes, shape, is_transposed)
     order = sorted(range(len(axes.outputs)), key=lambda place: axes.outputs[place])
     sizes = Signal(shape, axes.outputs).sizes() if order != list(range(len(order))) else ()
     try:
@@ -201,6 +202,27 @@ def _check_shared(builder: RecipeBuilder, kernel: LayerKernel) -> None:
             raise Boundary("another layer has its kernel too, and reads other axes of it")
 
 
+def _check_widths(kernel: LayerKernel, source: Shape, axes: ChannelAxes, target: Shape, is_transposed: bool) -> None:
+    """Raises Boundary where a kernel has another number of channels than the tensors on either side of it."""
+    widths = (
+        (kernel.layout.outputs, kernel.layout.inputs)
+        if is_transposed
+        else (kernel.layout.inputs, kernel.layout.outputs)
+    )
+    for width, shape, places, verb in (
+        (widths[0], source, axes.inputs, "reads"),
+        (widths[1], target, axes.outputs, "puts out"),
+    ):
+        sizes = [shape[place] for place in places if place > 0]  # a look-up reads along the batch
+        extents = [size for size in sizes if size is not None]
+        if sizes and len(extents) == len(sizes) and math.prod(extents) != width:
+            raise Boundary(
+                f"its kernel of shape {kernel.layout.shape} {verb} {width} channels, and the tensor of shape "
+                f"{format_shape(shape)} has {math.prod(extents)} on {format_axes(places)}; "
+                "tf_lap.register_kernel says which axes of a kernel are what"
+            )
+
+
 def follow_side_by_side(steps: LayerSteps, uses: Sequence[tuple[LayerKernel, ChannelAxes]]) -> list[Target]:
     """Kernels that all read the first input of a layer; what they put out is added up, and is its first output.
 
@@ -227,7 +249,9 @@ def follow_side_by_side(steps: LayerSteps, uses: Sequence[tuple[LayerKernel, Cha
 
 def end_inputs(steps: LayerSteps, reason: str, read: Sequence[compat.Tensor]) -> None:
     """Ends the inputs of a layer that carry channels, but for those that are read, at a boundary."""
-    tensors = {tensor for name, tensors in steps.call.tensors.items() if not is_mask(name) for tensor in tensors}
+    tensors = {
+        tensor for name, tensors in steps.call.tensors.items() if not compat.is_mask_name(name) for tensor in tensors
+    }
     for tensor in steps.call.inputs:
         source = steps.source(tensor)
         if source is not None and tensor in tensors and tensor not in read:

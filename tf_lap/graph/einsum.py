@@ -26,7 +26,7 @@ def read_equation(equation: str, ranks: Sequence[int]) -> Equation:
         ranks: how many axes each operand has.
 
     Raises:
-        ValueError: it names other operands, or an axis twice in one of them.
+        ValueError: it cannot be read, or names other operands, or an axis twice in one of them.
     """
     inputs, arrow, result = equation.replace(" ", "").partition("->")
     operands = tuple(
@@ -35,6 +35,8 @@ def read_equation(equation: str, ranks: Sequence[int]) -> Equation:
     )
     if not arrow:
         result = "..." + "".join(letter for letter in sorted(set(inputs) - set(",.")) if inputs.count(letter) == 1)
+    else:
+        _check_output(result, operands, equation)
     widest = max((label for labels in operands for label in labels if label.startswith("...")), default="", key=_place)
     return Equation(operands, _expand(result, _place(widest) + 1 if widest else 0))
 
@@ -46,8 +48,19 @@ def _split_operands(inputs: str, ranks: Sequence[int], equation: str) -> list[st
     return parts
 
 
+def _check_output(result: str, operands: Sequence[Sequence[str]], equation: str) -> None:
+    letters = result.replace("...", "", 1)
+    labels_read = {label for labels in operands for label in labels}
+    if len(set(letters)) < len(letters) or not labels_read.issuperset(letters):
+        raise ValueError(f"the equation {equation!r} puts out {result!r}, expected axes of the operands, each once")
+
+
 def _read_labels(part: str, rank: int, equation: str) -> tuple[str, ...]:
-    letters = part.replace("...", "")
+    letters = part.replace("...", "", 1)
+    if letters and not letters.isalpha():
+        raise ValueError(
+            f"the equation {equation!r} has {part!r}, expected a letter for each axis and at most one '...'"
+        )
     if len(set(letters)) < len(letters):
         raise ValueError(f"the equation {equation!r} names an axis of {part!r} twice, which takes a diagonal")
     hidden = rank - len(letters)

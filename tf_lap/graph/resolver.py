@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
-from tf_lap.graph.arguments import is_mask
 from tf_lap.graph.channels import Boundary, Call, Flow, Signal
 from tf_lap.graph.composite import CompositeRule, LayerSteps, find_no_kernels, use_kernel
 from tf_lap.graph.energy_maps import Identity
@@ -110,7 +109,7 @@ class _Resolver:
         if isinstance(rule, CompositeRule):
             return self._follow_composite(rule, layer_call, numbers, prefix)
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
-        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not is_mask(name)])
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not compat.is_mask_name(name)])
         if not sources:
             return self._follow_without_channels(layer_call, numbers, prefix)
         outputs = tuple(tensor.shape for tensor in layer_call.outputs)
@@ -138,7 +137,7 @@ class _Resolver:
         """Adds the steps of a call of a layer whose rule adds its own steps, and returns its output tensors."""
         layer = layer_call.layer
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
-        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not is_mask(name)])
+        sources = _find_carrying(layer_call, numbers, [name for name in carrying if not compat.is_mask_name(name)])
         has_kernels = rule.find_kernels is not find_no_kernels
         if not sources and not has_kernels:
             return [None] * len(layer_call.outputs)
@@ -189,7 +188,9 @@ class _Resolver:
 
     def _follow_inside(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps inside a layer without a rule: a nested model, or a custom layer whose call can be traced."""
-        sources = _find_carrying(layer_call, numbers, [name for name in layer_call.arguments if not is_mask(name)])
+        sources = _find_carrying(
+            layer_call, numbers, [name for name in layer_call.arguments if not compat.is_mask_name(name)]
+        )
         if not sources and (layer_call.is_operation or layer_call.function is not None):
             return [None] * len(layer_call.outputs)
         if isinstance(layer_call.inside, compat.TimeStep):
@@ -223,7 +224,9 @@ class _Resolver:
         graph = inside.graph
         if len(graph.inputs) != len(inside.entering) or len(graph.outputs) != len(layer_call.outputs):
             raise Boundary(f"{description} is called otherwise than it was built")
-        masks = {tensor for name, tensors in layer_call.tensors.items() if is_mask(name) for tensor in tensors}
+        masks = {
+            tensor for name, tensors in layer_call.tensors.items() if compat.is_mask_name(name) for tensor in tensors
+        }
         return graph, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
 
     def _follow_time_step(

@@ -167,7 +167,7 @@ class _UserKernel:
         Raises:
             ValueError: there are no such axes, or they hold another number of channels than the kernel has.
         """
-        found = []
+        sides = []
         for argument, axes, tensor, shape, channels in (
             ("input_axis", self.input_axes, "reads", input_shape, layout.inputs),
             ("output_axis", self.output_axes, "puts out", output_shape, layout.outputs),
@@ -181,8 +181,8 @@ class _UserKernel:
             sizes = [size for place in places if (size := shape[place]) is not None]
             if len(sizes) == len(places) and math.prod(sizes) != channels:
                 raise ValueError(f"{start} holds {math.prod(sizes)}, expected axes that hold {channels} together")
-            found.append(places)
-        return ChannelAxes(*found)
+            sides.append(places)
+        return ChannelAxes(*sides)
 
 
 def _find_places(axes: Sequence[int], rank: int, first: int, start: str) -> tuple[int, ...]:
@@ -222,7 +222,7 @@ def _find_variables(layer: Layer, path: str) -> list[tuple[_UserKernel, Variable
     Raises:
         ValueError: the layer has no attribute of that name.
     """
-    found = []
+    variables = []
     for name, kernel in _registered(layer).items():
         if not hasattr(layer, name):
             weights = ", ".join(f"{compat.variable_name(v)!r} {tuple(v.shape)}" for v in compat.own_weights(layer))
@@ -232,8 +232,8 @@ def _find_variables(layer: Layer, path: str) -> list[tuple[_UserKernel, Variable
             )
         variable = getattr(layer, name)
         if variable is not None:
-            found.append((kernel, variable))
-    return found
+            variables.append((kernel, variable))
+    return variables
 
 
 def _find_uses(layer: Layer, path: str) -> list[tuple[_UserKernel, LayerKernel]]:
@@ -242,10 +242,10 @@ def _find_uses(layer: Layer, path: str) -> list[tuple[_UserKernel, LayerKernel]]
     Raises:
         ValueError: one is not there, or its roles or axes do not fit it.
     """
-    found = _find_variables(layer, path)
+    variables = _find_variables(layer, path)
     return [
-        (user_kernel, LayerKernel(user_kernel.variable if len(found) > 1 else "", variable, layout))
-        for user_kernel, variable in found
+        (user_kernel, LayerKernel(user_kernel.variable if len(variables) > 1 else "", variable, layout))
+        for user_kernel, variable in variables
         for layout in [user_kernel.find_layout(tuple(variable.shape), path)]
     ]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
 
+from tf_lap.compat.keras3.arguments import TypedShape, find_arguments, is_structure
 from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
 from tf_lap.compat.nodes import Network, private
 from tf_lap.compat.types import KerasTensor, Layer, Model
@@ -36,21 +38,38 @@ def trace_model(model: Model) -> Network:
     shapes = config.get("input_shape") or config.get("shapes_dict")
     if shapes is None:
         raise ValueError("it keeps no record of the input shapes it was built with")
+    if "shapes_dict" in config:
+        return _trace_on(model, {}, {name.removesuffix("_shape"): shape for name, shape in shapes.items()})
+    return find_arguments(model, shapes, functools.partial(_trace_on, model))
+
+
+def _trace_on(model: Model, first: Any, others: Mapping[str, Any]) -> Network:
+    """The graph of a model's `call` on new tensors.
+
+    Args:
+        model: the model.
+        first: the shapes of the first argument's tensors, in its structure; an empty mapping where `others` has it.
+        others: shapes of more arguments, by name.
+    """
     inputs: list[KerasTensor] = []
 
-    def make_inputs(shape: Any) -> Any:
+    def make_inputs(shape: Any, dtype: str) -> Any:
+        if isinstance(shape, TypedShape):
+            return make_inputs(*shape)
         if isinstance(shape, dict):
-            return {name: make_inputs(part) for name, part in shape.items()}
-        if isinstance(shape, (list, tuple)) and shape and isinstance(shape[0], (list, tuple, dict)):
-            return [make_inputs(part) for part in shape]
-        inputs.append(new_input((None, *shape[1:]), keras.config.floatx(), len(inputs)))
+            return {name: make_inputs(part, dtype) for name, part in shape.items()}
+        if is_structure(shape):
+            return [make_inputs(part, dtype) for part in shape]
+        inputs.append(new_input((None, *shape[1:]), dtype, len(inputs)))
         return inputs[-1]
 
-    tensors = make_inputs(shapes)
-    if "shapes_dict" in config:
-        kwargs = {name.removesuffix("_shape"): tensor for name, tensor in tensors.items()}
-        return trace_call(model, tuple(inputs), (), kwargs)
-    return trace_call(model, tuple(inputs), (tensors,), {})
+    dtype = keras.config.floatx()
+    args = (make_inputs(first, dtype),) if first else ()
+    kwargs = {name: make_inputs(shape, dtype) for name, shape in others.items()}
+    (parameter, *_) = inspect.signature(model.call).parameters.values()
+    if args and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        args = tuple(args[0])
+    return trace_call(model, tuple(inputs), args, kwargs)
 
 
 def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
@@ -67,15 +86,16 @@ def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, .
         kwargs = {"training": False, **kwargs}
     # The scope keeps what `call` assigns to variables from being written into them.
     with _restore_graph(layer), keras.StatelessScope():
-        outputs = layer.call(*args, **kwargs)
+        returned = keras.tree.flatten(layer.call(*args, **kwargs))
+        outputs = [tensor for tensor in returned if isinstance(tensor, keras.KerasTensor)]  # None may be among them
         # Keras before 3.13 refuses a graph with an input that no output depends on, such as a mask that is not used.
         return dataclasses.replace(read_graph(Function(_select_used(inputs, outputs), outputs)), inputs=inputs)
 
 
-def _select_used(inputs: tuple[KerasTensor, ...], outputs: Any) -> list[KerasTensor]:
+def _select_used(inputs: tuple[KerasTensor, ...], outputs: list[KerasTensor]) -> list[KerasTensor]:
     """Those of a call's symbolic inputs that its outputs depend on; all inputs where these depend on none."""
     reached: dict[int, KerasTensor] = {}
-    pending = [tensor for tensor in keras.tree.flatten(outputs) if hasattr(tensor, "_keras_history")]
+    pending = [tensor for tensor in outputs if hasattr(tensor, "_keras_history")]
     while pending:
         tensor = pending.pop()
         if id(tensor) not in reached:

@@ -68,7 +68,9 @@ def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: Any, kwargs:
     if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
         kwargs = {"training": False, **kwargs}
     with _restore_graph(layer):
-        return read_graph(tf_keras.Model(list(inputs), layer.call(*args, **kwargs)))
+        returned = tf.nest.flatten(layer.call(*args, **kwargs))
+        outputs = [tensor for tensor in returned if tensor is not None]
+        return read_graph(tf_keras.Model(list(inputs), outputs))
 
 
 _RECORDS = ("_inbound_nodes", "_outbound_nodes", "_losses", "_eager_losses", "_callable_losses")
