@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -16,7 +17,9 @@ from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separabl
 from tf_lap.graph.embedding_rules import (
     find_embedding_kernels,
     find_reversible_kernels,
+    find_position_kernels,
     follow_embedding,
+    follow_position_embedding,
     follow_reversible,
 )
 from tf_lap.graph.kernels import KernelRule, find_transposed_layout
@@ -172,6 +175,11 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
     CompositeRule(follow_bidirectional, find_bidirectional_kernels): "Bidirectional",
 }
 
+# Layers of keras-hub that are not followed through their own `call`.
+_HUB_KERNELS: dict[KernelRule | CompositeRule, str] = {
+    CompositeRule(follow_position_embedding, find_position_kernels): "PositionEmbedding",
+}
+
 
 # Which arguments carry channels, where it is not only the first. See `ChannelRule.signal_range`.
 _SIGNAL_RANGES: dict[RuleFunction, tuple[int, int | None]] = {
@@ -314,3 +322,10 @@ def install_tf_keras() -> None:
         for rule, names in _FUNCTIONS.items():
             FUNCTIONS.update((name, _make_channel_rule(rule, name)) for name in names.split())
         FUNCTIONS.update({"einsum": CompositeRule(follow_einsum), "linalg.matmul": CompositeRule(follow_matmul)})
+
+
+def install_keras_hub() -> None:
+    """Puts the layers of keras-hub into `RULES` where the program has imported it: no model has them otherwise."""
+    layers = getattr(sys.modules.get("keras_hub"), "layers", None)
+    if layers is not None:
+        _install_rules(layers, _HUB_KERNELS)
