@@ -13,10 +13,9 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.ops.function import Function
-from keras.src.ops.node import Node
-from keras.src.ops.operation import Operation
 
 from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
+from tf_lap.compat.keras3.symbolic_calls import admit_more_calls
 from tf_lap.compat.nodes import Network, private
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
@@ -68,7 +67,7 @@ def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, .
     if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
         kwargs = {"training": False, **kwargs}
     # The scope keeps what `call` assigns to variables from being written into them.
-    with _restore_graph(layer), _accept_caches(), keras.StatelessScope():
+    with _restore_graph(layer), admit_more_calls(), keras.StatelessScope():
         outputs = [output for output in keras.tree.flatten(layer.call(*args, **kwargs)) if output is not None]
         symbolic = [output for output in outputs if isinstance(output, keras.KerasTensor)]
         # Keras before 3.13 refuses a graph with an input that no output depends on, such as a mask that is not used.
@@ -83,28 +82,6 @@ def _make_symbolic(output: Any, place: int) -> KerasTensor:
         return output
     constant = keras.ops.convert_to_tensor(output)
     return new_input(constant.shape, keras.backend.standardize_dtype(constant.dtype), place)
-
-
-@contextlib.contextmanager
-def _accept_caches() -> Iterator[None]:
-    """Follows attention that takes a cache, or returns None in place of one. Keras makes no node of either call."""
-
-    def drop_missing(node: Node, operation: Any, call_args: Any, call_kwargs: Any, outputs: Any) -> None:
-        present = [output for output in keras.tree.flatten(outputs) if output is not None]
-        make_node(node, operation, call_args, call_kwargs, present)
-
-    def find_outputs(layer: Layer, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return layer.compute_output_spec(*args, **kwargs)
-        except TypeError:  # inherited from a layer whose `call` takes fewer arguments
-            return Operation.compute_output_spec(layer, *args, **kwargs)
-
-    make_node, symbolic_call = Node.__init__, keras.Layer.symbolic_call
-    Node.__init__, keras.Layer.symbolic_call = drop_missing, find_outputs
-    try:
-        yield
-    finally:
-        Node.__init__, keras.Layer.symbolic_call = make_node, symbolic_call
 
 
 def _select_used(inputs: tuple[KerasTensor, ...], outputs: list[KerasTensor]) -> list[KerasTensor]:
