@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -140,13 +139,15 @@ class _Reader:
             return None
         entering = self._read_tensors(_drop_repeated(node.inputs))
         try:
-            network = self._trace(node)
-        except Exception as error:  # a user's `call` may raise anything; the error is kept
-            # A `call` may reckon with the sizes of its tensors, which Keras knows only when the model runs.
-            with contextlib.suppress(Exception):
-                return Inside(self._read_network(self._trace(node, _SIZE)), entering, is_sized=True)
+            return Inside(self._read_network(self._trace(node)), entering)
+        except Exception as error:  # a user's `call` may raise anything
+            if not any(None in tensor.shape for tensor in entering):
+                return self._explain_untraced(error)
+        # A `call` may reckon with the sizes of its tensors, which Keras knows only when the model runs.
+        try:
+            return Inside(self._read_network(self._trace(node, _SIZE)), entering, is_sized=True)
+        except Exception as error:  # likewise; the error is kept
             return self._explain_untraced(error)
-        return Inside(self._read_network(network), entering)
 
     def _trace(self, node: Node, size: int | None = None) -> Network:
         """Runs a custom layer's `call` on fresh symbolic tensors, and returns the graph of what it does.

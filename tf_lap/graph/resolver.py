@@ -191,20 +191,22 @@ class _Resolver:
         if isinstance(layer_call.inside, compat.TimeStep):
             return self._follow_time_step(layer_call.inside.call, layer_call, sources, prefix)
         try:
-            graph, entering = self._open_layer(layer_call, numbers, prefix)
+            inside, entering = self._open_layer(layer_call, numbers, prefix)
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, str(boundary))
+        reason = f"{_describe(layer_call.layer, prefix)} calls it on constants alone, or not at all"
+        self.builder.unreached_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
-        if not layer_call.inside.is_sized:
-            return self._follow_graph(graph, entering, inner_prefix)
-        entering = self._change_sizes(entering, graph.inputs, layer_call.layer)
-        leaving = self._follow_graph(graph, entering, inner_prefix)
+        if not inside.is_sized:
+            return self._follow_graph(inside.graph, entering, inner_prefix)
+        entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
+        leaving = self._follow_graph(inside.graph, entering, inner_prefix)
         return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
 
     def _change_sizes(
         self, numbers: Sequence[int | None], tensors: Sequence[compat.Tensor], layer: Layer
     ) -> list[int | None]:
-        """The same tensors with the shapes of others: some axes have a size in one of the two, and are open in the other."""
+        """The same tensors with the shapes of others: axes that are open in one of the two have sizes in the other."""
         changed: list[int | None] = []
         for number, tensor in zip(numbers, tensors, strict=True):
             if number is None:
@@ -216,8 +218,8 @@ class _Resolver:
 
     def _open_layer(
         self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
-    ) -> tuple[compat.Graph, list[int | None]]:
-        """The graph inside a layer, and the tensors that enter it.
+    ) -> tuple[compat.Inside, list[int | None]]:
+        """What is inside a layer, and the tensors that enter it.
 
         Raises:
             Boundary: the layer cannot be followed; its text is the whole reason.
@@ -238,7 +240,7 @@ class _Resolver:
         if len(graph.inputs) != len(inside.entering) or len(graph.outputs) != len(layer_call.outputs):
             raise Boundary(f"{description} is called otherwise than it was built")
         masks = {tensor for name, tensors in layer_call.tensors.items() if _is_mask(name) for tensor in tensors}
-        return graph, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
+        return inside, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
 
     def _follow_time_step(
         self, time_step: compat.LayerCall, layer_call: compat.LayerCall, sources: Sequence[int], prefix: str

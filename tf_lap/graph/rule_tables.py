@@ -16,8 +16,8 @@ from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separable, make_depthwise_rule
 from tf_lap.graph.embedding_rules import (
     find_embedding_kernels,
-    find_reversible_kernels,
     find_position_kernels,
+    find_reversible_kernels,
     follow_embedding,
     follow_position_embedding,
     follow_reversible,
@@ -37,6 +37,7 @@ from tf_lap.graph.layer_rules import (
     power,
     reduction,
     rescaling,
+    rotary_embedding,
     spatial,
 )
 from tf_lap.graph.layout_rules import (
@@ -176,6 +177,7 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
 }
 
 # Layers of keras-hub that are not followed through their own `call`.
+_HUB_LAYERS: dict[RuleFunction, str] = {rotary_embedding: "RotaryEmbedding"}
 _HUB_KERNELS: dict[KernelRule | CompositeRule, str] = {
     CompositeRule(follow_position_embedding, find_position_kernels): "PositionEmbedding",
 }
@@ -328,4 +330,5 @@ def install_keras_hub() -> None:
     """Puts the layers of keras-hub into `RULES` where the program has imported it: no model has them otherwise."""
     layers = getattr(sys.modules.get("keras_hub"), "layers", None)
     if layers is not None:
+        _install(layers, _HUB_LAYERS)
         _install_rules(layers, _HUB_KERNELS)

@@ -22,6 +22,7 @@ def admit_more_calls() -> Iterator[None]:
 
     A layer may return None beside tensors, as attention without a cache does. It may take arguments that the
     `compute_output_spec` which it inherits does not know. And a variable may be the left operand of a symbolic tensor.
+    Where what a layer reads has sizes alone, what it puts out has, too.
     """
     replaced = {
         (Node, "__init__"): _leave_out_missing(Node.__init__),
@@ -51,11 +52,19 @@ def _leave_out_missing(make_node: Callable[..., None]) -> Callable[..., None]:
 
 
 def _find_outputs(layer: Layer, *args: Any, **kwargs: Any) -> Any:
-    """What a symbolic call of a layer puts out."""
+    """What a symbolic call of a layer puts out: with a size on every axis where what it reads has sizes alone."""
     try:
-        return layer.compute_output_spec(*args, **kwargs)
+        outputs = layer.compute_output_spec(*args, **kwargs)
     except TypeError:  # inherited from a layer whose `call` takes fewer arguments
         return Operation.compute_output_spec(layer, *args, **kwargs)
+    # An EinsumDense layer says that axes are open wherever it was made so.
+    is_open = _has_open_axes(outputs) and not _has_open_axes((args, kwargs))
+    return Operation.compute_output_spec(layer, *args, **kwargs) if is_open else outputs
+
+
+def _has_open_axes(structure: Any) -> bool:
+    tensors = (leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor))
+    return any(None in tensor.shape for tensor in tensors)
 
 
 def _yield_to_tensors(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
