@@ -173,7 +173,7 @@ def test_the_energies_of_gemma():
     squares = [kernels[name].transpose(0, 2, 1) ** 2 for name in ("query", "key", "value")]
     squares.append(kernels["attention_output"] ** 2)
     table = kernels_of(model, "")["token_embedding"]
-    # The backbone multiplies what it looks up by the square root of its width, and each norm by one more than its scale.
+    # What is looked up is multiplied by the square root of the width, and normalized by one more than a scale.
     incoming = (table**2).mean(0) * 16 * (1 + scales["decoder_block_0/pre_attention_norm/scale"]) ** 2
     check_grouped_attention(tf_lap.channel_energies(model), prefix, squares, incoming, 1 / 4)
 

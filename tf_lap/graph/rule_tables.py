@@ -118,7 +118,7 @@ _NUMPY_OPS: dict[RuleFunction, str] = {
         Absolute Fabs Negative Reciprocal Exp Exp2 Expm1 Log Log1p Log2 Log10 Square Sqrt Cbrt Clip Sign Round Floor
         Ceil Trunc Sin Cos Tan Sinh Cosh Tanh Arcsin Arccos Arctan Arcsinh Arccosh Arctanh Copy NanToNum
     """,
-    reduction: "Mean Max Min Amax Amin Sum",
+    reduction: "Mean Max Min Amax Amin Sum Var Std",
     reshape: "Reshape ExpandDims Squeeze Ravel",
     transpose: "Transpose",
     swapaxes: "Swapaxes",

@@ -74,7 +74,8 @@ def _scales(call: compat.LayerCall, tensor: compat.Tensor) -> bool:
 def _centres(call: compat.LayerCall, tensor: compat.Tensor, reduced: compat.Tensor) -> bool:
     """Whether a call takes a statistic from the tensor that it is a statistic of."""
     operands = list(call.arguments.values())[:2]
-    return type(call.layer).__name__ == "Subtract" and operands[0] is reduced and operands[1] is tensor
+    is_difference = call.function == "math.subtract" or type(call.layer).__name__ == "Subtract"
+    return is_difference and operands[0] is reduced and operands[1] is tensor
 
 
 def _has_rule(call: compat.LayerCall, rules: Iterable[RuleFunction]) -> bool:
