@@ -83,7 +83,7 @@ def describe_all(builders: dict[str, Callable[[], keras.Model]]) -> dict[str, di
 
 
 def run() -> dict[str, Any]:
-    """Resolves a member of each family and each backbone once, and prunes a BERT of full size in a process of its own."""
+    """Resolves a member of each family and each backbone once, and prunes a BERT of full size in a new process."""
     families = {name: lambda name=name: getattr(keras.applications, name)(weights=None) for name in FAMILIES}
     tables = {"applications": describe_all(families), "backbones": describe_all(dict(BACKBONES))}
     command = [sys.executable, "-m", "benchmarks.bert_base"]

@@ -191,7 +191,8 @@ class _Reader:
 
 
 _SIZE = 4
-"""The size of open axes where a `call` needs one. Channels lie on other axes, so that its value does not matter."""
+"""The size of open axes where a `call` needs one. Channels lie on other axes; a constant that the `call` makes for the
+positions on these, and multiplies with, counts with its mean square over so many."""
 
 
 def _drop_repeated(tensors: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:
