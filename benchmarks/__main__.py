@@ -23,6 +23,7 @@ NAMES = (
     "imports",
     "tflite",
     "export",
+    "models",
 )
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,6 +34,8 @@ def find_versions() -> dict[str, Any]:
     installed = {name: importlib.import_module(name).__version__ for name in packages}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         installed["ai_edge_litert"] = importlib.metadata.version("ai-edge-litert")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        installed["keras_hub"] = importlib.metadata.version("keras-hub")
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), **installed}
 
 

@@ -7,6 +7,7 @@ is 1 where a document has a table that is not that of the committed run.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md")
+DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md")
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 AIMS: Mapping[str, Mapping[str, str]] = {
@@ -51,6 +52,7 @@ AIMS: Mapping[str, Mapping[str, str]] = {
     "wrapped_steps": {"tf_lap, frequency=1": "at most 1.8", "tf_lap, frequency=100": "at most 1.1"},
     "wrapped_tracing": {"tf_lap, of tfmot": "at most 1.5"},
     "graphs": dict.fromkeys(("NASNetLarge", "EfficientNetB7", "DenseNet201"), "at most 0.2"),
+    "models": {"BERT base: peak memory in GB": "at most 8"},
     "imports": dict.fromkeys(
         ("import tf_lap", "import tf_lap, and its callback, pruner, schedule and report"), "at most 1.1"
     ),
@@ -133,11 +135,50 @@ def _format_device(name: str, result: Mapping[str, Any]) -> str:
     return _format_rows((f"{result['device']}, JAX {result['jax']}", "median (least to most)"), rows)
 
 
+def _format_models(table: str, name: str, result: Mapping[str, Any]) -> str:
+    """How much look-ahead the kernels of models have.
+
+    Args:
+        table: which models: a key of the result.
+        name: the name of the benchmark.
+        result: what it wrote.
+    """
+    header = (
+        "model",
+        "kernels",
+        "both sides",
+        "one side",
+        "neither",
+        "by name",
+        "seconds",
+        "other boundaries (kernels)",
+    )
+    counts = ("kernels", "both sides", "one side", "neither side", "by name")
+    rows = [
+        (
+            model,
+            *(str(described[count]) for count in counts),
+            f"{described['seconds']:.2g}",
+            "; ".join(f"{reason} ({kernels})" for reason, kernels in described["boundaries"].items()) or "-",
+        )
+        for model, described in result[table].items()
+    ]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(header, rows)
+
+
+def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
+    """What a BERT of full size takes."""
+    return _format_rows(("what", "figure"), [(what, f"{figure:.3g}") for what, figure in result["bert_base"].items()])
+
+
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "first_updates": ("first_updates", _format_first_updates),
     "files": ("tflite", _format_files),
     "steps_inside_tfmot": ("wrapped_steps", _format_steps),
     "device": ("device", _format_device),
+    "applications": ("models", functools.partial(_format_models, "applications")),
+    "backbones": ("models", functools.partial(_format_models, "backbones")),
+    "bert_base": ("models", _format_bert_base),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

@@ -1,5 +1,6 @@
 """The benchmarks run, and print and write what they measured; what they measure is not tested."""
 
+import argparse
 import importlib
 import json
 from pathlib import Path
@@ -116,6 +117,37 @@ def test_tflite_files_are_measured_and_written(command):
 def test_an_export_is_measured_against_the_converter_alone(command, small):
     ratios = command("export", network=small, ROUNDS=1, SAMPLES=4)
     assert len(ratios) == 4
+
+
+@pytest.mark.slow
+def test_the_look_ahead_of_models_is_counted_and_written(command, monkeypatch, tmp_path):
+    pytest.importorskip("keras_hub", minversion="0.32", reason="backbones are built as keras-hub 0.32 has them")
+    from benchmarks import backbones, bert_base, models, tables
+
+    toy = {name: backbones.BACKBONES[name] for name in ("BERT", "Llama")}
+    figures = {"peak memory in GB": 1.5}
+    monkeypatch.setattr(
+        models.subprocess, "run", lambda *args, **kwargs: argparse.Namespace(stdout=json.dumps(figures))
+    )
+    ratios = command("models", FAMILIES=("MobileNet",), BACKBONES=toy)
+    assert list(ratios) == [
+        *(f"{name}: seconds to resolve" for name in ("MobileNet", *toy)),
+        "BERT base: peak memory in GB",
+    ]
+    result = json.loads((tmp_path / "results" / "models.json").read_text(encoding="utf-8"))
+    llama = result["backbones"]["Llama"]
+    assert [llama[count] for count in ("kernels", "both sides", "one side", "neither side", "by name")] == [
+        15,
+        13,
+        1,
+        1,
+        1,
+    ]
+    assert llama["boundaries"] == {"no output depends on it": 1}
+    table = tables._format_models("backbones", "models", result)
+    assert "| PositionEmbedding: looks up by the numbers of positions (1) |" in table
+    monkeypatch.setattr(bert_base, "SIZES", dict.fromkeys(bert_base.SIZES, 8))
+    assert bert_base.main()["millions of weights"] < 0.01
 
 
 @pytest.fixture

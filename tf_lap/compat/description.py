@@ -70,12 +70,14 @@ class Inside:
     """The graph inside a nested model or a custom layer.
 
     Attributes:
-        graph: its graph.
+        graph: its graph. An output that no call in it puts out, and that does not enter it, is a constant.
         entering: the tensors outside that it is called with, in the order of the graph's inputs.
+        is_sized: whether the tensors in the graph have sizes where those outside have open axes.
     """
 
     graph: Graph
     entering: tuple[Tensor, ...]
+    is_sized: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -137,21 +137,38 @@ class _Reader:
         is_own = function_name(layer) is not None or self._flavour.is_keras_own(layer)
         if is_own and not self._is_transparent(layer):
             return None
+        entering = self._read_tensors(_drop_repeated(node.inputs))
         try:
-            network = self._trace(node)
-        except Exception as error:  # a user's `call` may raise anything; the error is kept
+            return Inside(self._read_network(self._trace(node)), entering)
+        except Exception as error:  # a user's `call` may raise anything
+            if not any(None in tensor.shape for tensor in entering):
+                return self._explain_untraced(error)
+        # A `call` may reckon with the sizes of its tensors, which Keras knows only when the model runs.
+        try:
+            return Inside(self._read_network(self._trace(node, _SIZE)), entering, is_sized=True)
+        except Exception as error:  # likewise; the error is kept
             return self._explain_untraced(error)
-        return Inside(self._read_network(network), self._read_tensors(_drop_repeated(node.inputs)))
 
-    def _trace(self, node: Node) -> Network:
+    def _trace(self, node: Node, size: int | None = None) -> Network:
         """Runs a custom layer's `call` on fresh symbolic tensors, and returns the graph of what it does.
+
+        Args:
+            node: a call of the layer.
+            size: the size of the axes that are open, the batch axis among them; None where they stay open.
 
         Raises:
             Exception: whatever `call` raises on symbolic tensors, for example where it uses raw TensorFlow ops in
                 Keras 3.
         """
         inputs = _drop_repeated(node.inputs)
-        by_id = {id(t): self._flavour.new_input(t.shape, t.dtype, i) for i, t in enumerate(inputs)}
+        by_id = {
+            id(tensor): self._flavour.new_input(
+                [size if extent is None else extent for extent in _read_shape(tensor)] if size else tensor.shape,
+                tensor.dtype,
+                place,
+            )
+            for place, tensor in enumerate(inputs)
+        }
         args, kwargs = self._flavour.map_structure(lambda x: by_id.get(id(x), x), (node.args, node.kwargs))
         return self._flavour.trace_call(node.layer, tuple(by_id.values()), args, kwargs)
 
@@ -171,6 +188,11 @@ class _Reader:
         excerpt = text if len(text) <= 160 else text[:160] + "..."
         reason = f"its call cannot be followed on symbolic tensors ({excerpt})"
         return Unreadable(reason, error, self._flavour.TRACEABLE_CODE)
+
+
+_SIZE = 4
+"""The size of open axes where a `call` needs one. Channels lie on other axes; a constant that the `call` makes for the
+positions on these, and multiplies with, counts with its mean square over so many."""
 
 
 def _drop_repeated(tensors: tuple[KerasTensor, ...]) -> tuple[KerasTensor, ...]:

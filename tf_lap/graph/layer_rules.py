@@ -6,6 +6,7 @@ rule. The rules that only move channels are in `layout_rules`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Call, Flow, Shape, format_axis, require_axis
-from tf_lap.graph.energy_maps import Array, ChannelScale, Identity, Reader, array_module
+from tf_lap.graph.energy_maps import Array, ChannelScale, Gather, Identity, Reader, array_module
 from tf_lap.graph.flows import average_over_others, reduce_to_axis, scale_signal, sum_signals
 from tf_lap.graph.layout_rules import read_integers
 
@@ -63,6 +64,22 @@ def reduction(call: Call) -> Flow:
     if keepdims:
         return flow
     return Flow(tuple(a - sum(b < a for b in reduced) for a in flow.axes), flow.energy_map)
+
+
+def rotary_embedding(call: Call) -> Flow:
+    """keras-hub's RotaryEmbedding: turns channels d and d + n/2 of n in their plane, by angles that positions say.
+
+    Over a long sequence the squares of sine and cosine are one half on average: either channel gets the mean energy of
+    both.
+    """
+    (signal,) = call.inputs
+    axis = call.layer.feature_axis % len(signal.shape)
+    if axis not in signal.axes:
+        return Flow(signal.axes, Identity())
+    place, sizes = signal.axes.index(axis), signal.sizes()
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    partners = np.roll(numbers, sizes[place] // 2, axis=place)
+    return Flow(signal.axes, Gather(np.stack([numbers.reshape(-1), partners.reshape(-1)], axis=1)))
 
 
 # Layers that scale channels.

@@ -19,7 +19,8 @@ from tf_lap.graph.kernels import KernelRule
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
-from tf_lap.graph.rule_tables import install_tf_keras, is_transparent
+from tf_lap.graph.rule_tables import install_keras_hub, install_tf_keras, is_transparent
+from tf_lap.graph.statistics import find_statistics
 from tf_lap.graph.unreached import add_unreached
 from tf_lap.graph.user_kernels import check_user_kernels
 
@@ -36,6 +37,7 @@ def resolve(model: Model) -> Recipe:
     compat.check_model(model)
     if compat.is_tf_keras(model):
         install_tf_keras()
+    install_keras_hub()
     return _Resolver().resolve_model(
         model, compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent)
     )
@@ -51,6 +53,7 @@ class _Resolver:
 
     def __init__(self) -> None:
         self.builder = RecipeBuilder()
+        self._statistics: frozenset[compat.Tensor] = frozenset()
 
     def resolve_model(self, model: Model, description: compat.ModelDescription) -> Recipe:
         """The recipe of a model. One whose call cannot be read has kernels, but no steps.
@@ -80,6 +83,7 @@ class _Resolver:
     def _follow_graph(self, graph: compat.Graph, entering: Sequence[int | None], prefix: str) -> list[int | None]:
         """Adds the steps of a graph that the tensors `entering` enter, and returns the tensors that leave it."""
         numbers = dict(zip(graph.inputs, entering, strict=True))
+        self._statistics |= find_statistics(graph)
         read_tensors = {*graph.outputs, *(tensor for call in graph.calls for tensor in call.inputs)}
         for call in graph.calls:
             if all(tensor in numbers for tensor in call.outputs):
@@ -91,7 +95,7 @@ class _Resolver:
             if read_tensors.isdisjoint(call.outputs):  # such as a loss that is added
                 ends = [target for target in targets if target is not None]
                 self.builder.add_boundary_step(ends, [], f"{_describe(call.layer, prefix)} is read by nothing")
-        return [numbers[tensor] for tensor in graph.outputs]
+        return [numbers.get(tensor) for tensor in graph.outputs]
 
     def _follow_call(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps of one call, and returns its output tensors.
@@ -102,7 +106,7 @@ class _Resolver:
             prefix: of the layer.
         """
         layer, rule = layer_call.layer, find_rule(layer_call.layer)
-        if all(tensor.is_boolean for tensor in layer_call.outputs):
+        if all(tensor.is_boolean or tensor in self._statistics for tensor in layer_call.outputs):
             return [None] * len(layer_call.outputs)
         if rule is None:
             return self._follow_inside(layer_call, numbers, prefix)
@@ -196,15 +200,35 @@ class _Resolver:
         if isinstance(layer_call.inside, compat.TimeStep):
             return self._follow_time_step(layer_call.inside.call, layer_call, sources, prefix)
         try:
-            graph, entering = self._open_layer(layer_call, numbers, prefix)
+            inside, entering = self._open_layer(layer_call, numbers, prefix)
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, str(boundary))
-        return self._follow_graph(graph, entering, f"{prefix}{layer_call.layer.name}/")
+        reason = f"{_describe(layer_call.layer, prefix)} calls it on constants alone, or not at all"
+        self.builder.unreached_reasons[id(layer_call.layer)] = reason
+        inner_prefix = f"{prefix}{layer_call.layer.name}/"
+        if not inside.is_sized:
+            return self._follow_graph(inside.graph, entering, inner_prefix)
+        entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
+        leaving = self._follow_graph(inside.graph, entering, inner_prefix)
+        return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
+
+    def _change_sizes(
+        self, numbers: Sequence[int | None], tensors: Sequence[compat.Tensor], layer: Layer
+    ) -> list[int | None]:
+        """The same tensors with the shapes of others: axes that are open in one of the two have sizes in the other."""
+        changed: list[int | None] = []
+        for number, tensor in zip(numbers, tensors, strict=True):
+            if number is None:
+                changed.append(None)
+            else:
+                axes = self.builder.signals[number].axes
+                changed.append(self.builder.add_rule_step([number], tensor.shape, Flow(axes, Identity()), layer))
+        return changed
 
     def _open_layer(
         self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
-    ) -> tuple[compat.Graph, list[int | None]]:
-        """The graph inside a layer, and the tensors that enter it.
+    ) -> tuple[compat.Inside, list[int | None]]:
+        """What is inside a layer, and the tensors that enter it.
 
         Raises:
             Boundary: the layer cannot be followed; its text is the whole reason.
@@ -227,7 +251,7 @@ class _Resolver:
         masks = {
             tensor for name, tensors in layer_call.tensors.items() if compat.is_mask_name(name) for tensor in tensors
         }
-        return graph, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
+        return inside, [None if tensor in masks else numbers[tensor] for tensor in inside.entering]
 
     def _follow_time_step(
         self, time_step: compat.LayerCall, layer_call: compat.LayerCall, sources: Sequence[int], prefix: str

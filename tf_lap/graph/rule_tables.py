@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -15,8 +16,10 @@ from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separable, make_depthwise_rule
 from tf_lap.graph.embedding_rules import (
     find_embedding_kernels,
+    find_position_kernels,
     find_reversible_kernels,
     follow_embedding,
+    follow_position_embedding,
     follow_reversible,
 )
 from tf_lap.graph.kernels import KernelRule, find_transposed_layout
@@ -34,6 +37,7 @@ from tf_lap.graph.layer_rules import (
     power,
     reduction,
     rescaling,
+    rotary_embedding,
     spatial,
 )
 from tf_lap.graph.layout_rules import (
@@ -116,7 +120,7 @@ _NUMPY_OPS: dict[RuleFunction, str] = {
         Absolute Fabs Negative Reciprocal Exp Exp2 Expm1 Log Log1p Log2 Log10 Square Sqrt Cbrt Clip Sign Round Floor
         Ceil Trunc Sin Cos Tan Sinh Cosh Tanh Arcsin Arccos Arctan Arcsinh Arccosh Arctanh Copy NanToNum
     """,
-    reduction: "Mean Max Min Amax Amin Sum",
+    reduction: "Mean Max Min Amax Amin Sum Var Std",
     reshape: "Reshape ExpandDims Squeeze Ravel",
     transpose: "Transpose",
     swapaxes: "Swapaxes",
@@ -175,6 +179,12 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
     CompositeRule(follow_bidirectional, find_bidirectional_kernels): "Bidirectional",
     CompositeRule(follow_attention): "Attention",
     CompositeRule(follow_additive_attention): "AdditiveAttention",
+}
+
+# Layers of keras-hub that are not followed through their own `call`.
+_HUB_LAYERS: dict[RuleFunction, str] = {rotary_embedding: "RotaryEmbedding"}
+_HUB_KERNELS: dict[KernelRule | CompositeRule, str] = {
+    CompositeRule(follow_position_embedding, find_position_kernels): "PositionEmbedding",
 }
 
 
@@ -319,3 +329,11 @@ def install_tf_keras() -> None:
         for rule, names in _FUNCTIONS.items():
             FUNCTIONS.update((name, _make_channel_rule(rule, name)) for name in names.split())
         FUNCTIONS.update({"einsum": CompositeRule(follow_einsum), "linalg.matmul": CompositeRule(follow_matmul)})
+
+
+def install_keras_hub() -> None:
+    """Puts the layers of keras-hub into `RULES` where the program has imported it: no model has them otherwise."""
+    layers = getattr(sys.modules.get("keras_hub"), "layers", None)
+    if layers is not None:
+        _install(layers, _HUB_LAYERS)
+        _install_rules(layers, _HUB_KERNELS)

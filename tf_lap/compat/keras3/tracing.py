@@ -17,6 +17,7 @@ from keras.src.ops.function import Function
 
 from tf_lap.compat.keras3.arguments import TypedShape, find_arguments, is_structure
 from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
+from tf_lap.compat.keras3.symbolic_calls import admit_more_calls
 from tf_lap.compat.nodes import Network, private
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
@@ -85,11 +86,21 @@ def trace_call(layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, .
     if training is not None and training.default is inspect.Parameter.empty and len(args) < 2:
         kwargs = {"training": False, **kwargs}
     # The scope keeps what `call` assigns to variables from being written into them.
-    with _restore_graph(layer), keras.StatelessScope():
-        returned = keras.tree.flatten(layer.call(*args, **kwargs))
-        outputs = [tensor for tensor in returned if isinstance(tensor, keras.KerasTensor)]  # None may be among them
+    with _restore_graph(layer), admit_more_calls(), keras.StatelessScope():
+        outputs = [output for output in keras.tree.flatten(layer.call(*args, **kwargs)) if output is not None]
+        symbolic = [output for output in outputs if isinstance(output, keras.KerasTensor)]
         # Keras before 3.13 refuses a graph with an input that no output depends on, such as a mask that is not used.
-        return dataclasses.replace(read_graph(Function(_select_used(inputs, outputs), outputs)), inputs=inputs)
+        graph = read_graph(Function(_select_used(inputs, symbolic), symbolic)) if symbolic else Network((), (), ())
+        leaving = (_make_symbolic(output, place) for place, output in enumerate(outputs))
+        return dataclasses.replace(graph, inputs=inputs, outputs=tuple(leaving))
+
+
+def _make_symbolic(output: Any, place: int) -> KerasTensor:
+    """An output of a call. A constant becomes a symbolic tensor that nothing in the graph puts out."""
+    if isinstance(output, keras.KerasTensor):
+        return output
+    constant = keras.ops.convert_to_tensor(output)
+    return new_input(constant.shape, keras.backend.standardize_dtype(constant.dtype), place)
 
 
 def _select_used(inputs: tuple[KerasTensor, ...], outputs: list[KerasTensor]) -> list[KerasTensor]:

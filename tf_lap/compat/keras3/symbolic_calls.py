@@ -1,0 +1,76 @@
+"""Calls on symbolic tensors that Keras 3 makes no node of, and that work when the model runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras.src.backend.common.variables import Variable as BaseVariable
+from keras.src.ops.node import Node
+from keras.src.ops.operation import Operation
+
+from tf_lap.compat.types import Layer
+
+_OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__matmul__")
+
+
+@contextlib.contextmanager
+def admit_more_calls() -> Iterator[None]:
+    """Makes nodes of three more kinds of calls.
+
+    A layer may return None beside tensors, as attention without a cache does. It may take arguments that the
+    `compute_output_spec` which it inherits does not know. And a variable may be the left operand of a symbolic tensor.
+    Where what a layer reads has sizes alone, what it puts out has, too.
+    """
+    replaced = {
+        (Node, "__init__"): _leave_out_missing(Node.__init__),
+        (keras.Layer, "symbolic_call"): _find_outputs,
+        **{(BaseVariable, name): _yield_to_tensors(getattr(BaseVariable, name)) for name in _OPERATORS},
+    }
+    originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
+    for (owner, name), function in replaced.items():
+        setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        for (owner, name), function in originals.items():
+            setattr(owner, name, function)
+
+
+def _leave_out_missing(make_node: Callable[..., None]) -> Callable[..., None]:
+    """A node's constructor that leaves out outputs which are None."""
+
+    def make_node_of_tensors(
+        node: Node, operation: Any, call_args: Any = None, call_kwargs: Any = None, outputs: Any = None
+    ) -> None:
+        present = [output for output in keras.tree.flatten(outputs) if output is not None]
+        make_node(node, operation, call_args, call_kwargs, present)
+
+    return make_node_of_tensors
+
+
+def _find_outputs(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+    """What a symbolic call of a layer puts out: with a size on every axis where what it reads has sizes alone."""
+    try:
+        outputs = layer.compute_output_spec(*args, **kwargs)
+    except TypeError:  # inherited from a layer whose `call` takes fewer arguments
+        return Operation.compute_output_spec(layer, *args, **kwargs)
+    # An EinsumDense layer says that axes are open wherever it was made so.
+    is_open = _has_open_axes(outputs) and not _has_open_axes((args, kwargs))
+    return Operation.compute_output_spec(layer, *args, **kwargs) if is_open else outputs
+
+
+def _has_open_axes(structure: Any) -> bool:
+    tensors = (leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor))
+    return any(None in tensor.shape for tensor in tensors)
+
+
+def _yield_to_tensors(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operator of variables that leaves the operation to a symbolic tensor on its right."""
+
+    def operate(variable: Any, other: Any) -> Any:
+        return NotImplemented if isinstance(other, keras.KerasTensor) else operator(variable, other)
+
+    return operate
