@@ -73,8 +73,10 @@ class Joint:
                     numbers[id(variable)] = len(kernels)
                     kernels.append(Kernel(path, wrapper.layer, variable, layout_of(variable), uses=0))
                 number = numbers[id(variable)]
-                layout = kernels[number].layout
-                weights.append(Weight(path, wrapper, pattern_of(wrapper), variable, mask, threshold, number, layout))
+                kernel = kernels[number]
+                weights.append(
+                    Weight(kernel.path, wrapper, pattern_of(wrapper), variable, mask, threshold, number, kernel.layout)
+                )
         self._recipe = dataclasses.replace(self._recipe, kernels=tuple(kernels))
         return weights
 
