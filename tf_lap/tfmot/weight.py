@@ -19,7 +19,7 @@ class PrunableWeight:
     """A weight that a wrapper prunes.
 
     Attributes:
-        path: the path of the layer inside the wrapper.
+        path: the path of the layer inside the wrapper; the kernel's name follows it where the layer has several.
         wrapper: the wrapper.
         pattern: in what shape it is pruned.
         variable: the weight.

@@ -16,7 +16,7 @@ from tf_lap.compat.tfmot import pruning_impl, pruning_schedule, pruning_wrapper
 from tf_lap.compat.types import Variable
 from tf_lap.pruning.constraints import Constraint, MaskConstraint
 from tf_lap.scores import ScoreLike
-from tf_lap.tfmot.prunable import make_prunable
+from tf_lap.tfmot.prunable import has_kernel_rule, make_prunable
 from tf_lap.tfmot.weight import zero_pruned
 from tf_lap.tfmot.wrapper_group import WrapperGroup, find_group, in_all_replicas
 from tf_lap.tfmot.wrapper_schedule import check_steps
@@ -96,8 +96,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     `UpdatePruningStep`, and taken off with tfmot's `strip_pruning`. All wrappers of a model prune together, at the
     beginning of a training step: each kernel is ranked by its score over the graph of the outermost
     Sequential or functional model that is called, nested models included. Weights that have no place in such a graph
-    (of recurrent, embedding and attention layers, of layers with `get_prunable_weights` of their own, of a wrapper in
-    a subclassed model) are ranked by their magnitude, and a warning says so once.
+    (of a wrapper in a subclassed model; weights that are no kernel and that a layer's `get_prunable_weights` names) are
+    ranked by their magnitude, and a warning says so once.
 
     A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself keeps it so, by
     the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
@@ -152,6 +152,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             raise ValueError(
                 f"layer {layer.name!r} is a {type(layer).__name__}, in which there is nothing that tfmot prunes: give "
                 "it a method get_prunable_weights() that returns its weights to prune, or leave it unwrapped"
+                + (". tf_lap.LAPCallback can prune it, without tfmot" if has_kernel_rule(layer) else "")
             )
         if not callable(pruning_schedule):
             raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")

@@ -73,9 +73,10 @@ class WrapperGroup:
                     numbers[id(variable)] = len(kernels)
                     kernels.append(Kernel(path, wrapper.layer, variable, make_layout(variable), uses=0))
                 number = numbers[id(variable)]
-                layout = kernels[number].layout
+                kernel = kernels[number]
+                pattern = make_pattern(wrapper)
                 weights.append(
-                    PrunableWeight(path, wrapper, make_pattern(wrapper), variable, mask, threshold, number, layout)
+                    PrunableWeight(kernel.path, wrapper, pattern, variable, mask, threshold, number, kernel.layout)
                 )
         self._recipe = dataclasses.replace(self._recipe, kernels=tuple(kernels))
         return weights

@@ -10,7 +10,7 @@ import tf_keras
 
 from tf_lap.compat import tf_keras as legacy
 from tf_lap.scores import ScoreLike
-from tf_lap.tfmot.prunable import has_kernel, is_known
+from tf_lap.tfmot.prunable import has_kernel, has_kernel_rule, is_known
 from tf_lap.tfmot.wrapper import DEFAULT_SCHEDULE, PrunableLayer
 from tf_lap.warn import warn
 
@@ -125,11 +125,14 @@ def _warn_of_unwrapped(unknown_layers: list[Any], other_wrappers: list[Any]) -> 
             f"tf_lap.prune_lookahead leaves {names} as they are, in tfmot's own wrapper, which goes on to prune by "
             "magnitude: take it off first with strip_pruning(model)"
         )
-    unpruned = {f"{layer.name!r} ({type(layer).__name__})" for layer in unknown_layers if _has_matrices(layer)}
+    unpruned = {layer.name: layer for layer in unknown_layers if _has_matrices(layer)}
     if unpruned:
+        described = ", ".join(sorted(f"{name!r} ({type(layer).__name__})" for name, layer in unpruned.items()))
+        with_rule = ", ".join(sorted(repr(name) for name, layer in unpruned.items() if has_kernel_rule(layer)))
         warn(
-            f"tf_lap.prune_lookahead leaves {', '.join(sorted(unpruned))} unpruned: tfmot does not know which of their "
-            "weights to prune; a method get_prunable_weights() tells it"
+            f"tf_lap.prune_lookahead leaves {described} unpruned: tfmot does not know which of their weights to prune; "
+            "a method get_prunable_weights() tells it"
+            + (f". tf_lap.LAPCallback can prune {with_rule}, without tfmot" if with_rule else "")
         )
 
 
