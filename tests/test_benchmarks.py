@@ -121,7 +121,7 @@ def test_an_export_is_measured_against_the_converter_alone(command, small):
 
 @pytest.mark.slow
 def test_the_look_ahead_of_models_is_counted_and_written(command, monkeypatch, tmp_path):
-    pytest.importorskip("keras_hub", minversion="0.32", reason="backbones are built as keras-hub 0.32 has them")
+    pytest.importorskip("keras_hub", reason="keras-hub is not installed")
     from benchmarks import backbones, bert_base, models, tables
 
     toy = {name: backbones.BACKBONES[name] for name in ("BERT", "Llama")}
