@@ -1,5 +1,7 @@
 """A small perceptron, its training, and what must hold of it after pruning; shared by the tests that train."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -38,6 +40,13 @@ def compiled(model=None, optimizer="adam", **arguments):
 def fit(model, callbacks, epochs=2, **arguments):
     x, y = data()
     return model.fit(x, y, batch_size=16, epochs=epochs, callbacks=callbacks, verbose=0, **arguments)
+
+
+def quietly(model, callbacks, **arguments):
+    """Fits, and raises what would be a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return fit(model, callbacks, **arguments)
 
 
 def polynomial(sparsity=0.9, end_step=10, frequency=3):
