@@ -97,7 +97,7 @@ def test_a_model_that_fit_builds_is_resolved_at_the_first_batch(package, kind, s
             return self.head(self.second(self.first(x)))
 
     model = package.Sequential([first, second, head]) if kind == "sequential" else Net()
-    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     callback = tf_lap.LAPCallback(schedule)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "model .* cannot be followed")  # of a subclassed model of tf_keras
@@ -120,7 +120,7 @@ def test_frozen_layers_are_left_as_they_are_however_that_was_said(package):
     model = package.Sequential([package.Input((16,)), inner, layers.Dense(8, name="c"), layers.Dense(10, name="d")])
     inner.trainable = False
     model.layers[1].trainable = False
-    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     before = [weights.copy() for weights in (*inner.get_weights(), *model.layers[1].get_weights())]
     callback = tf_lap.LAPCallback(0.9)
     with pytest.warns(UserWarning, match="can be pruned"):

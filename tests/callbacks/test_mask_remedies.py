@@ -153,7 +153,7 @@ def test_a_frozen_model_is_fitted_without_the_callback_or_thawed(package):
     tf_lap.prune(model, 0.9)
     for layer in dense:
         layer.trainable = False
-    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     message = "leave the callback out, since frozen weights do not change, or set trainable = True on the layers"
     with pytest.raises(ValueError, match=message):
         model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
@@ -161,7 +161,7 @@ def test_a_frozen_model_is_fitted_without_the_callback_or_thawed(package):
     assert np.count_nonzero(dense[0].kernel.numpy()) == 38
     for layer in dense:
         layer.trainable = True
-    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     before = dense[0].kernel.numpy()
     model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
     assert np.count_nonzero(dense[0].kernel.numpy()) == 38
@@ -226,6 +226,6 @@ def test_a_model_that_was_thawed_is_compiled_again(callback):
         fit(model, [again])
     for weight, expected in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(weight, expected)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     fit(model, [again])
     assert np.mean(base.layers[0].kernel.numpy() == 0) == (0.0 if callback == "PreserveSparsity" else 0.5)
