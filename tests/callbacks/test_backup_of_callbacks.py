@@ -22,6 +22,9 @@ def keep_best(library, path):
     ]
 
 
+UNDISTURBED = {}  # the training that nobody kills is the same in all cases of a library
+
+
 @BOTH
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize("at", [14, 27])
@@ -42,7 +45,9 @@ def test_callbacks_that_keep_the_best_remember_it(tmp_path, library, place, at):
         kept.load_weights(folder / "best.weights.h5")
         return model, kept, history.epoch[-1]
 
-    model, kept, last = run(tmp_path / "alone")
+    if library not in UNDISTURBED:
+        UNDISTURBED[library] = run(tmp_path / "alone")
+    model, kept, last = UNDISTURBED[library]
     assert 4 <= last < 19  # it was stopped, after the step that is killed
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", [tf_lap.BackupAndRestore(tmp_path / "backup")], [Interrupt(at)])

@@ -30,7 +30,8 @@ def alike(make, **options):
     second.set_weights(first.get_weights())
     models = sparsity.prune_low_magnitude(first, **options), tf_lap.prune_lookahead(second, **options)
     for model in models:
-        compiled(model, tf_keras.optimizers.SGD(0.0))  # so that both choose from the same weights to the end
+        # Without learning, so that both choose from the same weights to the end; eagerly, since tracing takes longer.
+        compiled(model, tf_keras.optimizers.SGD(0.0), run_eagerly=True)
         fit(model, epochs=1)
     return models
 
