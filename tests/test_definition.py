@@ -240,14 +240,14 @@ def test_the_replay_is_what_keras_computes(data):
         np.testing.assert_allclose(values[output], expected, rtol=1e-3, atol=1e-3)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_zeroing_a_weight_changes_the_operator_by_its_score(data):
     check_scores(Grower(data.draw).grow())
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_zeroing_a_weight_changes_the_operator_by_its_score_in_many_networks(data):
     check_scores(Grower(data.draw).grow())

@@ -1,6 +1,6 @@
 """Each remedy that a message about arguments and schedules names is followed here, and helps.
 
-Those about models are in test_model_remedies, those about training in test_training_remedies.
+Those about models are in test_model_remedies, those about training in test_training_remedies and test_mask_remedies.
 """
 
 import dataclasses

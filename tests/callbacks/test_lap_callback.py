@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import sys
 import warnings
 
 import keras
@@ -27,73 +26,6 @@ import tf_lap
 from tf_lap.warn import PruningWarning
 
 both = pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
-
-
-def test_logs_hold_the_sparsity_for_history_and_the_callbacks_behind(tmp_path):
-    log = tmp_path / "log.csv"
-    schedule = polynomial()
-    history = fit(compiled(), [tf_lap.LAPCallback(schedule), keras.callbacks.CSVLogger(log)])
-    expected = [schedule.sparsity_at(6), schedule.sparsity_at(10)]
-    assert history.history["sparsity"] == pytest.approx(expected, abs=1e-3)
-    weights = sum(SIZES.values())
-    of_all = [np.array(s) * weights / (weights + 24 + 24 + 10) for s in expected]  # the biases are not pruned
-    assert history.history["model_sparsity"] == pytest.approx(of_all, abs=0.02)
-    assert "sparsity" in log.read_text().splitlines()[0]
-
-
-def test_summaries_are_written(tmp_path):
-    pytest.importorskip("tensorboard", reason="TensorFlow writes summaries through the tensorboard package")
-    fit(compiled(), [tf_lap.LAPCallback(polynomial(), log_dir=tmp_path)])
-    (file,) = tmp_path.glob("events.out.tfevents.*")
-    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(file)) for value in event.summary.value}
-    assert tags == {"sparsity", "sparsity/first", "sparsity/second", "sparsity/head"}
-
-
-def test_a_log_dir_without_tensorboard_is_an_error_before_training(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ImportError, match="pip install tensorboard"):
-        tf_lap.LAPCallback(polynomial(), log_dir=tmp_path)
-
-
-def test_verbose_says_what_happens(capsys):
-    fit(compiled(), [tf_lap.LAPCallback(polynomial(frequency=5), verbose=1)])
-    assert capsys.readouterr().out == "step 0: sparsity 0.0000\nstep 5: sparsity 0.7875\nstep 10: sparsity 0.9000\n"
-
-
-def test_beside_a_progress_bar_each_line_is_one_of_its_own(capsys):
-    x, y = data()
-    compiled().fit(x, y, batch_size=16, callbacks=[tf_lap.LAPCallback(polynomial(end_step=5), verbose=1)], verbose=1)
-    assert "\nstep 5: sparsity 0.9000\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("decay", ["polynomial", "geometric"])
-def test_a_training_that_is_too_short_warns_at_its_start_with_both_counts(decay):
-    schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=13, frequency=5, decay=decay)
-    with pytest.warns(UserWarning, match=r"ends at step 12, before the pruning schedule does at step 13"):
-        fit(compiled(), [tf_lap.LAPCallback(schedule)])
-    with pytest.warns(UserWarning, match=r"ends at step 6, before"):
-        fit(compiled(), [tf_lap.LAPCallback(schedule)], initial_epoch=1)
-
-
-def test_a_training_that_ends_with_the_schedule_reaches_it_and_does_not_warn():
-    model = compiled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        fit(model, [tf_lap.LAPCallback(polynomial(end_step=STEPS, frequency=7))])
-    assert_exact(model)
-
-
-def test_a_foreign_schedule_is_called_at_each_step():
-    model = compiled()
-    steps = []
-
-    def schedule(step):
-        steps.append(int(step))
-        return step == 4, 0.9
-
-    fit(model, [tf_lap.LAPCallback(schedule)])
-    assert_exact(model)
-    assert set(steps) == set(range(STEPS + 1))
 
 
 def test_two_callbacks_in_one_fit_are_an_error_before_anything_changes():
@@ -127,24 +59,6 @@ def test_what_is_no_schedule_is_a_type_error():
         _ = tf_lap.LAPCallback(polynomial()).report
 
 
-def test_steps_are_counted_where_the_length_is_not_known():
-    x, y = np.zeros((16, 16), np.float32), np.zeros(16, int)
-    model = compiled(steps_per_execution=4)
-    batches = tf.data.Dataset.from_generator(
-        lambda: ((x, y) for _ in range(10)),
-        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
-    )
-    callback = tf_lap.LAPCallback(polynomial(end_step=30))
-    with pytest.warns(UserWarning, match="ended at step 20, before the pruning schedule does at step 30"):
-        model.fit(batches, epochs=2, callbacks=[callback], verbose=0)
-    assert callback.step == int(model.optimizer.iterations) == 20
-
-
-def test_a_schedule_that_returns_no_pair_is_an_error_before_training():
-    with pytest.raises(TypeError, match=r"pruning_schedule returned 0.5 for step 0: expected \(should_prune"):
-        fit(compiled(), [tf_lap.LAPCallback(lambda step: 0.5)])
-
-
 def test_weights_that_diverge_in_training_are_named_and_nothing_is_left_on_the_model():
     class Diverge(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -166,63 +80,6 @@ def test_evaluating_with_a_callback_of_a_fit_that_ended_changes_nothing():
         np.testing.assert_array_equal(weights, expected)
 
 
-def test_the_progress_bar_shows_the_sparsity(capsys):
-    x, y = data()
-    compiled().fit(x, y, callbacks=[tf_lap.LAPCallback(polynomial(end_step=3))], verbose=2)
-    assert "sparsity: 0.90" in capsys.readouterr().out
-
-
-def test_tensorboard_behind_it_logs_the_sparsity(tmp_path):
-    pytest.importorskip("tensorboard", reason="keras.callbacks.TensorBoard needs the tensorboard package")
-    fit(compiled(), [tf_lap.LAPCallback(polynomial()), keras.callbacks.TensorBoard(tmp_path)])
-    files = [str(file) for file in tmp_path.rglob("events.out.tfevents.*")]
-    tags = {v.tag for f in files for event in tf.compat.v1.train.summary_iterator(f) for v in event.summary.value}
-    assert "epoch_sparsity" in tags
-
-
-@pytest.mark.parametrize("schedule", [0.9, {"first|second": 0.9, "head": 0.8}, tf_lap.LookaheadPruningSchedule(0.9)])
-def test_a_sparsity_alone_takes_its_steps_from_the_length_of_the_fit(schedule):
-    model, callback = compiled(), tf_lap.LAPCallback(schedule)
-    sparsities = []
-    look = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: sparsities.append(callback.pruner.sparsity)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        fit(model, [callback, look], epochs=5)  # 30 steps
-    first, last = np.flatnonzero(sparsities)[0] + 1, np.argmax(np.array(sparsities) == sparsities[-1]) + 1
-    assert (first, last) == (7, 20)  # the update at step 6, a fifth, is to the initial sparsity
-    if schedule == {"first|second": 0.9, "head": 0.8}:
-        assert np.count_nonzero(model.get_layer("head").kernel) == 48
-    else:
-        assert_exact(model)
-
-
-def test_a_schedule_in_epochs_is_that_of_the_fit():
-    model = compiled()
-    schedule = tf_lap.LookaheadPruningSchedule(0.9, begin_epoch=4, end_epoch=4.5, frequency=1)
-    history = fit(model, [tf_lap.LAPCallback(schedule)], initial_epoch=3, epochs=6)
-    assert history.history["sparsity"] == [0, pytest.approx(0.9, abs=1e-3), pytest.approx(0.9, abs=1e-3)]
-
-
-def test_a_fit_of_unknown_length_asks_for_steps_before_anything_changes():
-    x, y = data()
-    batches = tf.data.Dataset.from_generator(
-        lambda: ((x[:16], y[:16]) for _ in range(4)),
-        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
-    )
-    model = compiled()
-    with pytest.raises(ValueError, match=r"does not know how many steps an epoch has\. Pass steps_per_epoch"):
-        model.fit(batches, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
-    assert_nothing_left(model)
-    model.fit(batches.repeat(), steps_per_epoch=30, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])  # one remedy
-    assert_exact(model)
-    model = compiled()
-    schedule = tf_lap.LookaheadPruningSchedule(0.9, begin_step=1, end_step=3, frequency=1)  # the other
-    model.fit(batches, verbose=0, callbacks=[tf_lap.LAPCallback(schedule)])
-    assert_exact(model)
-
-
 @pytest.mark.slow
 @both
 @pytest.mark.parametrize("kind", ["sequential", "subclassed"])
@@ -240,7 +97,7 @@ def test_a_model_that_fit_builds_is_resolved_at_the_first_batch(package, kind, s
             return self.head(self.second(self.first(x)))
 
     model = package.Sequential([first, second, head]) if kind == "sequential" else Net()
-    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     callback = tf_lap.LAPCallback(schedule)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "model .* cannot be followed")  # of a subclassed model of tf_keras
@@ -263,7 +120,7 @@ def test_frozen_layers_are_left_as_they_are_however_that_was_said(package):
     model = package.Sequential([package.Input((16,)), inner, layers.Dense(8, name="c"), layers.Dense(10, name="d")])
     inner.trainable = False
     model.layers[1].trainable = False
-    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     before = [weights.copy() for weights in (*inner.get_weights(), *model.layers[1].get_weights())]
     callback = tf_lap.LAPCallback(0.9)
     with pytest.warns(UserWarning, match="can be pruned"):
@@ -351,45 +208,6 @@ def test_masks_hold_after_every_batch_whatever_moves_the_weights(callback_class,
     assert set(nonzero[max(0, begin_step - 1) :]) == {38}
     assert_exact(model)
     assert_nothing_left(model)
-
-
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 4])
-def test_steps_are_counted_where_another_optimizer_trains(steps_per_execution):
-    class Net(keras.Model):
-        def compile(self, inner, **arguments):
-            super().compile(**arguments)
-            self.inner = inner
-
-        def train_step(self, batch):
-            x, y = batch
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(x, y, self(x, training=True))
-            self.inner.apply_gradients(
-                zip(tape.gradient(loss, self.trainable_variables), self.trainable_variables, strict=True)
-            )
-            return {"loss": loss}
-
-    plain = network()
-    model = Net(plain.inputs, plain.outputs)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(), loss=loss, steps_per_execution=steps_per_execution)
-    x, y = data()
-    batches = tf.data.Dataset.from_generator(
-        lambda: ((x[:16], y[:16]) for _ in range(8)),
-        output_signature=(tf.TensorSpec((16, 16)), tf.TensorSpec((16,), tf.int64)),
-    )
-    callback = tf_lap.LAPCallback(polynomial(end_step=8, frequency=1))
-    model.fit(batches, verbose=0, callbacks=[callback])
-    assert callback.step == 8
-    assert_exact(model)
-
-
-def test_fitting_epoch_by_epoch_warns_once():
-    model, callback = compiled(), tf_lap.LAPCallback(polynomial(end_step=24))
-    with pytest.warns(UserWarning, match="ends at step 6, before the pruning schedule does at step 24") as caught:
-        any(fit(model, [callback], epochs=1) is None for _ in range(4))
-    assert len([w for w in caught if "before the pruning schedule" in str(w.message)]) == 1
-    assert_exact(model)
 
 
 def test_it_is_copied_and_pickled_after_a_fit_with_its_report():

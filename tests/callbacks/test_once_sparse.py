@@ -35,7 +35,7 @@ def perceptron(package):
             *(layers.Dense(n, name=name) for name, n in (("first", 24), ("second", 24), ("head", 10))),
         ]
     )
-    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     return model
 
 

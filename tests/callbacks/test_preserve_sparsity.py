@@ -83,7 +83,9 @@ def test_zeros_of_every_trained_matrix_stay_whoever_owns_it(package):
     assert len(matrices) == 8  # a table, two of the LSTM, four of attention, a head
     zeros = [halve(matrix) for matrix in matrices]
     before = [matrix.numpy() for matrix in matrices]
-    model.compile(package.optimizers.SGD(0.5), package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        package.optimizers.SGD(0.5), package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+    )
     x, y = np.random.default_rng(0).integers(0, 20, (64, 6)), np.arange(64) % 3
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -137,7 +139,7 @@ def test_a_frozen_matrix_is_not_held(package):
     tf_lap.prune(model, 0.5)
     inner.trainable = False
     callback = tf_lap.PreserveSparsity()
-    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     held = []
     look = package.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: held.extend(callback._enforcement.kernels))
     model.fit(*data(), batch_size=16, verbose=0, callbacks=[callback, look])
@@ -147,7 +149,7 @@ def test_a_frozen_matrix_is_not_held(package):
 @both
 def test_a_model_that_fit_builds_has_no_zeros_to_preserve_and_is_told_so_in_our_words(package):
     model = package.Sequential([package.layers.Dense(10)])
-    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     with pytest.raises(ValueError, match=r"is not built, so it has no kernels yet. Build it first"):
         model.fit(*data(), verbose=0, callbacks=[tf_lap.PreserveSparsity()])
 

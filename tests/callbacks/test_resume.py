@@ -168,11 +168,11 @@ def test_layers_thawed_when_the_schedule_is_over_are_brought_to_its_sparsity_at_
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
     callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1), verbose=1)
     model.layers[0].trainable = False
-    model.compile("adam", loss)
+    model.compile("adam", loss, jit_compile=False)
     with pytest.warns(UserWarning, match="can be pruned"):
         model.fit(*data(), batch_size=16, epochs=2, verbose=0, callbacks=[callback])
     model.layers[0].trainable = True
-    model.compile("adam", loss)
+    model.compile("adam", loss, jit_compile=False)
     capsys.readouterr()
     history = model.fit(*data(), batch_size=16, epochs=1, verbose=0, callbacks=[callback])
     assert capsys.readouterr().out.startswith(
@@ -229,8 +229,8 @@ def test_a_backup_directory_is_also_given_as_bytes(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--library=keras"], ["--library=tf_keras", "--save-freq=10"]])
 def test_a_killed_training_ends_bit_for_bit_as_one_that_was_not(tmp_path, arguments):
-    outcome = kill_and_resume(tmp_path, 3, ["--epochs=8", "--width=128", *arguments])
-    assert len(outcome["moments"]) == 3
+    outcome = kill_and_resume(tmp_path, 2, ["--epochs=8", "--width=128", *arguments])
+    assert len(outcome["moments"]) == 2
     assert not outcome["differing"]
     assert outcome["same"]
     assert outcome["left"] == []
@@ -281,7 +281,7 @@ def test_a_model_that_is_not_called_itself_is_said_to_be_pruned_by_its_parts():
             return {"loss": keras.ops.mean(self.inner(batch[0]))}
 
     model = Adversary()
-    model.compile("adam")
+    model.compile("adam", jit_compile=False)
     with pytest.raises(
         ValueError, match=r"its train_step calls other models. Prune these: make a tf_lap.Pruner of each"
     ):

@@ -45,8 +45,16 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("score", ["lookahead", pytest.param("magnitude", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("setting", SETTINGS)
+# The others, whose optimizers remember or scale in ways of their own, are slow.
+QUICK = ["plain", "jit", "run_eagerly", "steps_per_execution", "momentum", "gradient accumulation", "loss scaling"]
+CASES = [
+    *(pytest.param(name, "lookahead", marks=() if name in QUICK else pytest.mark.slow) for name in SETTINGS),
+    # A score decides which masks are chosen: on the host, or in the graph that XLA compiles.
+    *(pytest.param(name, "magnitude", marks=pytest.mark.slow) for name in ("plain", "jit")),
+]
+
+
+@pytest.mark.parametrize(("setting", "score"), CASES)
 def test_counts_are_exact_in_every_training_setting(setting, score):
     arguments = dict(SETTINGS[setting])
     model = compiled(optimizer=arguments.pop("optimizer", adam_with())(), **arguments)

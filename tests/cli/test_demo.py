@@ -74,6 +74,7 @@ def test_both_methods_start_from_the_same_trained_weights_and_see_the_same_batch
     assert all(np.count_nonzero(kernel) == kernel.size for kernel in kernels(dense))
 
 
+@pytest.mark.slow
 def test_each_network_is_exactly_as_sparse_as_promised(run):
     for entry, (_, _, trained, _) in zip(run.results["retrained"], run.trainings[1:], strict=True):
         assert [np.count_nonzero(kernel) for kernel in kernels(trained)] == kept(entry["rounds"])
@@ -81,12 +82,14 @@ def test_each_network_is_exactly_as_sparse_as_promised(run):
         assert entry["sparsity"] == pytest.approx(1 - entry["kept"] / sum(SIZES))
 
 
+@pytest.mark.slow
 def test_the_methods_keep_different_weights(run):
     for magnitude, lookahead in zip(run.trainings[1::2], run.trainings[2::2], strict=True):
         for kernel, other in zip(kernels(magnitude[2]), kernels(lookahead[2]), strict=True):
             assert not np.array_equal(kernel != 0, other != 0)
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_keras(run):
     model = keras.saving.load_model(run.output / "sparse.keras", safe_mode=True)
     assert run.results["retrained"][-1]["method"] == "lookahead"
@@ -97,6 +100,7 @@ def test_the_saved_model_is_the_sparsest_lookahead_model_and_loads_with_plain_ke
     assert demo.measure_error(model, digits["x_test"], digits["y_test"]) == run.results["retrained"][-1]["error"]
 
 
+@pytest.mark.slow
 def test_results_hold_every_single_error_and_the_settings(run):
     results = run.results
     assert [(e["seed"], e["rounds"], e["method"]) for e in results["retrained"]] == [
@@ -110,6 +114,7 @@ def test_results_hold_every_single_error_and_the_settings(run):
     assert set(results["versions"]) == {"tf_lap", "tensorflow", "keras", "numpy", "python"}
 
 
+@pytest.mark.slow
 def test_the_printed_text_holds_progress_table_report_and_files(run):
     text = run.printed
     assert "training 1 of 7: seed 0, dense" in text
@@ -132,11 +137,13 @@ def test_the_printed_text_holds_progress_table_report_and_files(run):
     assert (run.output / "errors.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_no_warnings(run):
     unseen = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)  # Python's own filters hide these
     assert [w for w in run.warnings if not issubclass(w.category, unseen)] == []
 
 
+@pytest.mark.slow
 def test_nothing_is_logged(run):
     assert run.logged == []
 

@@ -87,6 +87,7 @@ def test_help_imports_no_tensorflow():
     assert python("-c", code).stdout.endswith("\nFalse\n")
 
 
+@pytest.mark.slow
 def test_tensorflow_starts_in_silence(tmp_path):
     run = python("-m", "tf_lap.cli.main", "demo", "--data", str(tmp_path / "none.npz"))
     assert (run.returncode, run.stdout) == (2, "")

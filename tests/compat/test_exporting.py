@@ -65,8 +65,15 @@ def test_open_dimensions_and_a_fixed_batch_are_filled(tmp_path):
     assert report.relative_difference < 0.1
 
 
-@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("flavour", "policy"),
+    [
+        ("keras", "mixed_float16"),
+        ("tf_keras", "mixed_bfloat16"),
+        pytest.param("keras", "mixed_bfloat16", marks=pytest.mark.slow),
+        pytest.param("tf_keras", "mixed_float16", marks=pytest.mark.slow),
+    ],
+)
 def test_mixed_precision_is_exported_in_float32_and_left_as_it_was(tmp_path, flavour, policy):
     flavour = pytest.importorskip(flavour)
     flavour.mixed_precision.set_global_policy(policy)

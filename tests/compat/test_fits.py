@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -36,6 +37,7 @@ print(state["tensorflow"])
 """
 
 
+@pytest.mark.slow
 def test_without_a_seed_tensorflow_has_no_state_to_keep():
     run = subprocess.run([sys.executable, "-c", UNSEEDED], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "None"

@@ -43,7 +43,9 @@ def data(features=16, classes=10):
     return rng.standard_normal((96, features)).astype(np.float32), rng.integers(0, classes, 96)
 
 
-def compiled(model, optimizer="adam", **arguments):
+def compiled(model, optimizer=None, **arguments):
+    """Compiled with momentum, which moves weights that get no gradient, and is traced in half of Adam's time."""
+    optimizer = optimizer or tf_keras.optimizers.SGD(0.05, momentum=0.9)
     model.compile(optimizer, tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), **arguments)
     return model
 

@@ -168,6 +168,7 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not(mnist, tmp_path, mon
         assert {**cell, "seconds": 0} == {**other, "seconds": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_cells_do_not_go_with_a_network_trained_again_nor_with_other_data(mnist, tmp_path, capsys):
     options = ("--seeds", 0, 0, "--methods", "random", "random")

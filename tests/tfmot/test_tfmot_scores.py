@@ -20,7 +20,8 @@ class FromBelow(Magnitude):
         return 1 / (1e-3 + tf.abs(weights))
 
 
-SCORES = ["magnitude", "random", Lookahead(distance=2), Lookahead(look="back"), Lookahead(distance=None), FromBelow()]
+QUICK = ["magnitude", Lookahead(distance=None), FromBelow()]
+SCORES = [*QUICK, "random", Lookahead(distance=2), Lookahead(look="back")]
 
 
 def expected_masks(model, score, fraction=0.8):
@@ -31,8 +32,14 @@ def expected_masks(model, score, fraction=0.8):
     return {path: mask.numpy() for path, mask in pruner.masks.items()}
 
 
-@pytest.mark.parametrize("score", SCORES, ids=str)
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("score", "jit_compile"),
+    [
+        pytest.param(score, jit, marks=() if score in QUICK and not jit else pytest.mark.slow, id=f"{score}-{jit}")
+        for score in SCORES
+        for jit in (False, True)
+    ],
+)
 def test_masks_are_those_of_prune(score, jit_compile):
     model = perceptron()
     expected = expected_masks(model, score)
