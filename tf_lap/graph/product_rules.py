@@ -93,7 +93,8 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     if sources[2] is None:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
-    return [steps.apply([sources[2]], steps.call.outputs[0].shape, flow)]
+    # Keras gives the output the width of the queries, whatever the width of the values.
+    return [steps.apply([sources[2]], (*query.shape[:-1], value.shape[-1]), flow)]
 
 
 def follow_attention(steps: LayerSteps) -> list[Target]:
