@@ -10,6 +10,7 @@ import argparse
 import functools
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md")
+DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md", "docs/results.md")
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 AIMS: Mapping[str, Mapping[str, str]] = {
@@ -123,6 +124,26 @@ def _format_steps(name: str, result: Mapping[str, Any]) -> str:
     return _format_rows(("wrapper, steps between updates", "median (least to most)"), rows)
 
 
+def _format_transformer(name: str, result: Mapping[str, Any]) -> str:
+    """Test errors of a transformer that two methods pruned, over seeds."""
+    runs = result["runs"]
+    methods = list(dict.fromkeys(row["method"] for row in runs[0]["pruned"]))
+    errors: dict[float, dict[str, list[float]]] = {}
+    for row in (row for run in runs for row in run["pruned"]):
+        errors.setdefault(row["sparsity"], {}).setdefault(row["method"], []).append(row["error"])
+    rows = [("none", _format_errors([run["dense"] for run in runs]), *[""] * (len(methods) - 1))]
+    rows += [
+        (f"{sparsity:.1%}", *(_format_errors(by_method[method]) for method in methods))
+        for sparsity, by_method in errors.items()
+    ]
+    return _format_rows(("sparsity", *methods), rows)
+
+
+def _format_errors(errors: Sequence[float]) -> str:
+    """A mean in percent, and the least and the most."""
+    return f"{statistics.mean(errors):.2%} ({min(errors):.2%} to {max(errors):.2%})"
+
+
 def _format_device(name: str, result: Mapping[str, Any]) -> str:
     """An update on an accelerator."""
     rows = [
@@ -179,6 +200,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "applications": ("models", functools.partial(_format_models, "applications")),
     "backbones": ("models", functools.partial(_format_models, "backbones")),
     "bert_base": ("models", _format_bert_base),
+    "transformer": ("transformer", _format_transformer),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

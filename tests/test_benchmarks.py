@@ -194,3 +194,19 @@ def test_a_stale_table_is_told_and_written_anew(tables, tmp_path, monkeypatch, c
 def test_a_spread_of_one_value_is_shown_as_that(tables):
     assert tables.format_spread({"median": 1.5, "least": 1.25, "most": 2.0}) == "1.5 (1.25 to 2)"
     assert tables.format_spread({"median": 1.5, "least": 1.5, "most": 1.5}) == "1.5"
+
+
+def test_errors_of_methods_over_seeds_become_a_row_a_sparsity(tables, tmp_path, monkeypatch):
+    runs = [
+        {"dense": dense, "pruned": [{"sparsity": 0.9, "method": m, "error": e} for m, e in (("a", dense), ("b", 0.3))]}
+        for dense in (0.1, 0.2)
+    ]
+    (tmp_path / "transformer.json").write_text(json.dumps({"runs": runs}), encoding="utf-8")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    lines = tables.update_tables("<!-- table: transformer -->\n<!-- end -->\n").splitlines()
+    assert lines[2:-2] == [
+        "| sparsity | a | b |",
+        "| --- | --- | --- |",
+        "| none | 15.00% (10.00% to 20.00%) |  |",
+        "| 90.0% | 15.00% (10.00% to 20.00%) | 30.00% (30.00% to 30.00%) |",
+    ]

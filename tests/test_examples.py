@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,23 @@ def test_export_tflite_prints_every_quantization(tmp_path):
     assert [line.partition(":")[0] for line in last] == list(rows)
     # On a machine that is busy the sparse file may be measured as too slow, and is then not written.
     assert "times smaller" in last[list(rows).index("sparse_float32.tflite")]
+
+
+@pytest.mark.slow
+def test_transformer_compares_both_methods_under_one_budget(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 500), ("test", 100))}
+    labels = {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in (("train", 500), ("test", 100))}
+    np.savez(tmp_path / "mnist.npz", **images, **labels)
+    command = [sys.executable, str(EXAMPLES / "transformer.py"), "--data=mnist.npz", "--output=errors.json"]
+    command += ["--seeds=1", "--epochs=2", "--sparsities=0.9"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()[-3:]] == ["sparsity", "none", "90.0%"]
+    result = json.loads((tmp_path / "errors.json").read_text(encoding="utf-8"))
+    (seed,) = result["runs"]
+    assert [row["method"] for row in seed["pruned"]] == ["magnitude", "lookahead"]
+    assert len({(row["weights"], row["zeros"]) for row in seed["pruned"]}) == 1
+    assert all(row["zeros"] / row["weights"] == pytest.approx(0.9, abs=1e-3) for row in seed["pruned"])
+    for row in seed["pruned"]:
+        assert f"seed 0: 90.0% {row['method']} {row['error']:.2%}" in run.stdout
