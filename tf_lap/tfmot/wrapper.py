@@ -96,8 +96,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     `UpdatePruningStep`, and taken off with tfmot's `strip_pruning`. All wrappers of a model prune together, at the
     beginning of a training step: each kernel is ranked by its score over the graph of the outermost
     Sequential or functional model that is called, nested models included. Weights that have no place in such a graph
-    (of recurrent, embedding and attention layers, of layers with `get_prunable_weights` of their own, of a wrapper in
-    a subclassed model) are ranked by their magnitude, and a warning says so once.
+    (of recurrent, embedding and attention layers, of layers whose own `get_prunable_weights` gives more than one matrix
+    that fits, of a wrapper in a subclassed model) are ranked by their magnitude, and a warning says so once.
 
     A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself holds it, by
     the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
