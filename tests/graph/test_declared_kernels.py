@@ -160,7 +160,9 @@ def test_a_layer_whose_call_cannot_be_followed_gives_its_kernels(library):
             return keras.KerasTensor((None, 5))
 
     options = {"dynamic": True} if library is tf_keras else {}  # then tf_keras does not run the call
-    model = between(library, Opaque(name="custom", **options))
+    layer = Opaque(name="custom", **options)
+    layer.build((None, 4))
+    model = between(library, layer)
     assert "cannot be followed on symbolic tensors (TypeError: real tensors only)" in boundaries(model, "custom/a")[0]
 
 

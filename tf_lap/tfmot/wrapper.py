@@ -96,8 +96,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     `UpdatePruningStep`, and taken off with tfmot's `strip_pruning`. All wrappers of a model prune together, at the
     beginning of a training step: each kernel is ranked by its score over the graph of the outermost
     Sequential or functional model that is called, nested models included. Weights that have no place in such a graph
-    (of a wrapper in a subclassed model; weights that are no kernel and that a layer's `get_prunable_weights` names) are
-    ranked by their magnitude, and a warning says so once.
+    (of a wrapper in a subclassed model; of a layer whose own `get_prunable_weights` gives more than one matrix, or one
+    that does not fit) are ranked by their magnitude, and a warning says so once.
 
     A weight that is pruned once is exactly zero after every step and stays pruned: the optimizer itself keeps it so, by
     the constraint of its variable. Each kernel of n weights keeps exactly `max(1, round(n * (1 - sparsity)))`.
