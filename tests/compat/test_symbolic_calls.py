@@ -106,6 +106,15 @@ def test_an_argument_that_an_inherited_specification_does_not_know_is_followed()
     assert around(model, "caller/attention/value") == (("before",), ("caller/attention/attention_output",))
 
 
+def test_a_dense_layer_whose_call_is_run_by_another_layer_is_a_kernel():
+    class Direct(Block):
+        def call(self, x):
+            return self.layer.call(x)
+
+    model = build(Direct(layers.Dense(4, name="inner"), name="block"))
+    assert around(model, "block/inner") == (("before",), ("behind",))
+
+
 def test_a_variable_may_be_the_left_operand():
     block = Block(layers.Dense(4, name="inner"), lambda scale, x: scale * x + (1.0 - scale), name="block")
     model = build(block)

@@ -185,9 +185,8 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
 _HUB_LAYERS: dict[RuleFunction, str] = {rotary_embedding: "RotaryEmbedding"}
 _HUB_KERNELS: dict[KernelRule | CompositeRule, str] = {
     CompositeRule(follow_position_embedding, find_position_kernels): "PositionEmbedding",
-    CompositeRule(
-        follow_reversible, find_reversible_kernels
-    ): "ReversibleEmbedding",  # not Keras's own in older releases
+    # In older releases it is a class of its own, because Keras had none.
+    CompositeRule(follow_reversible, find_reversible_kernels): "ReversibleEmbedding",
 }
 
 

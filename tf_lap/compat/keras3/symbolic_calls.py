@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,29 +15,44 @@ from keras.src.ops.operation import Operation
 from tf_lap.compat.types import Layer
 
 _OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__matmul__")
+_KERNEL_LAYERS = (keras.layers.Dense, keras.layers.EinsumDense)
 
 
 @contextlib.contextmanager
 def admit_more_calls() -> Iterator[None]:
-    """Makes nodes of three more kinds of calls.
+    """Makes nodes of more kinds of calls.
 
     A layer may return None beside tensors, as attention without a cache does. It may take arguments that the
-    `compute_output_spec` which it inherits does not know. And a variable may be the left operand of a symbolic tensor.
-    Where what a layer reads has sizes alone, what it puts out has, too.
+    `compute_output_spec` which it inherits does not know. A variable may be the left operand of a symbolic tensor.
+    Attention of Keras 3.7 runs the `call` of its Dense layers itself: that is a node of the layer, too. Where what a
+    layer reads has sizes alone, what it puts out has, too.
     """
     replaced = {
         (Node, "__init__"): _leave_out_missing(Node.__init__),
-        (keras.Layer, "symbolic_call"): _find_outputs,
+        (keras.Layer, "symbolic_call"): _specify_outputs(keras.Layer.symbolic_call),
+        **{(layer_class, "call"): _make_node_of_layer(layer_class.call) for layer_class in _KERNEL_LAYERS},
         **{(BaseVariable, name): _yield_to_tensors(getattr(BaseVariable, name)) for name in _OPERATORS},
     }
-    originals = {(owner, name): getattr(owner, name) for owner, name in replaced}
-    for (owner, name), function in replaced.items():
-        setattr(owner, name, function)
+    with contextlib.ExitStack() as stack:
+        for (owner, name), function in replaced.items():
+            stack.enter_context(_replace(owner, name, function))
+        yield
+
+
+@contextlib.contextmanager
+def _replace(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Gives a class or a layer another function as an attribute of its own, for a while."""
+    # A layer's own `__setattr__` would keep track of the function.
+    kind = type if isinstance(owner, type) else object
+    is_own, original = name in vars(owner), vars(owner).get(name)
+    kind.__setattr__(owner, name, function)
     try:
         yield
     finally:
-        for (owner, name), function in originals.items():
-            setattr(owner, name, function)
+        if is_own:
+            kind.__setattr__(owner, name, original)
+        else:
+            kind.__delattr__(owner, name)
 
 
 def _leave_out_missing(make_node: Callable[..., None]) -> Callable[..., None]:
@@ -51,10 +67,31 @@ def _leave_out_missing(make_node: Callable[..., None]) -> Callable[..., None]:
     return make_node_of_tensors
 
 
-def _find_outputs(layer: Layer, *args: Any, **kwargs: Any) -> Any:
-    """What a symbolic call of a layer puts out: with a size on every axis where what it reads has sizes alone."""
+def _make_node_of_layer(layer_call: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer's `call` that makes a node of the layer where it is run on a symbolic tensor."""
+
+    def call(layer: Layer, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        is_symbolic = isinstance(inputs, keras.KerasTensor)
+        return layer(inputs) if is_symbolic else layer_call(layer, inputs, *args, **kwargs)
+
+    return call
+
+
+def _specify_outputs(symbolic_call: Callable[..., Any]) -> Callable[..., Any]:
+    """A symbolic call that finds out more often what a layer puts out."""
+
+    def call(layer: Layer, *args: Any, **kwargs: Any) -> Any:
+        specify = functools.partial(_find_outputs, layer, layer.compute_output_spec)
+        with _replace(layer, "compute_output_spec", specify):
+            return symbolic_call(layer, *args, **kwargs)
+
+    return call
+
+
+def _find_outputs(layer: Layer, compute_output_spec: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a call of a layer puts out: with a size on every axis where what it reads has sizes alone."""
     try:
-        outputs = layer.compute_output_spec(*args, **kwargs)
+        outputs = compute_output_spec(*args, **kwargs)
     except TypeError:  # inherited from a layer whose `call` takes fewer arguments
         return Operation.compute_output_spec(layer, *args, **kwargs)
     # An EinsumDense layer says that axes are open wherever it was made so.
