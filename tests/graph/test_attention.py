@@ -96,7 +96,8 @@ def attend_by_equations(x):
     query, key, value = (layers.Dense(4, use_bias=False, name=name)(x) for name in ("query", "key", "value"))
     query, key, value = (ops.reshape(tensor, (-1, POSITIONS, 2, 2)) for tensor in (query, key, value))
     scores = ops.softmax(ops.einsum("bthd,bshd->bhts", query * 2**-0.5, key))
-    return ops.reshape(ops.einsum("bhts,bshd->bthd", scores, value), (-1, POSITIONS, 4))
+    attended = ops.einsum("bhts,bshd->btdh", scores, value)
+    return ops.reshape(ops.transpose(attended, (0, 1, 3, 2)), (-1, POSITIONS, 4))
 
 
 def attend_by_matrix_products(x):
@@ -166,7 +167,14 @@ def share_heads_by_repeating(query, key, value):
     return ops.einsum("bhts,bshd->bthd", scores, value)
 
 
+def share_heads_in_one_operation(query, key, value):
+    query = ops.reshape(query, (-1, POSITIONS, 4, 2))
+    key, value = (ops.reshape(tensor, (-1, POSITIONS, 2, 2)) for tensor in (key, value))
+    return ops.dot_product_attention(query, key, value, scale=1.0)
+
+
 SHARING = [share_heads_by_equations, share_heads_by_broadcasting, share_heads_by_repeating]
+SHARING += [share_heads_in_one_operation]
 
 
 @pytest.mark.parametrize("share", SHARING, ids=lambda share: share.__name__)

@@ -102,6 +102,14 @@ def test_layouts_with_roles_are_what_loops_say(layout):
     check(layout)
 
 
+@pytest.mark.parametrize(
+    "roles",
+    ["ooi", "oii", "tooi", "otii", "iioo", "ioi", "gio", "goi", "oig", "itgo", "ttgo", "goig", "gg", "ii", "oo"],
+)
+def test_layouts_of_every_kind_are_what_loops_say(roles):
+    check(Layout.of([2 + place % 2 for place in range(len(roles))], roles))
+
+
 @pytest.mark.parametrize("layout", PLAIN, ids=str)
 def test_plain_layouts_are_what_loops_say(layout):
     assert layout.plain == layout

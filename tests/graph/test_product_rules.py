@@ -199,13 +199,13 @@ def test_channels_on_axes_of_size_one_are_read_on_any_axes():
 @st.composite
 def draw_signals(draw):
     """Two tensors, each with channels on some axes. An axis that both share may have a size of 1 in one of them."""
-    sizes = {letter: draw(st.integers(1, 3)) for letter in "abcde"}
+    sizes = {letter: draw(st.integers(2, 3)) for letter in "abcd"}
     drawn = []
     for _ in range(2):
-        labels = draw(st.permutations("abcde"))[: draw(st.integers(1, 4))]
+        labels = draw(st.permutations("abcd"))[: draw(st.integers(1, 4))]
         shape = [1 if draw(st.integers(0, 5)) == 0 else sizes[letter] for letter in labels]
-        axes = draw(st.sets(st.integers(0, len(labels) - 1)))
-        drawn.append((Signal((None, *shape), tuple(axis + 1 for axis in axes)), ("z", *labels)))
+        axes = [axis for axis in range(1, len(labels) + 1) if draw(st.integers(0, 3))]
+        drawn.append((Signal((None, *shape), tuple(axes)), ("z", *labels)))
     return drawn
 
 
