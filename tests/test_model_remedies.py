@@ -113,7 +113,7 @@ def test_the_model_itself_is_pruned_where_its_layers_or_its_path_are_refused(tmp
 
 def test_a_layer_of_a_kind_that_is_named_can_be_pruned():
     with pytest.raises(
-        ValueError, match=r"that can be pruned \(Dense, Conv, ConvTranspose, SeparableConv or a subclass"
+        ValueError, match=r"that can be pruned \(Dense, Conv, EinsumDense, attention, recurrent layers, and subclasses"
     ):
         prune(keras.Sequential([keras.Input((8, 8, 2)), layers.Flatten()]))
 

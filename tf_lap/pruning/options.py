@@ -149,8 +149,9 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     if not layers:
         seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())
         raise ValueError(
-            f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, ConvTranspose, "
-            f"SeparableConv or a subclass of them){': ' + seen if seen else ''}"
+            f"model {model.name!r} has no layer with a kernel that can be pruned (Dense, Conv, EinsumDense, attention, "
+            "recurrent layers, and subclasses of them; tf_lap.register_kernel says which weights of a layer of yours "
+            f"are kernels){': ' + seen if seen else ''}"
         )
     chosen = select_paths(filters, layers)
     skipped = {path: "left out by filters" for path in layers if path not in chosen}
