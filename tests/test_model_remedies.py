@@ -120,9 +120,13 @@ def test_a_layer_of_a_kind_that_is_named_can_be_pruned():
     class Dense(layers.Dense):
         pass
 
-    for layer in (layers.Conv2D(4, 3), layers.Conv2DTranspose(4, 3), layers.SeparableConv2D(32, 3), Dense(4)):
+    einsum = layers.EinsumDense("bhwc,cd->bhwd", (8, 8, 16))
+    for layer in (layers.Conv2D(4, 3), layers.Conv2DTranspose(4, 3), layers.SeparableConv2D(32, 3), Dense(4), einsum):
         model = keras.Sequential([keras.Input((8, 8, 2)), layer])
         assert prune(model).sparsity == pytest.approx(0.5, abs=0.02)
+    sequence = keras.Input((5, 8))
+    for outputs in (layers.LSTM(8)(sequence), layers.MultiHeadAttention(2, 4)(sequence, sequence)):
+        assert prune(keras.Model(sequence, outputs)).sparsity == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize(
