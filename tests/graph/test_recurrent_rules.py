@@ -257,3 +257,29 @@ def test_a_cell_without_the_two_kernels_is_a_boundary():
     x = keras.layers.RNN(Cell(), name="rnn")(keras.layers.Dense(3, name="first")(inputs))
     boundaries = tf_lap.neighbors(keras.Model(inputs, x))["first"].boundaries
     assert boundaries[-1] == "RNN 'rnn': its cell Cell has not the kernels of a cell of Keras's"
+
+
+def test_directions_of_different_widths_are_joined_as_they_are():
+    inputs = keras.Input((4, 3))
+    backward = keras.layers.LSTM(5, go_backwards=True)
+    joined = keras.layers.Bidirectional(keras.layers.LSTM(2), backward_layer=backward, name="both")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU()(joined))
+    shapes = [energies.outgoing.shape for path, energies in tf_lap.channel_energies(model).items() if "kernel" in path]
+    assert shapes == [(8,), (8,), (20,), (20,)]
+
+
+def test_a_direction_with_a_cell_of_its_own_is_a_boundary_for_both():
+    class Cell(keras.layers.Layer):
+        state_size = output_size = 2
+
+        def call(self, inputs, states):
+            return states[0], states
+
+    inputs = keras.Input((4, 3))
+    backward = keras.layers.RNN(Cell(), go_backwards=True)
+    joined = keras.layers.Bidirectional(keras.layers.LSTM(2), backward_layer=backward, name="both")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(joined))
+    reason = "Bidirectional 'both': its cell Cell has not the kernels of a cell of Keras's"
+    around = tf_lap.neighbors(model)
+    assert [path.rpartition("/")[2] for path in around] == ["head", "kernel", "recurrent_kernel"]
+    assert all(neighbors.boundaries[0] == reason for neighbors in around.values())

@@ -49,10 +49,12 @@ def follow_bidirectional(steps: LayerSteps) -> list[Target]:
     """The steps of a forward and of a backward layer, whose hidden states are joined or added up."""
     layer, call = steps.layer, steps.call
     tensor, *states = _find_tensors(steps)
-    hidden = []
-    for place, inner in enumerate((layer.forward_layer, layer.backward_layer)):
+    for inner in (layer.forward_layer, layer.backward_layer):
         if not hasattr(inner, "cell"):
             raise Boundary(f"its layer {type(inner).__name__} has no cell")
+        _check_cells(inner)
+    hidden = []
+    for place, inner in enumerate((layer.forward_layer, layer.backward_layer)):
         inner_steps = dataclasses.replace(
             steps, call=dataclasses.replace(call, layer=inner), path=f"{steps.path}/{inner.name}"
         )
@@ -101,10 +103,7 @@ def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
         Boundary: a cell is none of Keras's.
     """
     layer = steps.layer
-    cells = _find_cells(layer)
-    for cell in cells:
-        if not _is_served(cell):
-            raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
+    cells = _check_cells(layer)
     source = steps.read(tensor)
     channel_axis = _find_channel_axis(layer, len(steps.signal(source).shape))
     state_sources = [steps.source(state) for state in states]
@@ -168,6 +167,19 @@ def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int | No
     return steps.apply(sources, (None, units), sum_signals([steps.signal(source) for source in sources], 2))
 
 
+def _check_cells(layer: Layer) -> list[Layer]:
+    """The cells of a recurrent layer.
+
+    Raises:
+        Boundary: one is none of Keras's.
+    """
+    cells = _find_cells(layer)
+    for cell in cells:
+        if not _is_served(cell):
+            raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
+    return cells
+
+
 def _put_out(steps: LayerSteps, hidden: Sequence[int], shape: Shape, energy_map: EnergyMap) -> int:
     """A tensor that a recurrent layer puts out: all hidden states, or the last one; or a state of its own.
 
@@ -179,7 +191,10 @@ def _put_out(steps: LayerSteps, hidden: Sequence[int], shape: Shape, energy_map:
     """
     is_sequence = steps.layer.return_sequences and len(shape) == len(steps.call.inputs[0].shape)
     axis = _find_channel_axis(steps.layer, len(shape)) if is_sequence else format_axis(steps.layer, len(shape))
-    return steps.apply(hidden, shape, Flow((axis,), energy_map))
+    # Keras takes both directions of a Bidirectional layer for as wide as the forward one.
+    ones = [np.ones(steps.signal(state).shape[1] or 1, np.float32) for state in hidden]
+    channels = energy_map.apply(*ones).shape[0]
+    return steps.apply(hidden, (*shape[:axis], channels, *shape[axis + 1 :]), Flow((axis,), energy_map))
 
 
 def _find_channel_axis(layer: Layer, rank: int) -> int:
