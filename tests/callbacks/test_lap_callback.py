@@ -223,11 +223,12 @@ def test_it_is_copied_and_pickled_after_a_fit_with_its_report():
 
 
 def test_a_transformer_of_which_little_can_be_pruned_warns_at_the_start():
-    inputs = keras.Input((6, 16))
-    h = keras.layers.MultiHeadAttention(4, 16, name="attention")(inputs, inputs)
+    inputs = keras.Input((6,), dtype="int32")
+    words = keras.layers.Embedding(2000, 16, name="words")(inputs)
+    h = keras.layers.MultiHeadAttention(2, 4, name="attention")(words, words)
     model = keras.Model(inputs, keras.layers.Dense(10, name="head")(keras.layers.GlobalAveragePooling1D()(h)))
     compiled(model)
-    x, y = np.ones((32, 6, 16), np.float32), np.zeros(32, int)
+    x, y = np.ones((32, 6), np.int32), np.zeros(32, int)
     with pytest.warns(UserWarning, match="can be pruned") as caught:
         history = model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
     assert len(of_tf_lap(caught)) == 1

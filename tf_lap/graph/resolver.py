@@ -130,7 +130,7 @@ class _Resolver:
                 raise Boundary(f"it has {len(outputs)} outputs")
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
-        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
+        self.builder.inner_reasons[id(layer)] = _explain_single_rule(layer, prefix)
         return [
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
@@ -152,7 +152,7 @@ class _Resolver:
             targets = rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
-        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
+        self.builder.inner_reasons[id(layer)] = _explain_single_rule(layer, prefix)
         return targets
 
     def _follow_without_channels(
@@ -204,7 +204,7 @@ class _Resolver:
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, str(boundary))
         reason = f"{_describe(layer_call.layer, prefix)} calls it on constants alone, or not at all"
-        self.builder.unreached_reasons[id(layer_call.layer)] = reason
+        self.builder.inner_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
         if not inside.is_sized:
             return self._follow_graph(inside.graph, entering, inner_prefix)

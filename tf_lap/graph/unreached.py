@@ -59,7 +59,11 @@ def _add_kernel(builder: RecipeBuilder, entry: compat.LayerEntry, kernel: LayerK
         default: why the kernel is not reached where none of the layers that it is in has a reason.
     """
     if builder.find_kernel(kernel.variable) is None:
-        reasons = (builder.unreached_reasons.get(id(outer.layer)) for outer in entry.lineage())
+        reasons = (
+            builder.unreached_reasons.get(id(outer.layer))
+            or (builder.inner_reasons.get(id(outer.layer)) if outer is not entry else None)
+            for outer in entry.lineage()
+        )
         path = f"{entry.path}/{kernel.name}" if kernel.name else entry.path
         builder.add_kernel(path, entry.layer, kernel, next(filter(None, reasons), default))
 
