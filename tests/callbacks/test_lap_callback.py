@@ -232,5 +232,5 @@ def test_a_transformer_of_which_little_can_be_pruned_warns_at_the_start():
     with pytest.warns(UserWarning, match="can be pruned") as caught:
         history = model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[tf_lap.LAPCallback(0.9)])
     assert len(of_tf_lap(caught)) == 1
-    assert history.history["sparsity"][-1] == pytest.approx(0.9)
+    assert history.history["sparsity"][-1] == pytest.approx(0.9, abs=0.005)
     assert history.history["model_sparsity"][-1] < 0.05

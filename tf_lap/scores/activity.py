@@ -35,8 +35,9 @@ def measure_activity(model: Model, recipe: Recipe, data: Sequence[Batch]) -> lis
 
     A unit is active where the activation behind its kernel is above zero. Normalizations and sums may lie between the
     two. The roots are averaged over the positions of a convolution, as in Park et al.'s code, and over the uses of a
-    shared layer. A kernel has ones if the next kernel comes before any activation. It also has ones, with a warning, if
-    its activation cannot be measured: in a custom layer, or behind a layer that mixes or joins channels.
+    shared layer. A kernel has ones if the next kernel comes before any activation, and if it puts out gates. It also has
+    ones, with a warning, if its activation cannot be measured: in a custom layer, or behind a layer that mixes or joins
+    channels.
 
     Args:
         model: the model.
@@ -129,7 +130,8 @@ def _find_activations(recipe: Recipe, number: int, kernel: Kernel) -> list[_Acti
     activations = []
     for step in recipe.steps:
         if isinstance(step, KernelStep) and step.kernel == number:
-            if has_activation(kernel.layer):
+            is_recurrent = hasattr(kernel.layer, "cell")  # its activation acts on one gate, and on the state
+            if has_activation(kernel.layer) and not is_recurrent:
                 activations.append(_Activation(kernel.layer, step.use))
             else:
                 activations += _find_next_activation(recipe, step.target)
