@@ -291,7 +291,8 @@ def test_no_direction_is_followed_where_one_has_such_a_cell(make_kernels):
     paths = [path for path in around if path.startswith("both")]
     assert [path.rpartition("/")[2] for path in paths] == ["kernel", "recurrent_kernel"]
     for path in (*paths, "last"):
-        assert not around[path].previous and around[path].boundaries[0] == f"Bidirectional 'both': {REASON}"
+        assert around[path].previous == ()
+        assert around[path].boundaries[0] == f"Bidirectional 'both': {REASON}"
 
 
 def test_a_constant_keeps_the_place_of_a_state():
