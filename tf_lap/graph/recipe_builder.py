@@ -27,13 +27,15 @@ class RecipeBuilder:
 
     Attributes:
         signals: the shape and the channel axes of each tensor.
-        unreached_reasons: why kernels inside a layer are not reached, by the id of the layer.
+        unreached_reasons: why kernels of a layer, and of layers inside it, are not reached, by the id of the layer.
+        inner_reasons: the same of layers inside alone: the layer itself was followed by a rule.
         untraced: descriptions of the layers, or of the model, whose call could not be followed.
     """
 
     def __init__(self) -> None:
         self.signals: list[Signal] = []
         self.unreached_reasons: dict[int, str] = {}
+        self.inner_reasons: dict[int, str] = {}
         self.untraced: list[str] = []
         self._steps: list[Step] = []
         self._kernels: list[Kernel] = []

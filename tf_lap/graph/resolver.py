@@ -130,7 +130,7 @@ class _Resolver:
                 raise Boundary(f"it has {len(outputs)} outputs")
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
-        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
+        self.builder.inner_reasons[id(layer)] = _explain_single_rule(layer, prefix)
         return [
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
@@ -152,7 +152,7 @@ class _Resolver:
             targets = rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
-        self.builder.unreached_reasons[id(layer)] = _explain_single_rule(layer, prefix)
+        self.builder.inner_reasons[id(layer)] = _explain_single_rule(layer, prefix)
         return targets
 
     def _follow_without_channels(

@@ -59,7 +59,9 @@ def _add_kernel(builder: RecipeBuilder, entry: compat.LayerEntry, kernel: LayerK
         default: why the kernel is not reached where none of the layers that it is in has a reason.
     """
     if builder.find_kernel(kernel.variable) is None:
-        reasons = (builder.unreached_reasons.get(id(outer.layer)) for outer in entry.lineage())
+        layer_ids = [id(outer.layer) for outer in entry.lineage()]
+        inner_reasons = {layer_id: builder.inner_reasons.get(layer_id) for layer_id in layer_ids[1:]}
+        reasons = (builder.unreached_reasons.get(layer_id) or inner_reasons.get(layer_id) for layer_id in layer_ids)
         path = f"{entry.path}/{kernel.name}" if kernel.name else entry.path
         builder.add_kernel(path, entry.layer, kernel, next(filter(None, reasons), default))
 
