@@ -313,3 +313,12 @@ def test_a_decoder_may_read_constants():
     assert around["decode/kernel"].previous == ()
     assert around["decode/kernel"].following == ("decode/recurrent_kernel", "last")
     assert around["decode/recurrent_kernel"].previous[:2] == ("encode/kernel", "encode/recurrent_kernel")
+
+
+def test_directions_of_different_widths_are_joined_as_they_are():
+    inputs = keras.Input((4, 3))
+    backward = keras.layers.LSTM(5, go_backwards=True)
+    joined = keras.layers.Bidirectional(keras.layers.LSTM(2), backward_layer=backward, name="both")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU()(joined))
+    shapes = [energies.outgoing.shape for path, energies in tf_lap.channel_energies(model).items() if "kernel" in path]
+    assert shapes == [(8,), (8,), (20,), (20,)]

@@ -183,7 +183,10 @@ def _put_out(steps: LayerSteps, hidden: Sequence[int], shape: Shape, energy_map:
     """
     is_sequence = steps.layer.return_sequences and len(shape) == len(steps.call.inputs[0].shape)
     axis = _find_channel_axis(steps.layer, len(shape)) if is_sequence else format_axis(steps.layer, len(shape))
-    return steps.apply(hidden, shape, Flow((axis,), energy_map))
+    # Keras takes both directions of a Bidirectional layer for as wide as the forward one.
+    ones = [np.ones(steps.signal(state).shape[1] or 1, np.float32) for state in hidden]
+    channels = energy_map.apply(*ones).shape[0]
+    return steps.apply(hidden, (*shape[:axis], channels, *shape[axis + 1 :]), Flow((axis,), energy_map))
 
 
 def _find_channel_axis(layer: Layer, rank: int) -> int:
