@@ -210,11 +210,12 @@ def _require_kernels(layer: Layer) -> None:
 def _is_served(cell: Layer) -> bool:
     """Whether a cell has the two kernels, and gates as many times as wide as its hidden state."""
     # A user's cell may have a layer, or a vector, by the name of a kernel.
-    shapes = [getattr(getattr(cell, name, None), "shape", ()) for name in ("kernel", "recurrent_kernel")]
-    if any(len(shape) < 2 for shape in shapes):
+    shape, recurrent_shape = (
+        tuple(getattr(getattr(cell, name, None), "shape", ())) for name in ("kernel", "recurrent_kernel")
+    )
+    if min(len(shape), len(recurrent_shape)) < 2:
         return False
-    (*_, gate_units), (*_, units, recurrent_units) = shapes
-    return gate_units == recurrent_units and recurrent_units % units == 0
+    return shape[-1] == recurrent_shape[-1] and recurrent_shape[-1] % recurrent_shape[-2] == 0
 
 
 def _find_cell_kernels(layer: Layer, cell: Layer) -> tuple[LayerKernel, LayerKernel]:
