@@ -168,3 +168,13 @@ def test_its_file_answers_as_it_does(trained, tmp_path):
     expected = trained.model.predict_on_batch(x)
     for interpreter in INTERPRETERS.values():
         np.testing.assert_allclose(answers(path.read_bytes(), x, interpreter), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_masks_are_the_same_on_both(case):
+    model, twin = (case.build(flavour) for flavour in FLAVOURS.values())
+    twin.set_weights(model.get_weights())
+    for each in (model, twin):
+        tf_lap.prune(each, SPARSITY, filters=case.filters)
+    for mask, other in zip(live(model.get_weights()), live(twin.get_weights()), strict=True):
+        np.testing.assert_array_equal(mask, other)

@@ -1,5 +1,7 @@
 """Calls that work when a model runs, and that Keras makes no node of on symbolic tensors."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras.src.backend.common.variables import Variable
 from keras.src.ops.node import Node
 
 import tf_lap
+from tf_lap.compat.keras3.symbolic_calls import admit_more_calls
 
 layers, ops = keras.layers, keras.ops
 
@@ -169,4 +172,22 @@ def test_keras_is_left_as_it_was(fails):
     if fails:
         block.compute_output_shape = lambda shape: shape
     tf_lap.neighbors(build(block))
+    assert originals == (Node.__init__, keras.Layer.symbolic_call, Variable.__mul__)
+
+
+def test_keras_is_left_as_it_was_by_two_threads():
+    originals = Node.__init__, keras.Layer.symbolic_call, Variable.__mul__
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def begin_first():
+        with admit_more_calls():
+            has_begun.set()
+            may_end.wait(timeout=0.2)
+
+    first = threading.Thread(target=begin_first)
+    first.start()
+    assert has_begun.wait(timeout=10)
+    with admit_more_calls():  # waits for the other one
+        may_end.set()
+        first.join()
     assert originals == (Node.__init__, keras.Layer.symbolic_call, Variable.__mul__)

@@ -189,7 +189,10 @@ def test_a_kernel_that_makes_a_bound_alone_ends_there():
     model = tf_keras.Model(inputs, layers.Dense(2, name="b")(tf.clip_by_value(h, 0.0, tf.nn.relu(bound))))
     neighbors = tf_lap.neighbors(model)
     assert neighbors["b"].previous == ("a",)
-    assert "Dense 'bound': what it puts out serves as a mask, a bound or a shape only" in neighbors["bound"].boundaries
+    assert (
+        "Dense 'bound': nothing reads what it puts out but as a mask, a bound or a shape"
+        in neighbors["bound"].boundaries
+    )
     np.testing.assert_array_equal(tf_lap.channel_energies(model)["bound"].outgoing, np.ones(3))
 
 

@@ -223,3 +223,20 @@ def test_scores_that_are_a_sum_end_queries_and_keys(namespace, name, options):
     # A factor for each channel reads it.
     scale = np.asarray(attend.scale) if name == "AdditiveAttention" else np.ones(2, np.float32)
     np.testing.assert_allclose(tf_lap.channel_energies(model)["query"].outgoing, scale**2, rtol=1e-6)
+
+
+def test_queries_of_a_layer_may_be_a_constant():
+    class Pool(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.attend = layers.Attention(name="attend")
+
+        def call(self, x):
+            return self.attend([ops.ones((1, 1, 4)), x])
+
+    model = keras.Sequential(
+        [keras.Input((POSITIONS, 3)), layers.Dense(4, name="first"), Pool(name="pool"), layers.Dense(2, name="last")]
+    )
+    first = tf_lap.neighbors(model)["first"]
+    assert first.following == ("last",)
+    assert first.boundaries[-1] == "Attention 'pool/attend': its scores are a sum over channels"

@@ -84,3 +84,23 @@ def test_filters_used_twice_add_their_squares_up():
     np.testing.assert_allclose(scored["filters"].scores, expected, rtol=1e-4)
     assert tf_lap.neighbors(model)["filters"].previous == ("first",)
     assert tf_lap.neighbors(model)["filters"].following == ("last",)
+
+
+@BOTH
+@pytest.mark.parametrize("is_mask", [False, True])
+def test_a_kernel_that_nothing_reads_has_a_boundary_behind_it(namespace, is_mask):
+    layers = namespace.layers
+    inputs = namespace.Input((6, 6, 3))
+    x = layers.Dense(4, name="first")(inputs)
+    filters = layers.DepthwiseConv2D(1, name="filters")(x)
+    y = layers.Dense(2, name="last")(x)
+    if is_mask:
+        model = namespace.Model(inputs, layers.Softmax(name="soft")(y, mask=filters[..., :2] > 0.0))
+        path = "filters"
+    else:  # another output of the model inside is read
+        read, _ = namespace.Model(inputs, [y, filters], name="inside")(inputs)
+        model, path = namespace.Model(inputs, read), "inside/filters"
+    assert tf_lap.channel_energies(model)[path].outgoing.tolist() == [1] * 4
+    reason = f"DepthwiseConv2D {path!r}: nothing reads what it puts out but as a mask, a bound or a shape"
+    assert reason in tf_lap.neighbors(model)[path].boundaries
+    assert tf_lap.prune(model, {".*": 0.5}).sparsity == 0.5

@@ -246,17 +246,73 @@ def test_a_state_of_several_cells_is_a_boundary(namespace):
     assert around["state_0"].boundaries[-1] == "RNN 'rnn': the initial state of several cells"
 
 
-def test_a_cell_without_the_two_kernels_is_a_boundary():
-    class Cell(keras.layers.Layer):
-        state_size = output_size = 3
+class Cell(keras.layers.Layer):
+    """A user's cell; what it has by the names of kernels is none of Keras's."""
 
-        def call(self, inputs, states):
-            return inputs + states[0], [inputs + states[0]]
+    state_size = output_size = 3
 
+    def __init__(self, make_kernels=None, **kwargs):
+        super().__init__(**kwargs)
+        self.make_kernels = make_kernels
+
+    def build(self, shape):
+        if self.make_kernels:
+            self.kernel, self.recurrent_kernel = self.make_kernels(self)
+
+    def call(self, inputs, states):
+        return inputs + states[0], [inputs + states[0]]
+
+
+CELLS = pytest.mark.parametrize(
+    "make_kernels",
+    [
+        None,
+        lambda cell: (cell.add_weight(shape=(3, 3)), cell.add_weight(shape=(3,))),
+        lambda cell: (keras.layers.Dense(3), keras.layers.Dense(3)),
+    ],
+    ids=["nothing", "vector", "layers"],
+)
+REASON = "its cell Cell has not the kernels of a cell of Keras's"
+
+
+@CELLS
+def test_a_cell_without_the_two_kernels_is_a_boundary(make_kernels):
     inputs = keras.Input((5, 3))
-    x = keras.layers.RNN(Cell(), name="rnn")(keras.layers.Dense(3, name="first")(inputs))
+    x = keras.layers.RNN(Cell(make_kernels), name="rnn")(keras.layers.Dense(3, name="first")(inputs))
     boundaries = tf_lap.neighbors(keras.Model(inputs, x))["first"].boundaries
-    assert boundaries[-1] == "RNN 'rnn': its cell Cell has not the kernels of a cell of Keras's"
+    assert boundaries[-1] == f"RNN 'rnn': {REASON}"
+
+
+@CELLS
+def test_no_direction_is_followed_where_one_has_such_a_cell(make_kernels):
+    backward = keras.layers.RNN(Cell(make_kernels), go_backwards=True)
+    both = keras.layers.Bidirectional(keras.layers.LSTM(3, name="forward"), backward_layer=backward, name="both")
+    around = tf_lap.neighbors(keras.Sequential([keras.Input((5, 3)), both, keras.layers.Dense(2, name="last")]))
+    paths = [path for path in around if path.startswith("both")]
+    assert [path.rpartition("/")[2] for path in paths] == ["kernel", "recurrent_kernel"]
+    for path in (*paths, "last"):
+        assert around[path].previous == ()
+        assert around[path].boundaries[0] == f"Bidirectional 'both': {REASON}"
+
+
+def test_a_constant_keeps_the_place_of_a_state():
+    inputs, zeros = keras.Input((5, 3)), np.zeros((1, 4), np.float32)
+    _, hidden, carry = keras.layers.LSTM(4, return_state=True, name="encode")(inputs)
+    decode = keras.layers.Bidirectional(keras.layers.LSTM(4), name="decode")
+    model = keras.Model(inputs, decode(inputs, initial_state=[hidden, carry, zeros, zeros]))
+    around = {path.removeprefix("decode/")[:7]: near.previous for path, near in tf_lap.neighbors(model).items()}
+    assert "encode/kernel" in around["forward"]
+    assert "encode/kernel" not in around["backwar"]
+
+
+def test_a_decoder_may_read_constants():
+    _, *states = keras.layers.LSTM(4, return_state=True, name="encode")(inputs := keras.Input((5, 3)))
+    decode = keras.layers.LSTM(4, return_sequences=True, name="decode")
+    x = decode(np.zeros((1, 5, 3), np.float32), initial_state=states)
+    around = tf_lap.neighbors(keras.Model(inputs, keras.layers.Dense(2, name="last")(x)))
+    assert around["decode/kernel"].previous == ()
+    assert around["decode/kernel"].following == ("decode/recurrent_kernel", "last")
+    assert around["decode/recurrent_kernel"].previous[:2] == ("encode/kernel", "encode/recurrent_kernel")
 
 
 def test_directions_of_different_widths_are_joined_as_they_are():
@@ -266,20 +322,3 @@ def test_directions_of_different_widths_are_joined_as_they_are():
     model = keras.Model(inputs, keras.layers.ReLU()(joined))
     shapes = [energies.outgoing.shape for path, energies in tf_lap.channel_energies(model).items() if "kernel" in path]
     assert shapes == [(8,), (8,), (20,), (20,)]
-
-
-def test_a_direction_with_a_cell_of_its_own_is_a_boundary_for_both():
-    class Cell(keras.layers.Layer):
-        state_size = output_size = 2
-
-        def call(self, inputs, states):
-            return states[0], states
-
-    inputs = keras.Input((4, 3))
-    backward = keras.layers.RNN(Cell(), go_backwards=True)
-    joined = keras.layers.Bidirectional(keras.layers.LSTM(2), backward_layer=backward, name="both")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(joined))
-    reason = "Bidirectional 'both': its cell Cell has not the kernels of a cell of Keras's"
-    around = tf_lap.neighbors(model)
-    assert [path.rpartition("/")[2] for path in around] == ["head", "kernel", "recurrent_kernel"]
-    assert all(neighbors.boundaries[0] == reason for neighbors in around.values())

@@ -78,3 +78,22 @@ def test_a_written_out_normalization_scales_channels(function):
 def test_a_reduction_that_is_a_signal_is_a_boundary(function):
     boundaries = tf_lap.neighbors(build(function))["before"].boundaries
     assert any("reduces its channels (axis 2)" in reason for reason in boundaries)
+
+
+class Gated(layers.Layer):
+    """A kernel whose mean over positions is multiplied with another tensor."""
+
+    def __init__(self, gated, **kwargs):
+        super().__init__(**kwargs)
+        self.gate, self.gated = layers.Dense(4, name="gate"), gated
+
+    def call(self, x):
+        return self.gated(x) * ops.mean(self.gate(x), axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("gated", [layers.Dense(4, name="other"), ops.ones_like], ids=["another kernel", "ones"])
+def test_a_mean_that_gates_another_tensor_is_a_signal(gated):
+    inputs = keras.Input((6, 4))
+    model = keras.Model(inputs, layers.Dense(3, name="behind")(Gated(gated, name="gated")(inputs)))
+    assert tf_lap.neighbors(model)["gated/gate"].following == ("behind",)
+    assert "gated/gate" in tf_lap.neighbors(model)["behind"].previous

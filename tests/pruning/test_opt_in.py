@@ -108,6 +108,17 @@ def test_a_check_takes_nothing_in():
         pruner.check({"words": 1})
 
 
+def test_what_fails_takes_nothing_in():
+    model = reader()
+    pruner = tf_lap.Pruner(model)
+    with pytest.raises(ValueError, match="the masks are of another model"):
+        pruner.restore({**pruner.masks, "words": np.ones((2, 2), bool)})
+    model.get_layer("out").kernel.assign(np.full((8, 2), np.nan))
+    with pytest.raises(ValueError, match="'out' holds NaN"):
+        pruner.update({"words": 0.5})
+    assert list(pruner.masks) == ["hidden", "out"]
+
+
 def test_masks_that_were_frozen_before_hold_it_too():
     model = reader()
     pruner = tf_lap.Pruner(model)
@@ -167,7 +178,14 @@ def test_a_callback_prunes_it_where_the_mapping_names_it(library, schedule):
     assert [layer.path for layer in callback.report.pruned] == ["words", "hidden", "out"]
 
 
-def test_a_killed_training_goes_on_with_its_zeros(tmp_path):
+def add_it_later(step):
+    """A schedule that names it from step 4 on."""
+    return True, {"words": 0.5, "hidden": 0.5} if step >= 4 else {"hidden": 0.5}
+
+
+@pytest.mark.parametrize("schedule", [{"words": 0.5, "hidden": 0.5}, add_it_later], ids=["mapping", "function"])
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_killed_training_goes_on_with_its_zeros(tmp_path, schedule, is_whole):
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -178,7 +196,10 @@ def test_a_killed_training_goes_on_with_its_zeros(tmp_path):
     x, y = np.arange(96).reshape(32, 3) % 12, np.arange(32) % 2
 
     def fit(*others):
-        callbacks = [tf_lap.LAPCallback({"words": 0.5, "hidden": 0.5}, backup_dir=tmp_path), *others]
+        if is_whole:  # weights and masks
+            callbacks = [tf_lap.LAPCallback(schedule), *others, tf_lap.BackupAndRestore(tmp_path)]
+        else:
+            callbacks = [tf_lap.LAPCallback(schedule, backup_dir=tmp_path), *others]
         model.fit(x, y, batch_size=8, epochs=4, callbacks=callbacks, verbose=0)
 
     with pytest.raises(KeyboardInterrupt):

@@ -48,7 +48,7 @@ def resume_from_snapshot(
     """
     if handover is None or handover.state is None:
         return None
-    masks = match_masks(pruner.enforcement.kernels, handover.state, handover.source, callback_class)
+    masks = match_masks(pruner.kernels_with(handover.state.masks), handover.state, handover.source, callback_class)
     pruner.restore(masks, final_sparsity or 0.0)
     return handover.state.step
 

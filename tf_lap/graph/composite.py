@@ -9,6 +9,7 @@ from typing import Any
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer
+from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Flow, Shape, Signal, format_axes, format_shape
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
 from tf_lap.graph.flows import align_to_axes, sum_signals
@@ -59,8 +60,8 @@ class LayerSteps:
             return source
         description = f"{type(self.layer).__name__} {self.path!r}"
         reason = f"{description}: what it reads carries no channels: a mask, a shape or a comparison"
-        shape = argument.shape if isinstance(argument, compat.Tensor) else self.call.inputs[0].shape
-        return self.begin(shape, reason)
+        shape = argument.shape if isinstance(argument, compat.Tensor) else read_constant_shape(argument)
+        return self.begin(shape or self.call.inputs[0].shape, reason)
 
     def apply(self, sources: Sequence[int], shape: Shape, flow: Flow, kernel: LayerKernel | None = None) -> int:
         """Adds a step that turns the energies of tensors into those of a new one, and returns the new one.

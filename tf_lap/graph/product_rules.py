@@ -119,7 +119,7 @@ def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) 
         is_product: whether scores are products of queries and keys.
         scale: what multiplies each channel before a sum, `(channels,)`; None where nothing does.
     """
-    query, value, *others = next(iter(steps.call.tensors.values()))
+    query, value, *others = next(iter(steps.call.arguments.values()))
     source = steps.source(value)
     value_flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
     scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]

@@ -173,18 +173,20 @@ class RecipeBuilder:
     def _select_steps(self, outputs: Iterable[int]) -> list[Step]:
         """The steps that lead to a kernel or to an end of the network; those that only make masks and shapes do not.
 
-        A kernel whose output leads to neither gets a boundary with a reason behind it.
+        A use of a kernel always stays. One whose output leads to neither gets a boundary with a reason behind it.
         """
         needed, steps = {*outputs, *self._looped}, list[Step]()
         for step in reversed(self._steps):
             match step:
                 case KernelStep():
                     if step.target not in needed:
-                        steps.append(BoundaryStep((step.target,), (), self._explain_unread(step)))
+                        steps.append(BoundaryStep((step.target,), (), self._explain_unread(step.kernel)))
                     needed.add(step.source)
                     steps.append(step)
                 case RuleStep():
-                    if step.target in needed:
+                    if step.target not in needed and step.kernel is not None:
+                        steps.append(BoundaryStep((step.target,), (), self._explain_unread(step.kernel)))
+                    if step.target in needed or step.kernel is not None:
                         needed.update(step.sources)
                         steps.append(step)
                 case ProductStep():
@@ -196,7 +198,7 @@ class RecipeBuilder:
                         steps.append(step)
         return steps[::-1]
 
-    def _explain_unread(self, step: KernelStep) -> str:
-        kernel = self._kernels[step.kernel]
+    def _explain_unread(self, number: int) -> str:
+        kernel = self._kernels[number]
         description = f"{type(kernel.layer).__name__} {kernel.path!r}"
-        return f"{description}: what it puts out serves as a mask, a bound or a shape only"
+        return f"{description}: nothing reads what it puts out but as a mask, a bound or a shape"

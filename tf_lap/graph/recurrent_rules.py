@@ -30,6 +30,7 @@ def find_recurrent_kernels(layer: Layer) -> list[LayerKernel]:
 
 def follow_recurrent(steps: LayerSteps) -> list[Target]:
     """The steps of a recurrent layer, cell after cell."""
+    _require_kernels(steps.layer)
     tensor, *states = _find_tensors(steps)
     hidden = _follow_cells(steps, tensor, states)
     return [_put_out(steps, [hidden], output.shape, Identity()) for output in steps.call.outputs]
@@ -48,13 +49,12 @@ def find_bidirectional_kernels(layer: Layer) -> list[LayerKernel]:
 def follow_bidirectional(steps: LayerSteps) -> list[Target]:
     """The steps of a forward and of a backward layer, whose hidden states are joined or added up."""
     layer, call = steps.layer, steps.call
+    inner_layers = (layer.forward_layer, layer.backward_layer)
+    for inner in inner_layers:
+        _require_kernels(inner)
     tensor, *states = _find_tensors(steps)
-    for inner in (layer.forward_layer, layer.backward_layer):
-        if not hasattr(inner, "cell"):
-            raise Boundary(f"its layer {type(inner).__name__} has no cell")
-        _check_cells(inner)
     hidden = []
-    for place, inner in enumerate((layer.forward_layer, layer.backward_layer)):
+    for place, inner in enumerate(inner_layers):
         inner_steps = dataclasses.replace(
             steps, call=dataclasses.replace(call, layer=inner), path=f"{steps.path}/{inner.name}"
         )
@@ -85,10 +85,18 @@ def _merge_directions(units: Sequence[int], merge_mode: str) -> EnergyMap:
 
 
 def _find_tensors(steps: LayerSteps) -> list[Any]:
-    """The sequence that a recurrent layer reads, and its initial states: tf_keras passes them with the sequence."""
-    first, *others = steps.call.tensors
-    states = steps.call.tensors["initial_state"] if "initial_state" in others else ()
-    return [*steps.call.tensors[first], *states]
+    """The sequence that a recurrent layer reads, and its initial states: tf_keras passes them with the sequence.
+
+    Each of them may be a constant.
+    """
+    return [*_list_items(next(iter(steps.call.arguments.values()))), *_list_items(steps.argument("initial_state"))]
+
+
+def _list_items(argument: Any) -> list[Any]:
+    """The tensors and constants in an argument of a call, whose lists may be nested."""
+    if isinstance(argument, (list, tuple)):
+        return [item for part in argument for item in _list_items(part)]
+    return [] if argument is None else [argument]
 
 
 def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
@@ -98,12 +106,9 @@ def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
         steps: what steps are added with.
         tensor: the sequence that the layer reads.
         states: its initial states.
-
-    Raises:
-        Boundary: a cell is none of Keras's.
     """
     layer = steps.layer
-    cells = _check_cells(layer)
+    cells = _find_cells(layer)
     source = steps.read(tensor)
     channel_axis = _find_channel_axis(layer, len(steps.signal(source).shape))
     state_sources = [steps.source(state) for state in states]
@@ -167,19 +172,6 @@ def _add_states(steps: LayerSteps, hidden: int, state_sources: Sequence[int | No
     return steps.apply(sources, (None, units), sum_signals([steps.signal(source) for source in sources], 2))
 
 
-def _check_cells(layer: Layer) -> list[Layer]:
-    """The cells of a recurrent layer.
-
-    Raises:
-        Boundary: one is none of Keras's.
-    """
-    cells = _find_cells(layer)
-    for cell in cells:
-        if not _is_served(cell):
-            raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
-    return cells
-
-
 def _put_out(steps: LayerSteps, hidden: Sequence[int], shape: Shape, energy_map: EnergyMap) -> int:
     """A tensor that a recurrent layer puts out: all hidden states, or the last one; or a state of its own.
 
@@ -206,14 +198,24 @@ def _find_cells(layer: Layer) -> list[Layer]:
     return list(getattr(layer.cell, "cells", [layer.cell]))
 
 
+def _require_kernels(layer: Layer) -> None:
+    """Raises Boundary where a recurrent layer, or one inside a Bidirectional layer, has a cell that is not served."""
+    if not hasattr(layer, "cell"):
+        raise Boundary(f"its layer {type(layer).__name__} has no cell")
+    for cell in _find_cells(layer):
+        if not _is_served(cell):
+            raise Boundary(f"its cell {type(cell).__name__} has not the kernels of a cell of Keras's")
+
+
 def _is_served(cell: Layer) -> bool:
     """Whether a cell has the two kernels, and gates as many times as wide as its hidden state."""
-    kernel, recurrent_kernel = getattr(cell, "kernel", None), getattr(cell, "recurrent_kernel", None)
-    if kernel is None or recurrent_kernel is None:
-        return False
-    return (
-        kernel.shape[-1] == recurrent_kernel.shape[-1] and recurrent_kernel.shape[-1] % recurrent_kernel.shape[-2] == 0
+    # A user's cell may have a layer, or a vector, by the name of a kernel.
+    shape, recurrent_shape = (
+        tuple(getattr(getattr(cell, name, None), "shape", ())) for name in ("kernel", "recurrent_kernel")
     )
+    if min(len(shape), len(recurrent_shape)) < 2:
+        return False
+    return shape[-1] == recurrent_shape[-1] and recurrent_shape[-1] % recurrent_shape[-2] == 0
 
 
 def _find_cell_kernels(layer: Layer, cell: Layer) -> tuple[LayerKernel, LayerKernel]:

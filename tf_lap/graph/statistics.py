@@ -19,19 +19,21 @@ _ACTS_ON_ELEMENTS: frozenset[RuleFunction] = frozenset((elementwise, merge, mult
 def find_statistics(graph: compat.Graph) -> frozenset[compat.Tensor]:
     """What reductions with `keepdims` put out that serves to scale or centre tensors alone.
 
-    A statistic may be read, through operations on its elements, by products and quotients with wider tensors, and by a
-    difference between the reduced tensor and itself. What a kernel or any other layer reads, or what is added to
-    another tensor, is none: it is a signal.
+    A statistic may be read, through operations on its elements, by products and quotients with wider tensors that come
+    from the same tensor as itself, and by a difference between the reduced tensor and itself. What a kernel or any
+    other layer reads, or what gates or is added to another tensor, is none: it is a signal.
     """
     readers: dict[compat.Tensor, list[compat.LayerCall]] = {}
+    producers: dict[compat.Tensor, compat.LayerCall] = {}
     for call in graph.calls:
+        producers.update(dict.fromkeys(call.outputs, call))
         for tensor in dict.fromkeys(call.inputs):
             readers.setdefault(tensor, []).append(call)
     leaving = frozenset(graph.outputs)
     return frozenset(
         call.outputs[0]
         for call in graph.calls
-        if _has_rule(call, (reduction,)) and _is_statistic(call.outputs[0], call.inputs[0], readers, leaving)
+        if _has_rule(call, (reduction,)) and _is_statistic(call.outputs[0], call.inputs[0], readers, producers, leaving)
     )
 
 
@@ -39,6 +41,7 @@ def _is_statistic(
     tensor: compat.Tensor,
     reduced: compat.Tensor,
     readers: Mapping[compat.Tensor, list[compat.LayerCall]],
+    producers: Mapping[compat.Tensor, compat.LayerCall],
     leaving: frozenset[compat.Tensor],
 ) -> bool:
     """Whether a tensor with axes of size 1 scales or centres other tensors alone.
@@ -47,6 +50,7 @@ def _is_statistic(
         tensor: the tensor.
         reduced: what it is a statistic of.
         readers: the calls that read each tensor.
+        producers: the call that puts each tensor out; none for those that enter the graph.
         leaving: the tensors that leave the graph.
     """
     calls = readers.get(tensor, [])
@@ -55,20 +59,44 @@ def _is_statistic(
     return all(
         _has_rule(call, _ACTS_ON_ELEMENTS)
         and (
-            _is_statistic(call.outputs[0], reduced, readers, leaving)
+            _is_statistic(call.outputs[0], reduced, readers, producers, leaving)
             if call.outputs[0].shape == tensor.shape
-            else _scales(call, tensor) or _centres(call, tensor, reduced)
+            else _scales(call, tensor, reduced, producers) or _centres(call, tensor, reduced)
         )
         for call in calls
     )
 
 
-def _scales(call: compat.LayerCall, tensor: compat.Tensor) -> bool:
-    """Whether a call multiplies a wider tensor by a statistic, or divides it by that."""
+def _scales(
+    call: compat.LayerCall,
+    tensor: compat.Tensor,
+    reduced: compat.Tensor,
+    producers: Mapping[compat.Tensor, compat.LayerCall],
+) -> bool:
+    """Whether a call multiplies a wider tensor, which comes from what was reduced, by a statistic, or divides it."""
     operands = list(call.arguments.values())[:2]
     if _has_rule(call, (divide,)):
-        return operands[1] is tensor and isinstance(operands[0], compat.Tensor)
-    return _has_rule(call, (multiply,)) and not any(read_constant_shape(operand) for operand in operands)
+        if operands[1] is not tensor:
+            return False
+    elif not _has_rule(call, (multiply,)) or any(read_constant_shape(operand) for operand in operands):
+        return False
+    origins = _find_origins(reduced, producers)
+    return any(other is not tensor and origins & _find_origins(other, producers) for other in call.inputs)
+
+
+def _find_origins(
+    tensor: compat.Tensor, producers: Mapping[compat.Tensor, compat.LayerCall]
+) -> frozenset[compat.Tensor]:
+    """A tensor, and those that it is computed from by operations on elements and by reductions alone."""
+    origins, pending = set[compat.Tensor](), [tensor]
+    while pending:
+        origin = pending.pop()
+        if origin not in origins:
+            origins.add(origin)
+            call = producers.get(origin)
+            if call is not None and _has_rule(call, (*_ACTS_ON_ELEMENTS, reduction)):
+                pending.extend(call.inputs)
+    return frozenset(origins)
 
 
 def _centres(call: compat.LayerCall, tensor: compat.Tensor, reduced: compat.Tensor) -> bool:

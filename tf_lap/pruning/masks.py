@@ -73,38 +73,34 @@ class Masks:
                 self.kept[i] = count
 
     def replace(self, masks: Mapping[str, np.ndarray]) -> None:
-        """Takes over bool arrays by layer path.
-
-        Raises:
-            ValueError: their paths or shapes are not those of the kernels.
-        """
-        self._check(masks)
+        """Takes over bool arrays by layer path, which `check_masks` has accepted."""
         for path, variable in zip(self._kernels, self.variables, strict=True):
             variable.assign(masks[path])
         self.kept = [int(np.count_nonzero(masks[path])) for path in self._kernels]
 
-    def are_in_force(self, masks: Mapping[str, np.ndarray]) -> bool:
-        """Whether every weight that these masks drop is zero now.
-
-        Raises:
-            ValueError: their paths or shapes are not those of the kernels.
-        """
-        self._check(masks)
-        return all(
-            not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]]) for path, kernel in self._kernels.items()
-        )
-
     def _sizes(self) -> list[int]:
         return [mask.shape.num_elements() for mask in self.variables]
 
-    def _check(self, masks: Mapping[str, np.ndarray]) -> None:
-        expected: dict[str, Sequence[int]] = {path: tuple(kernel.shape) for path, kernel in self._kernels.items()}
-        shapes: dict[str, Sequence[int]] = {path: tuple(mask.shape) for path, mask in masks.items()}
-        if shapes != expected:
-            raise ValueError(
-                f"the masks are of another model, or of other filters: they have {shapes}, the kernels that are pruned "
-                f"here {expected}. Use the model and the filters that they were made with"
-            )
+
+def check_masks(masks: Mapping[str, np.ndarray], kernels: Mapping[str, Variable]) -> None:
+    """Raises ValueError unless masks have the paths and the shapes of kernels."""
+    expected: dict[str, Sequence[int]] = {path: tuple(kernel.shape) for path, kernel in kernels.items()}
+    shapes: dict[str, Sequence[int]] = {path: tuple(mask.shape) for path, mask in masks.items()}
+    if shapes != expected:
+        raise ValueError(
+            f"the masks are of another model, or of other filters: they have {shapes}, the kernels that are pruned "
+            f"here {expected}. Use the model and the filters that they were made with"
+        )
+
+
+def are_in_force(masks: Mapping[str, np.ndarray], kernels: Mapping[str, Variable]) -> bool:
+    """Whether every weight of kernels that these masks drop is zero now.
+
+    Raises:
+        ValueError: as `check_masks`.
+    """
+    check_masks(masks, kernels)
+    return all(not np.any(tf.convert_to_tensor(kernel).numpy()[~masks[path]]) for path, kernel in kernels.items())
 
 
 def _make_mask(kernel: Variable) -> tf.Variable:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.allocation import AllocationLike, Sparsity
+from tf_lap.compat.types import Variable
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.graph.measurer import Measurer
 from tf_lap.graph.neighbors import Neighbors, find_neighbors
@@ -20,7 +21,7 @@ from tf_lap.pruning.constraints import Enforcement
 from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
 from tf_lap.pruning.mask_update import Updater
-from tf_lap.pruning.masks import Masks
+from tf_lap.pruning.masks import Masks, are_in_force, check_masks
 from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override
 from tf_lap.pruning.targets import Targets
 from tf_lap.report import PruningReport, make_report
@@ -181,6 +182,8 @@ class Pruner:
             targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
+        if targets is not self._targets:
+            self._engine.check()  # kernels are added only where the update will do
         self._include(fractions)
         before = self._has_taken_zeros
         if not before:
@@ -239,7 +242,7 @@ class Pruner:
         if targets is self._targets:
             return
         added = set(targets.paths).difference(self._targets.paths)
-        variables = {p: self._recipe.kernels[i].variable for p, i in zip(targets.paths, targets.numbers, strict=True)}
+        variables = self.kernels_with(paths)
         self._targets = targets
         self._masks.include(variables)
         self._engine.retarget(targets.numbers, self._masks.variables)
@@ -301,6 +304,7 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
+        check_masks(masks, self.kernels_with(masks))
         self._include(masks)
         self._masks.replace(masks)
         self._note_names(sparsity)
@@ -313,7 +317,12 @@ class Pruner:
         Raises:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
-        return self._masks.are_in_force(masks)
+        return are_in_force(masks, self.kernels_with(masks))
+
+    def kernels_with(self, paths: Collection[str]) -> dict[str, Variable]:
+        """The kernels that are pruned, and the opt-in ones among `paths`, by layer path."""
+        targets = self._targets.including(paths)
+        return {p: self._recipe.kernels[i].variable for p, i in zip(targets.paths, targets.numbers, strict=True)}
 
     def adopt(self, other: Pruner) -> None:
         """Takes over the masks of another pruner of the same model, for the kernels that both prune.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from tf_lap.compat.types import Layer
 
 _OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__matmul__")
 _KERNEL_LAYERS = (keras.layers.Dense, keras.layers.EinsumDense)
+_LOCK = threading.RLock()
+"""Held while classes of Keras are changed: of two threads each would else put back what the other had put there."""
 
 
 @contextlib.contextmanager
@@ -33,7 +36,7 @@ def admit_more_calls() -> Iterator[None]:
         **{(layer_class, "call"): _make_node_of_layer(layer_class.call) for layer_class in _KERNEL_LAYERS},
         **{(BaseVariable, name): _yield_to_tensors(getattr(BaseVariable, name)) for name in _OPERATORS},
     }
-    with contextlib.ExitStack() as stack:
+    with _LOCK, contextlib.ExitStack() as stack:
         for (owner, name), function in replaced.items():
             stack.enter_context(_replace(owner, name, function))
         yield
