@@ -35,9 +35,10 @@ def measure_activity(model: Model, recipe: Recipe, data: Sequence[Batch]) -> lis
 
     A unit is active where the activation behind its kernel is above zero. Normalizations and sums may lie between the
     two. The roots are averaged over the positions of a convolution, as in Park et al.'s code, and over the uses of a
-    shared layer. A kernel has ones if the next kernel comes before any activation, or if it puts out gates. It has
-    ones, and a warning is given,, if its activation cannot be measured: in a custom layer, or behind a layer that mixes or
-    joins channels.
+    shared layer. A kernel has ones if the next kernel comes before any activation, or if it puts out gates.
+
+    It also has ones, with a warning, if its activation cannot be measured: in a custom layer, or behind a layer that
+    mixes or joins channels.
 
     Args:
         model: the model.
