@@ -247,7 +247,7 @@ def test_zeroing_a_weight_changes_the_operator_by_its_score(data):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_zeroing_a_weight_changes_the_operator_by_its_score_in_many_networks(data):
     check_scores(Grower(data.draw).grow())

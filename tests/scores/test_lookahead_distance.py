@@ -59,7 +59,7 @@ def test_distance_0_is_magnitude_and_distance_1_is_lookahead(make):
         if energies[path].incoming.ndim == 1 and path not in (
             "b",
             "e",
-        ):  # groups and swapped axes: test_pruner has them
+        ):  # groups and swapped axes: see the test on a graph
             gain = np.sqrt(np.outer(energies[path].incoming, energies[path].outgoing))
             np.testing.assert_allclose(lookahead[path], score * gain, rtol=1e-5)
     recipe = resolve(model)
