@@ -91,9 +91,12 @@ def test_energies_agree_with_the_definition_in_numpy(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", WITH_AND_WITHOUT_TOP + with_top(LARGER), indirect=True)
 def test_only_the_network_itself_bounds_what_a_kernel_sees(model):
-    kernels = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.SeparableConv2D)
+    separable, depthwise = keras.layers.SeparableConv2D, keras.layers.DepthwiseConv2D
+    kernels = (keras.layers.Dense, keras.layers.Conv2D, separable, depthwise)
+    layers = {path: layer for path, layer in numpy_sweep.layers_of(model).items() if isinstance(layer, kernels)}
+    halves = {f"{path}/depthwise_kernel" for path, layer in layers.items() if isinstance(layer, separable)}
     neighbors = tf_lap.neighbors(model)
-    assert set(neighbors) == {p for p, layer in numpy_sweep.layers_of(model).items() if isinstance(layer, kernels)}
+    assert set(neighbors) == {*layers, *halves}
     for path, around in neighbors.items():
         assert {*around.previous, *around.following} <= set(neighbors), path
         assert all(reason.startswith(("network input", "network output")) for reason in around.boundaries), path

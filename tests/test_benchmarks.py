@@ -63,6 +63,7 @@ def small():
     return lambda *size: keras.Sequential([keras.Input((12,)), keras.layers.Dense(8), keras.layers.Dense(4)])
 
 
+@pytest.mark.slow
 def test_a_mask_update_is_measured_beside_its_peers(command, small):
     ratios = command("mask_update", network=small, ROUNDS=2, TURNS=2, WARM_UP=2)
     assert {"update, reads", "energies, reads", "tfmot magnitude, updates"} <= set(ratios)
@@ -114,6 +115,7 @@ def test_tflite_files_are_measured_and_written(command):
     assert ratios["block:1x4 at 90%, bytes"]["most"] < 1
 
 
+@pytest.mark.slow
 def test_an_export_is_measured_against_the_converter_alone(command, small):
     ratios = command("export", network=small, ROUNDS=1, SAMPLES=4)
     assert len(ratios) == 4

@@ -37,6 +37,7 @@ def write(device, folder, model):
         pytest.skip("this TensorFlow writes no StableHLO")
 
 
+@pytest.mark.slow
 def test_it_writes_the_masks_that_a_pruner_chooses(device, tmp_path):
     model = network()
     write(device, tmp_path, model)

@@ -35,6 +35,7 @@ def test_a_schedule_of_ones_own_that_ends_before_the_pattern_is_told():
         fit(compiled(network()), [callback])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "sparsity"), [("2:4", 0.5), ("block:1x4", 0.8)])
 def test_a_crashed_training_goes_on_with_the_same_pattern(tmp_path, pattern, sparsity):
     def callbacks():

@@ -98,7 +98,11 @@ def flavour(request):
     return FLAVOURS[request.param]
 
 
-@pytest.fixture(scope="module", params=CASES)
+# The others show the same of layers that a fast test in graph/ covers.
+FAST = ("lstm", "encoder")
+
+
+@pytest.fixture(scope="module", params=[c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def trained(request, flavour):
     case = CASES[request.param]
     flavour.utils.set_random_seed(3)

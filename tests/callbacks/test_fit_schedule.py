@@ -11,6 +11,7 @@ from perceptrons import STEPS, assert_exact, assert_nothing_left, compiled, data
 import tf_lap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", ["polynomial", "geometric"])
 def test_a_training_that_is_too_short_warns_at_its_start_with_both_counts(decay):
     schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=13, frequency=5, decay=decay)

@@ -161,6 +161,7 @@ def test_a_schedule_that_ends_sparser_than_the_model_is_does_not_warn(initial_sp
     assert_exact(model, 0.95)
 
 
+@pytest.mark.slow
 def test_zeros_of_an_initializer_train_after_a_fit_without_pruning():
     model = compiled(network())
     model.get_layer("second").kernel.assign(np.eye(24))
@@ -210,6 +211,7 @@ def test_masks_hold_after_every_batch_whatever_moves_the_weights(callback_class,
     assert_nothing_left(model)
 
 
+@pytest.mark.slow
 def test_it_is_copied_and_pickled_after_a_fit_with_its_report():
     model, callback = compiled(), tf_lap.LAPCallback(polynomial())
     fit(model, [callback])

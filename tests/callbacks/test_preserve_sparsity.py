@@ -43,6 +43,7 @@ def test_preserve_sparsity_needs_a_kernel():
         fit(compiled(model), [tf_lap.PreserveSparsity()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("callback", [lambda: tf_lap.LAPCallback(polynomial()), tf_lap.PreserveSparsity])
 def test_a_users_own_pruner_keeps_its_hold(callback):
     model = compiled()
@@ -95,6 +96,7 @@ def test_zeros_of_every_trained_matrix_stay_whoever_owns_it(package):
         assert not np.array_equal(matrix.numpy(), old)
 
 
+@pytest.mark.slow
 def test_a_legacy_optimizer_that_takes_no_constraint_for_embeddings_keeps_their_zeros_too():
     model = sequence_model(tf_keras)
     zeros = halve(model.get_layer("table").embeddings)

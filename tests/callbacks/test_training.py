@@ -91,6 +91,7 @@ def test_pruned_weights_stay_zero_at_every_step_and_the_others_train(jit_compile
     assert np.mean(recorder.kernels[-1][kept] != recorder.kernels[-2][kept]) > 0.5  # a dead unit's do not move
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["lookahead", "magnitude"])
 def test_a_model_that_was_fitted_before_is_pruned_inside_its_step_too(score):
     model = compiled(optimizer=keras.optimizers.SGD(0.1))
@@ -117,6 +118,7 @@ def test_a_users_constraint_is_kept_and_composed(score):
     assert np.all(np.linalg.norm(model.get_layer("first").kernel, axis=0) <= 0.05 + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swap_first", [False, True])
 def test_swapped_in_averages_are_as_sparse(tmp_path, swap_first):
     model = compiled(optimizer=keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))

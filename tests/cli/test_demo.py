@@ -155,6 +155,7 @@ def small_npz(path):
     return path
 
 
+@pytest.mark.slow
 def test_data_in_the_layout_of_mnist(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MNIST_ROUNDS", (9,))
     demo.run(small_npz(tmp_path / "small.npz"), tmp_path, 1, 2)

@@ -86,6 +86,7 @@ def test_batches_that_are_none_are_refused(tmp_path, size, error):
         tf_lap.export_tflite(perceptron(), tmp_path / "m.tflite", batch_size=size)
 
 
+@pytest.mark.slow
 @FLAVOURS
 def test_a_subclassed_model_takes_a_batch_size(tmp_path, flavour):
     flavour = pytest.importorskip(flavour)
@@ -170,6 +171,7 @@ def test_tracing_leaves_the_model_as_it_was(tmp_path, flavour):
     model.fit(np.ones((8, 4), np.float32), np.ones((8, 3), np.float32), verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quantization", "pattern"),
     [(None, "block:1x4"), ("float16", "unstructured"), ("dynamic_range", "block:1x16"), ("int8", "block:1x16")],

@@ -13,6 +13,7 @@ layers = keras.layers
 F32, F16, DYNAMIC, INT8 = None, "float16", "dynamic_range", "int8"
 
 
+@pytest.mark.slow
 def test_several_inputs_and_outputs_are_told_apart_by_name(tmp_path):
     zeta, alpha = keras.Input((4,), name="zeta"), keras.Input((6,), name="alpha")
     number = keras.Input((5,), dtype="int32", name="mid")

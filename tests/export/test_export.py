@@ -163,6 +163,7 @@ def ragged():
     return keras.Sequential([keras.Input((30,)), *(layers.Dense(width, activation="relu") for width in widths)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [perceptron, convolutions, ragged])
 @pytest.mark.parametrize("quantization", [F32, INT8], ids=str)
 def test_of_2_4_each_group_of_four_inputs_in_the_file_has_two_nonzeros_at_most(tmp_path, make, quantization):

@@ -18,6 +18,7 @@ def exported(make, path, sparsity, pattern="unstructured", **arguments):
     return tf_lap.export_tflite(model, path / "model.tflite", **arguments)
 
 
+@pytest.mark.slow
 def test_unstructured_zeros_make_it_smaller_not_faster(tmp_path):
     report = exported(convolutions, tmp_path, 0.9)
     assert report.file_bytes == (tmp_path / "model.tflite").stat().st_size < report.dense_bytes

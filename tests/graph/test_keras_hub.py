@@ -60,7 +60,10 @@ def read_boundaries(neighbors):
     return [(path, reason) for path, around in neighbors.items() for reason in around.boundaries]
 
 
-@pytest.mark.parametrize("name", COUNTS)
+FAST = ("BERT", "Gemma", "Llama", "ViT")
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in COUNTS])
 def test_kernels_of_a_backbone_have_neighbours_on_both_sides(name):
     model = BACKBONES[name]()
     recipe = resolve(model)

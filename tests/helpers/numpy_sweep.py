@@ -41,7 +41,7 @@ class Kernel(NamedTuple):
 
 
 def sweep(model):
-    """The incoming and the outgoing energy of each kernel, by the path of its layer."""
+    """The incoming and the outgoing energy of each kernel, by path; depthwise ones among them."""
     incoming, outgoing = {}, {}
     _forward(model, [np.ones(_width(tensor)) for tensor in model.inputs], "", incoming)
     _backward(model, [np.ones(_width(tensor)) for tensor in model.outputs], "", outgoing)
@@ -87,8 +87,12 @@ def _forward(model, inputs, prefix, incoming):
         elif (kernel := _kernel(layer)) is not None:
             assert path not in incoming, f"{path} is shared"
             incoming[path] = kernel.before.forward(*arriving)
+            if type(layer) is keras.layers.SeparableConv2D:
+                (incoming[f"{path}/depthwise_kernel"],) = arriving
             leaving = [kernel.writes]
         else:
+            if type(layer) is keras.layers.DepthwiseConv2D:
+                (incoming[path],) = arriving
             leaving = [_rule(node).forward(*arriving)]
         for tensor, energy in zip(node.output_tensors, leaving, strict=True):
             assert energy.shape == (_width(tensor),), path
@@ -113,8 +117,12 @@ def _backward(model, outputs, prefix, outgoing):
         elif (kernel := _kernel(layer)) is not None:
             assert path not in outgoing, f"{path} is shared"
             (outgoing[path],) = arriving
+            if type(layer) is keras.layers.SeparableConv2D:
+                outgoing[f"{path}/depthwise_kernel"] = kernel.reads
             leaving = kernel.before.backward(kernel.reads)
         else:
+            if type(layer) is keras.layers.DepthwiseConv2D:
+                (outgoing[path],) = arriving
             leaving = _rule(node).backward(*arriving)
         add(node.input_tensors, leaving)
     return [energies[id(tensor)] for tensor in model.inputs]

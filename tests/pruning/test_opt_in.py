@@ -183,6 +183,7 @@ def add_it_later(step):
     return True, {"words": 0.5, "hidden": 0.5} if step >= 4 else {"hidden": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [{"words": 0.5, "hidden": 0.5}, add_it_later], ids=["mapping", "function"])
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_a_killed_training_goes_on_with_its_zeros(tmp_path, schedule, is_whole):

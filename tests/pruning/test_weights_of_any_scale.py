@@ -13,6 +13,7 @@ layers = keras.layers
 EXPONENTS = [-100, -90, -62, -40, -3, 4, 40, 62, 90]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
     [

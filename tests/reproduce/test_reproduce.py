@@ -42,6 +42,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_networks_are_those_of_the_paper(name):
     build, rates, _ = experiments._NETWORKS[name]

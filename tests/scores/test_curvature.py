@@ -51,6 +51,7 @@ def test_the_curvature_of_dense_layers_is_the_hessians_diagonal(flavour, probabi
     assert_close(measure_curvature(model, resolve(model), range(3), [[x[:5]], [x[5:]]]).values(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "same"), (2, "valid")])
 def test_the_curvature_of_convolutions_and_of_dense_layers_on_positions_too(strides, padding):
     inputs = keras.Input((7, 6, 2))

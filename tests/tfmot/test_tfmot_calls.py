@@ -65,6 +65,7 @@ class Masked(layers.Dense):
         return None  # the time steps are added up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_zero", [False, True])
 @pytest.mark.parametrize(
     "call", [lambda layer, x, mask, state: layer(x, mask), lambda layer, x, mask, state: layer(x, mask=mask)]

@@ -138,6 +138,7 @@ def test_counts_and_ties_are_exact():
     np.testing.assert_array_equal(masks(ours)["dense"].ravel(), np.arange(160) < 40)
 
 
+@pytest.mark.slow
 def test_recurrent_embedding_and_attention_weights_are_pruned_to_the_count_without_a_warning(recwarn):
     inputs = tf_keras.Input((6,))
     x = layers.Embedding(50, 8)(inputs)

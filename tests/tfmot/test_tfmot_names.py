@@ -15,6 +15,7 @@ def two_heads():
     return tf_keras.Model(inputs, [layers.Dense(1, name="cls")(x), layers.Dense(2, name="box")(x)])
 
 
+@pytest.mark.slow
 @both
 def test_losses_metrics_and_targets_given_by_output_name(wrap):
     model = wrap(two_heads(), pruning_schedule=at_once(0.5))

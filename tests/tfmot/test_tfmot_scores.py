@@ -49,6 +49,7 @@ def test_masks_are_those_of_prune(score, jit_compile):
         np.testing.assert_array_equal(mask, expected[name])
 
 
+@pytest.mark.slow
 def test_by_magnitude_the_masks_are_tfmots():
     model, twin = perceptron(), perceptron()
     twin.set_weights(model.get_weights())
@@ -102,6 +103,7 @@ def test_a_vector_that_a_layer_lets_prune_is_pruned():
     np.testing.assert_array_equal(masks(wrapped)["gain"], before >= np.sort(before)[8])
 
 
+@pytest.mark.slow
 def test_at_a_distance_layers_between_the_kernels_are_read_as_they_are_in_the_step():
     model = tf_keras.Sequential(
         [
@@ -129,6 +131,7 @@ def test_a_number_that_a_layer_lets_prune_stays():
     assert masks(wrapped)["gain"] == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_weights_apart_where_the_score_does_not_look_around(recwarn):
     model = tf_keras.Sequential([layers.Input((6,)), layers.Embedding(20, 8), layers.LSTM(4), layers.Dense(10)])
     wrapped = compiled(tf_lap.prune_lookahead(model, at_once(0.5), score="magnitude"))

@@ -67,6 +67,7 @@ def test_summaries_are_written(wrap, tmp_path):
     assert max(values) == pytest.approx(0.9, abs=0.01)
 
 
+@pytest.mark.slow
 @both
 def test_stripping_gives_the_model_back_with_its_zeros(wrap):
     model = compiled(wrap(perceptron(), at_once()))
@@ -118,6 +119,7 @@ def test_zeros_of_a_stripped_model_are_held_by_whoever_sets_constraints(optimize
         assert np.count_nonzero(matrices[0]) > 200
 
 
+@pytest.mark.slow
 @both
 def test_the_averages_that_fit_writes_back_hold_no_pruned_weights(wrap):
     optimizer = tf_keras.optimizers.Adam(0.05, use_ema=True, ema_momentum=0.5)

@@ -202,6 +202,7 @@ def pointwise():
     return tf_keras.Model(inputs, layers.Flatten()(layers.Conv2D(10, 1, name="head")(x)))
 
 
+@pytest.mark.slow
 @both
 def test_the_policy_for_latency_wraps_1x1_convolutions(wrap):
     policy = sparsity.PruneForLatencyOnXNNPack()

@@ -26,6 +26,7 @@ def test_several_kernels_are_ranked_as_if_they_were_one(data):
     np.testing.assert_array_equal(np.concatenate(masks), expected)
 
 
+@pytest.mark.slow
 def test_it_is_exact_for_a_million_scores_with_many_ties():
     scores = np.random.default_rng(0).integers(0, 1000, (1000, 1000)).astype(np.float32)
     ones, live = tf.ones_like(scores), tf.ones_like(scores, tf.bool)
