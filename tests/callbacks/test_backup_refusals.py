@@ -52,7 +52,7 @@ def test_what_killed_writers_left_is_removed(tmp_path):
 
 def other_network():
     model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(24), keras.layers.Dense(10)])
-    return compiled(model)
+    return compiled(model, keras.optimizers.Adam())
 
 
 @pytest.mark.parametrize(

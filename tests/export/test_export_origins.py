@@ -109,7 +109,7 @@ def test_values_tell_where_names_do_not_whatever_the_scale_of_each_output(shape)
     for values in (stored, stored.astype(np.float16), np.round(stored * scale).astype(np.int8)):
         assert origins.find_path("arith.constant", values) == "first"
     assert origins.find_path("arith.constant", -stored) is None
-    assert Origins({}, {"first": first, "copy": first}).path("arith.constant", stored) is None
+    assert Origins({}, {"first": first, "copy": first}).find_path("arith.constant", stored) is None
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
