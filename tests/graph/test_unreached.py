@@ -53,3 +53,15 @@ def test_a_layer_pruned_before_lora_keeps_its_zeros():
     assert [layer.kept for layer in tf_lap.prune(model, 0.5).pruned] == [12, 6]
     model.get_layer("a").enable_lora(2)
     assert np.count_nonzero(model.get_layer("a")._kernel) == 12
+
+
+def test_a_kernel_with_an_obstacle_that_reads_a_comparison_has_the_obstacle_as_its_reason():
+    inputs = keras.Input((4,))
+    is_positive = keras.ops.cast(keras.ops.greater(inputs, 0.0), "float32")
+    adapted, head = layers.Dense(6, name="adapted"), layers.Dense(2, name="head")
+    model = keras.Model(inputs, head(adapted(is_positive)))
+    adapted.enable_lora(2)
+    reason = (
+        "Dense 'adapted': its kernel is not a floating-point variable (LoRA or quantization is on): prune before it"
+    )
+    assert tf_lap.neighbors(model)["head"].boundaries[0] == reason

@@ -13,7 +13,8 @@ from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import Boundary, Flow, Shape, Signal, format_axes, format_shape
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
 from tf_lap.graph.flows import align_to_axes, sum_signals
-from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_obstacle
+from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_format_axes, find_matrix_layout
+from tf_lap.graph.layouts import Layout
 from tf_lap.graph.recipe_builder import RecipeBuilder
 
 Target = int | None
@@ -75,11 +76,6 @@ class LayerSteps:
         number = None if kernel is None else self._add_kernel(kernel)
         return self.builder.add_rule_step(sources, shape, flow, self.layer, number)
 
-    def _add_kernel(self, kernel: LayerKernel) -> int:
-        number = self.builder.find_kernel(kernel.variable)
-        path = f"{self.path}/{kernel.name}" if kernel.name else self.path
-        return self.builder.add_kernel(path, self.layer, kernel) if number is None else number
-
     def multiply(self, left: int, right: int, energy_map: EnergyMap) -> None:
         """Adds the product of two tensors: each is read by what is put into the other.
 
@@ -124,8 +120,36 @@ class LayerSteps:
         Returns:
             The tensor that it puts out.
         """
-        path = f"{self.path}/{kernel.name}" if kernel.name else self.path
-        return use_kernel(self.builder, self.layer, path, kernel, source, axes, shape, is_transposed)
+        signal = self.signal(source)
+        _check_shared(self.builder, kernel)
+        _check_widths(kernel, signal.shape, axes, shape, is_transposed)
+        order = sorted(range(len(axes.outputs)), key=lambda place: axes.outputs[place])
+        sizes = Signal(shape, axes.outputs).sizes() if order != list(range(len(order))) else ()
+        try:
+            flow = align_to_axes(signal, axes.inputs, "reads channels along")
+        except Boundary as boundary:
+            reason = f"{type(self.layer).__name__} {self._find_path(kernel)!r}: {boundary}"
+            (source,) = self.builder.add_boundary_step([source], [signal.shape], reason)
+        else:
+            if flow.axes != signal.axes or not isinstance(flow.energy_map, Identity):
+                source = self.apply([source], signal.shape, flow)
+        number = self._add_kernel(kernel)
+        if self.builder.find_layout(number) != kernel.layout:  # another layer has the kernel too
+            is_transposed = not is_transposed
+        target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
+        if not sizes:
+            return target
+        by_place = [shape[axis] or 1 for axis in axes.outputs]
+        swap = Gather.of(by_place, lambda numbers: numbers.transpose(order))
+        return self.apply([target], shape, Flow(tuple(sorted(axes.outputs)), swap))
+
+    def _add_kernel(self, kernel: LayerKernel) -> int:
+        """The number of a kernel of the layer, which is added where it is new."""
+        number = self.builder.find_kernel(kernel.variable)
+        return self.builder.add_kernel(self._find_path(kernel), self.layer, kernel) if number is None else number
+
+    def _find_path(self, kernel: LayerKernel) -> str:
+        return f"{self.path}/{kernel.name}" if kernel.name else self.path
 
 
 def find_no_kernels(layer: Layer) -> list[LayerKernel]:
@@ -147,50 +171,44 @@ class CompositeRule:
     find_kernels: Callable[[Layer], list[LayerKernel]] = find_no_kernels
     signal_range: tuple[int, int | None] = (0, None)
 
-    def kernels(self, layer: Layer) -> list[LayerKernel]:
-        """The kernels of a layer."""
-        return self.find_kernels(layer)
+    @property
+    def has_kernels(self) -> bool:
+        """Whether layers of the class have kernels."""
+        return self.find_kernels is not find_no_kernels
 
     def find_obstacle(self, layer: Layer) -> str | None:
-        """Why the layer's kernels cannot be pruned at the moment, or None where they can."""
-        return find_obstacle(layer, lambda: [kernel.variable for kernel in self.find_kernels(layer)])
+        """Why the layer's kernels cannot be pruned at the moment, or None where they can, or it has none."""
+        if not self.has_kernels:
+            return None
+        if not layer.built:
+            return "the layer is not built"
+        if not all(compat.is_kernel_variable(kernel.variable) for kernel in self.find_kernels(layer)):
+            return "its kernel is not a floating-point variable (LoRA or quantization is on): prune before it"
+        return None
 
 
-def use_kernel(
-    builder: RecipeBuilder,
-    layer: Layer,
-    path: str,
-    kernel: LayerKernel,
-    source: int,
-    axes: ChannelAxes,
-    shape: Shape,
-    is_transposed: bool = False,
-) -> int:
-    """Adds a use of a kernel, and what brings channels into its order; see `LayerSteps.use_kernel`."""
-    signal = builder.signals[source]
-    _check_shared(builder, kernel)
-    _check_widths(kernel, signal.shape, axes, shape, is_transposed)
-    order = sorted(range(len(axes.outputs)), key=lambda place: axes.outputs[place])
-    sizes = Signal(shape, axes.outputs).sizes() if order != list(range(len(order))) else ()
-    try:
-        flow = align_to_axes(signal, axes.inputs, "reads channels along")
-    except Boundary as boundary:
-        reason = f"{type(layer).__name__} {path!r}: {boundary}"
-        (source,) = builder.add_boundary_step([source], [signal.shape], reason)
-    else:
-        if flow.axes != signal.axes or not isinstance(flow.energy_map, Identity):
-            source = builder.add_rule_step([source], signal.shape, flow, layer)
-    number = builder.find_kernel(kernel.variable)
-    if number is None:
-        number = builder.add_kernel(path, layer, kernel)
-    elif builder.find_layout(number) != kernel.layout:  # another layer has the kernel too
-        is_transposed = not is_transposed
-    target = builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
-    if not sizes:
-        return target
-    by_place = [shape[axis] or 1 for axis in axes.outputs]
-    swap = Gather.of(by_place, lambda numbers: numbers.transpose(order))
-    return builder.add_rule_step([target], shape, Flow(tuple(sorted(axes.outputs)), swap), layer)
+def make_kernel_rule(
+    find_layout: Callable[[Layer, tuple[int, ...]], Layout] = find_matrix_layout,
+    find_axes: Callable[[Layer, int, int], ChannelAxes] = find_format_axes,
+) -> CompositeRule:
+    """The rule of layers whose attribute `kernel` is their only kernel, which reads the first argument of a call.
+
+    Args:
+        find_layout: given a layer and its kernel's shape, how the kernel lies in memory.
+        find_axes: given a layer, and how many axes its input and its output have, the axes of the kernel's channels.
+    """
+
+    def find_kernels(layer: Layer) -> list[LayerKernel]:
+        return [LayerKernel("", layer.kernel, find_layout(layer, tuple(layer.kernel.shape)))]
+
+    def follow(steps: LayerSteps) -> list[Target]:
+        (kernel,) = find_kernels(steps.layer)
+        tensor, *_ = (*next(iter(steps.call.tensors.values())), None)
+        source, output = steps.read(tensor), steps.call.outputs[0].shape
+        axes = find_axes(steps.layer, len(steps.signal(source).shape), len(output))
+        return [steps.use_kernel(kernel, source, axes, output)]
+
+    return CompositeRule(follow, find_kernels, (0, 1))
 
 
 def _check_shared(builder: RecipeBuilder, kernel: LayerKernel) -> None:

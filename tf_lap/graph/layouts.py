@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ class Layout:
         if roles in (f"{taps}io", f"{taps}oi"):
             return cls(tuple(shape), roles.endswith("oi"))
         return cls(tuple(shape), roles=roles)
+
+    @classmethod
+    def of_axes(cls, shape: Sequence[int], in_input: Iterable[bool], in_output: Iterable[bool]) -> Layout:
+        """The layout of a kernel, by whether the input and the output share each axis: a group is shared by both."""
+        roles = {(True, True): "g", (True, False): "i", (False, True): "o", (False, False): "t"}
+        return cls.of(shape, "".join(roles[sides] for sides in zip(in_input, in_output, strict=True)))
 
     @functools.cached_property
     def order(self) -> tuple[int, ...]:

@@ -38,8 +38,7 @@ def find_einsum_layout(layer: Layer, shape: tuple[int, ...]) -> Layout:
     """
     operands, _, output = layer.equation.replace(" ", "").partition("->")
     inputs, _, kernel = operands.partition(",")
-    roles = {(True, True): "g", (True, False): "i", (False, True): "o", (False, False): "t"}
-    return Layout.of(shape, "".join(roles[label in inputs, label in output] for label in kernel))
+    return Layout.of_axes(shape, (label in inputs for label in kernel), (label in output for label in kernel))
 
 
 def find_einsum_axes(layer: Layer, input_rank: int, output_rank: int) -> ChannelAxes:

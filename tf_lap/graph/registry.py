@@ -17,11 +17,10 @@ from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.declared_kernels import find_declared_rule
 from tf_lap.graph.energy_maps import EnergyMap, Function, Identity
 from tf_lap.graph.flows import reduce_to_axis, sum_signals
-from tf_lap.graph.kernels import KernelRule
 
 UserRule = TypeVar("UserRule", bound=Callable[..., tf.Tensor])
 
-Rule: TypeAlias = ChannelRule | KernelRule | CompositeRule
+Rule: TypeAlias = ChannelRule | CompositeRule
 
 RULES: dict[type, Rule] = {}
 """The rules of layer classes and of classes of operations."""

@@ -12,10 +12,9 @@ from typing import TypeAlias
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.channels import Boundary, Call, Flow, Signal
-from tf_lap.graph.composite import CompositeRule, LayerSteps, find_no_kernels, use_kernel
+from tf_lap.graph.composite import CompositeRule, LayerSteps
 from tf_lap.graph.energy_maps import Identity
 from tf_lap.graph.flows import average_over_others
-from tf_lap.graph.kernels import KernelRule
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
@@ -122,8 +121,6 @@ class _Resolver:
         try:
             if any(signal.axes for signal in call.inputs) and () in outputs:
                 raise Boundary("puts out a tensor whose axes are not known")
-            if isinstance(rule, KernelRule):
-                return [self._follow_kernel(rule, call, sources[0], prefix + layer.name)]
             flows = rule.flow(call)
             flows = [flows] if isinstance(flows, Flow) else flows
             if len(flows) != len(outputs):
@@ -142,13 +139,15 @@ class _Resolver:
         layer = layer_call.layer
         carrying = list(layer_call.arguments)[slice(*rule.signal_range)]
         sources = _find_carrying(layer_call, numbers, [name for name in carrying if not compat.is_mask_name(name)])
-        has_kernels = rule.find_kernels is not find_no_kernels
-        if not sources and not has_kernels:
+        if not sources and not rule.has_kernels:
             return [None] * len(layer_call.outputs)
         try:
-            obstacle = rule.find_obstacle(layer) if has_kernels else None
+            obstacle = rule.find_obstacle(layer)
             if obstacle:
                 raise Boundary(obstacle)
+            carries = any(self.builder.signals[source].axes for source in sources)
+            if rule.has_kernels and carries and any(tensor.shape == () for tensor in layer_call.outputs):
+                raise Boundary("puts out a tensor whose axes are not known")
             targets = rule.follow(LayerSteps(layer_call, prefix + layer.name, numbers, self.builder))
         except Boundary as boundary:
             return self._add_boundary(layer_call, sources, f"{_describe(layer, prefix)}: {boundary}")
@@ -159,16 +158,7 @@ class _Resolver:
         self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
     ) -> list[int | None]:
         """Adds the steps of a call whose rule finds no channels in the arguments that could carry some."""
-        layer, rule = layer_call.layer, find_rule(layer_call.layer)
-        if isinstance(rule, KernelRule):
-            path = prefix + layer.name
-            reason = (
-                f"{type(layer).__name__} {path!r}: what it reads carries no channels: a mask, a shape or a comparison"
-            )
-            (source,) = self.builder.add_boundary_step([], [layer_call.inputs[0].shape], reason)
-            signals, outputs = (self.builder.signals[source],), (layer_call.outputs[0].shape,)
-            call = Call(layer, signals, outputs, layer_call.arguments)
-            return [self._follow_kernel(rule, call, source, path)]
+        layer = layer_call.layer
         first, *others = layer_call.arguments
         sources = _find_carrying(layer_call, numbers, others)
         if sources and not layer_call.tensors[first]:
@@ -176,19 +166,6 @@ class _Resolver:
                 layer_call, sources, f"{_describe(layer, prefix)} is called with a constant first"
             )
         return [None] * len(layer_call.outputs)
-
-    def _follow_kernel(self, rule: KernelRule, call: Call, source: int, path: str) -> int:
-        """Adds a use of a layer's only kernel, and returns the tensor that it puts out.
-
-        Raises:
-            Boundary: the kernel cannot be pruned.
-        """
-        obstacle = rule.find_obstacle(call.layer)
-        if obstacle:
-            raise Boundary(obstacle)
-        (kernel,) = rule.kernels(call.layer)
-        axes = rule.find_axes(call.layer, len(call.inputs[0].shape), len(call.output))
-        return use_kernel(self.builder, call.layer, path, kernel, source, axes, call.output)
 
     def _follow_inside(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> list[int | None]:
         """Adds the steps inside a layer without a rule: a nested model, or a custom layer whose call can be traced."""

@@ -12,7 +12,7 @@ import keras
 from tf_lap import compat
 from tf_lap.compat.types import Layer
 from tf_lap.graph.channels import ChannelRule, RuleFunction
-from tf_lap.graph.composite import CompositeRule
+from tf_lap.graph.composite import CompositeRule, make_kernel_rule
 from tf_lap.graph.depthwise_rules import find_separable_kernels, follow_separable, make_depthwise_rule
 from tf_lap.graph.embedding_rules import (
     find_embedding_kernels,
@@ -22,7 +22,7 @@ from tf_lap.graph.embedding_rules import (
     follow_position_embedding,
     follow_reversible,
 )
-from tf_lap.graph.kernels import KernelRule, find_transposed_layout
+from tf_lap.graph.kernels import find_transposed_layout
 from tf_lap.graph.layer_rules import (
     average,
     batch_normalization,
@@ -159,7 +159,7 @@ _CORE_OPS: dict[RuleFunction, str] = {
 }
 _MATH_OPS: dict[RuleFunction, str] = {elementwise: "Rsqrt Erf"}
 
-_PRODUCT_OPS: dict[KernelRule | CompositeRule, str] = {
+_PRODUCT_OPS: dict[CompositeRule, str] = {
     CompositeRule(follow_einsum): "Einsum",
     CompositeRule(follow_matmul): "Matmul",
     CompositeRule(follow_dot_product_attention): "DotProductAttention",
@@ -167,10 +167,10 @@ _PRODUCT_OPS: dict[KernelRule | CompositeRule, str] = {
 _LINALG_OPS: dict[RuleFunction, str] = {reduction: "Norm"}
 
 
-_KERNELS: dict[KernelRule | CompositeRule, str] = {
-    KernelRule(): "Dense Conv1D Conv2D Conv3D",
-    KernelRule(find_layout=find_transposed_layout): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
-    KernelRule(find_layout=find_einsum_layout, find_axes=find_einsum_axes): "EinsumDense",
+_KERNELS: dict[CompositeRule, str] = {
+    make_kernel_rule(): "Dense Conv1D Conv2D Conv3D",
+    make_kernel_rule(find_transposed_layout): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
+    make_kernel_rule(find_einsum_layout, find_einsum_axes): "EinsumDense",
     CompositeRule(follow_separable, find_separable_kernels, (0, 1)): "SeparableConv1D SeparableConv2D",
     CompositeRule(follow_additive_attention): "AdditiveAttention",
     CompositeRule(follow_embedding, find_embedding_kernels): "Embedding",
@@ -183,7 +183,7 @@ _KERNELS: dict[KernelRule | CompositeRule, str] = {
 
 # Layers of keras-hub that are not followed through their own `call`.
 _HUB_LAYERS: dict[RuleFunction, str] = {rotary_embedding: "RotaryEmbedding"}
-_HUB_KERNELS: dict[KernelRule | CompositeRule, str] = {
+_HUB_KERNELS: dict[CompositeRule, str] = {
     CompositeRule(follow_position_embedding, find_position_kernels): "PositionEmbedding",
     # In older releases it is a class of its own, because Keras had none.
     CompositeRule(follow_reversible, find_reversible_kernels): "ReversibleEmbedding",
@@ -210,7 +210,7 @@ def _install(namespace: ModuleType, table: Mapping[RuleFunction, str]) -> None:
             _install_rule(namespace, name, _make_channel_rule(rule, name))
 
 
-def _install_rules(namespace: ModuleType, table: Mapping[KernelRule | CompositeRule, str]) -> None:
+def _install_rules(namespace: ModuleType, table: Mapping[CompositeRule, str]) -> None:
     """Puts the rules of the classes of a table that are in a module into `RULES`."""
     for rule, names in table.items():
         for name in names.split():

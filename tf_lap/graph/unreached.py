@@ -8,7 +8,7 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer
 from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.declared_kernels import UNKNOWN_AXES, find_declared_matrices
-from tf_lap.graph.kernels import KernelRule, LayerKernel, weight_matrices
+from tf_lap.graph.kernels import LayerKernel, weight_matrices
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import OtherLayer
 from tf_lap.graph.recipe_builder import RecipeBuilder
@@ -44,8 +44,8 @@ def add_unreached(
 def _find_kernels(layer: Layer) -> list[LayerKernel]:
     """The kernels of a layer that can be pruned at the moment."""
     rule = find_rule(layer)
-    if isinstance(rule, (KernelRule, CompositeRule)) and rule.find_obstacle(layer) is None:
-        return rule.kernels(layer)
+    if isinstance(rule, CompositeRule) and rule.find_obstacle(layer) is None:
+        return rule.find_kernels(layer)
     return []
 
 
@@ -76,7 +76,7 @@ def _find_others(builder: RecipeBuilder, layers: Iterable[compat.LayerEntry]) ->
         if matrices:
             name, rule = type(entry.layer).__name__, find_rule(entry.layer)
             has_kernels = any(builder.find_kernel(v) is not None for v in entry.weights)
-            obstacle = rule.find_obstacle(entry.layer) if isinstance(rule, (KernelRule, CompositeRule)) else None
+            obstacle = rule.find_obstacle(entry.layer) if isinstance(rule, CompositeRule) else None
             if obstacle is not None:
                 reason = obstacle
             elif has_kernels:

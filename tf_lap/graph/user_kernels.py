@@ -158,8 +158,8 @@ class _UserKernel:
             _find_places(axes or (), rank, 0, f"{start}: {argument}={axes}")
             for argument, axes in (("inputs", self.inputs), ("outputs", self.outputs))
         )
-        letters = {(True, True): "g", (True, False): "i", (False, True): "o", (False, False): "t"}
-        return Layout.of(shape, "".join(letters[axis in inputs, axis in outputs] for axis in range(rank)))
+        places = range(rank)
+        return Layout.of_axes(shape, (axis in inputs for axis in places), (axis in outputs for axis in places))
 
     def find_axes(self, layout: Layout, path: str, input_shape: Shape, output_shape: Shape) -> ChannelAxes:
         """The axes of the kernel's channels in what it reads and in what it puts out.

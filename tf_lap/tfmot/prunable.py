@@ -9,8 +9,7 @@ from typing import Any
 import tf_keras
 
 from tf_lap.compat.tfmot import CELL_WEIGHTS, LAYER_WEIGHTS, RECURRENT, prunable_layer, prune_registry
-from tf_lap.graph.composite import CompositeRule, find_no_kernels
-from tf_lap.graph.kernels import KernelRule
+from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.registry import find_rule
 from tf_lap.graph.rule_tables import install_tf_keras
 
@@ -53,9 +52,7 @@ def has_kernel_rule(layer: Any) -> bool:
     """Whether tf_lap itself knows kernels in a layer of this class, whatever tfmot knows."""
     install_tf_keras()
     rule = find_rule(layer)
-    return isinstance(rule, KernelRule) or (
-        isinstance(rule, CompositeRule) and rule.find_kernels is not find_no_kernels
-    )
+    return isinstance(rule, CompositeRule) and rule.has_kernels
 
 
 def _list_inner_layers(layer: Any) -> list[Any]:
