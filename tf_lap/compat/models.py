@@ -48,6 +48,11 @@ def function_name(layer: Layer) -> str | None:
     return tf_keras_module().function_name(layer) if is_tf_keras(layer) else None
 
 
+def has_keras_call(layer: Layer) -> bool:
+    """Whether the layer's `call` is one of Keras's own, so that its class or a base class says what it computes."""
+    return type(layer).call.__module__.partition(".")[0] in ("keras", "tf_keras")
+
+
 def sublayers(layer: Layer) -> list[Layer]:
     """The layers directly inside a layer or a model."""
     return flavour_of(layer).sublayers(layer)

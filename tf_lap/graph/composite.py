@@ -136,7 +136,8 @@ class LayerSteps:
         number = self._add_kernel(kernel)
         if self.builder.find_layout(number) != kernel.layout:  # another layer has the kernel too
             is_transposed = not is_transposed
-        target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
+        read_axes = tuple(axis - len(signal.shape) for axis in axes.inputs)
+        target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed, read_axes)
         if not sizes:
             return target
         by_place = [shape[axis] or 1 for axis in axes.outputs]

@@ -48,6 +48,8 @@ class KernelStep:
         target: the tensor that is put out.
         is_transposed: whether this use reads the kernel's outputs and puts out its inputs, as an embedding does that
             turns features back into words.
+        read_axes: the axes of the tensor that is read which the channels lie on, in the order of the layout's channels
+            and counted from the end; empty where that tensor is no input of the layer, as in a loop over time.
     """
 
     kernel: int
@@ -55,6 +57,7 @@ class KernelStep:
     source: int
     target: int
     is_transposed: bool = False
+    read_axes: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
