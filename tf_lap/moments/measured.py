@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,9 +17,6 @@ from tf_lap.compat import exporting
 from tf_lap.compat.types import Layer, Model
 from tf_lap.moments.rows import RowReader
 from tf_lap.samples import Batch
-
-Record: TypeAlias = Callable[[int, tf.Tensor], None]
-"""Takes the number of a kernel, and rows that it is multiplied by: `(groups, positions, row_size)`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +44,7 @@ class _Reached(BaseException):
 
 
 class InputObserver:
-    """Runs a model over data, and shows the rows that kernels are multiplied by.
+    """Runs a model over data, and tells what kernels are multiplied by.
 
     Args:
         model: the model.
@@ -60,30 +57,50 @@ class InputObserver:
     """
 
     def __init__(self, model: Model, readers: Mapping[int, RowReader], data: Sequence[Batch]) -> None:
-        self._model, self._readers, self._data = model, readers, data
+        self.data = data
+        self._model, self._readers = model, readers
         self._calls: Counter[int] = Counter()  # by the id of the layer
         self.order = self._find_order()
 
-    def observe(self, numbers: Collection[int], record: Record) -> None:
-        """Runs the model over all batches, each as far as these kernels, and shows their rows.
+    def observe(self, batch: Batch, numbers: Collection[int]) -> dict[int, list[tf.Tensor]]:
+        """Runs the model over a batch, as far as these kernels.
 
         Args:
+            batch: inputs of the model.
             numbers: the kernels' numbers.
-            record: is called for each part of the rows of each of them.
-        """
-        for batch in self._data:
-            self._run(batch, numbers, record)
 
-    def observe_batches(self, numbers: Collection[int]) -> Iterator[dict[int, list[np.ndarray]]]:
-        """As `observe`, but gives the rows of one batch after another.
+        Returns:
+            By the kernels' numbers what each call of their layers is given.
+        """
+        layers = {id(self._readers[number].layer): self._readers[number].layer for number in numbers}
+        inputs: dict[int, list[tf.Tensor]] = {key: [] for key in layers}
+        missing = sum(self._calls[key] for key in layers)
+
+        def note(layer: Layer, first_input: Any, _: Any) -> None:
+            nonlocal missing
+            inputs[id(layer)].append(tf.convert_to_tensor(first_input))
+            missing -= 1
+            if not missing:
+                raise _Reached
+
+        with self._watching(layers, note), contextlib.suppress(_Reached):
+            exporting.tensors(self._model, batch)
+        return {number: inputs[id(self._readers[number].layer)] for number in numbers}
+
+    def read_rows(self, batch: Batch, numbers: Collection[int]) -> Iterator[tuple[int, tf.Tensor]]:
+        """Runs the model over a batch, as far as these kernels, and gives the rows that they are multiplied by.
+
+        Args:
+            batch: inputs of the model.
+            numbers: the kernels' numbers.
 
         Yields:
-            By the kernels' numbers the parts of their rows, `(groups, positions, row_size)`.
+            The number of a kernel, and a part of its rows: `(groups, positions, row_size)`.
         """
-        for batch in self._data:
-            parts: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
-            self._run(batch, numbers, lambda number, rows, parts=parts: parts[number].append(rows.numpy()))
-            yield parts
+        for number, calls in self.observe(batch, numbers).items():
+            for inputs in calls:
+                for rows in self._readers[number].read_in_parts(inputs):
+                    yield number, rows
 
     def _find_order(self) -> list[int]:
         """Runs the first samples through the whole model, and notes which layers are called when."""
@@ -95,26 +112,9 @@ class InputObserver:
 
         samples = slice(None) if exporting.has_fixed_batch(self._model) else slice(0, 2)
         with self._watching({id(r.layer): r.layer for r in self._readers.values()}, note):
-            exporting.tensors(self._model, [array[samples] for array in self._data[0]])
+            exporting.tensors(self._model, [array[samples] for array in self.data[0]])
         called = [number for number, reader in self._readers.items() if id(reader.layer) in finished]
         return sorted(called, key=lambda number: finished[id(self._readers[number].layer)])
-
-    def _run(self, batch: Batch, numbers: Collection[int], record: Record) -> None:
-        layers = {id(self._readers[number].layer): self._readers[number].layer for number in numbers}
-        missing = sum(self._calls[key] for key in layers)
-
-        def read(layer: Layer, inputs: Any, _: Any) -> None:
-            nonlocal missing
-            for number in numbers:
-                if self._readers[number].layer is layer:
-                    for rows in self._readers[number].read_in_parts(tf.convert_to_tensor(inputs)):
-                        record(number, rows)
-            missing -= 1
-            if not missing:
-                raise _Reached
-
-        with self._watching(layers, read), contextlib.suppress(_Reached):
-            exporting.tensors(self._model, batch)
 
     @contextlib.contextmanager
     def _watching(self, layers: Mapping[int, Layer], note: Callable[[Layer, Any, Any], None]) -> Iterator[None]:
@@ -128,30 +128,22 @@ class InputObserver:
 
 def measure_moments(observer: InputObserver, numbers: Collection[int]) -> dict[int, Moments]:
     """The moments of the rows of kernels, by the kernels' numbers; in one run over the data."""
-    sums: dict[int, list[Any]] = {}
-
-    def add(number: int, rows: tf.Tensor) -> None:
-        second = tf.matmul(rows, rows, transpose_a=True).numpy().astype(np.float64)
-        total = tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
-        if number not in sums:
-            sums[number] = [second, total, rows.shape[1]]
-            return
-        sums[number][0] += second
-        sums[number][1] += total
-        sums[number][2] += rows.shape[1]
-
-    observer.observe(numbers, add)
+    sums: dict[int, list[Any]] = {number: [0.0, 0.0, 0] for number in numbers}
+    for batch in observer.data:
+        for number, rows in observer.read_rows(batch, numbers):
+            second, total, count = sums[number]
+            product = tf.matmul(rows, rows, transpose_a=True).numpy().astype(np.float64)
+            row_sum = tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
+            sums[number] = [second + product, total + row_sum, count + rows.shape[1]]
     return {number: Moments(second / count, total / count, count) for number, (second, total, count) in sums.items()}
 
 
 def measure_squares(observer: InputObserver, numbers: Collection[int]) -> dict[int, np.ndarray]:
     """The mean square of each number of the rows of kernels, `(groups, row_size)`, float64, by the kernels' numbers."""
-    sums: dict[int, list[Any]] = {}
-
-    def add(number: int, rows: tf.Tensor) -> None:
-        total = tf.reduce_sum(tf.square(tf.cast(rows, tf.float64)), axis=1).numpy()
-        previous = sums.get(number, [0.0, 0])
-        sums[number] = [previous[0] + total, previous[1] + rows.shape[1]]
-
-    observer.observe(numbers, add)
+    sums: dict[int, list[Any]] = {number: [0.0, 0] for number in numbers}
+    for batch in observer.data:
+        for number, rows in observer.read_rows(batch, numbers):
+            total, count = sums[number]
+            squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float64)), axis=1).numpy()
+            sums[number] = [total + squares, count + rows.shape[1]]
     return {number: total / count for number, (total, count) in sums.items()}

@@ -119,11 +119,11 @@ class PatchReader(RowReader):
         padded = tf.pad(inputs, [(0, 0), *padding, (0, 0)])
         patches = []
         for tap in itertools.product(*map(range, self.taps)):
-            places = []
+            places = [slice(None)]
             for index, stride, dilation, count in zip(tap, self.strides, self.dilations, positions, strict=True):
                 first = index * dilation
                 places.append(slice(first, first + (count - 1) * stride + 1, stride))
-            patches.append(padded[(slice(None), *places)])
+            patches.append(padded[tuple(places)])
         channels = inputs.shape[-1]
         rows = tf.reshape(tf.stack(patches, axis=-2), (-1, len(patches), self.groups, channels // self.groups))
         return tf.reshape(tf.transpose(rows, (2, 0, 1, 3)), (self.groups, -1, self.row_size))
