@@ -171,6 +171,8 @@ def find_reader(recipe: Recipe, number: int) -> RowReader | str:
         return f"the rows that a {type(kernel.layer).__name__} multiplies it with cannot be read"
     if any(isinstance(step, KernelStep) and step.is_transposed for step in steps):
         return "it is used in both directions"
+    if _adds_up_axes(kernel.layer):
+        return "its equation adds up axes that the kernel has not"
     if not (_is_layer_kernel(kernel) or _is_cell_kernel(kernel)) or not steps[0].read_axes:
         return f"the rows that a {type(kernel.layer).__name__} multiplies it with are no input of the layer"
     groups = kernel.layout.plain.groups
@@ -188,6 +190,13 @@ def _is_cell_kernel(kernel: Kernel) -> bool:
     """Whether it is what the only cell of a recurrent layer multiplies the layer's input with."""
     cell = getattr(kernel.layer, "cell", None)
     return cell is not None and getattr(cell, "kernel", None) is kernel.variable and not hasattr(cell, "kernel_size")
+
+
+def _adds_up_axes(layer: Layer) -> bool:
+    """Whether a layer with an equation adds up positions of its input: a row is then a sum over them."""
+    operands, _, output = getattr(layer, "equation", "").partition("->")
+    inputs, _, kernel = operands.partition(",")
+    return any(label.isalpha() and label not in kernel + output for label in inputs)
 
 
 def _find_patch_reader(kernel: Kernel) -> RowReader | str:
