@@ -72,7 +72,9 @@ def test_channels_first_reads_as_channels_last(rank, options):
     first = built(kind(**options, data_format="channels_first"), (4, *sizes))
     first.set_weights(last.get_weights())
     (kernel,), readers, _ = find_readers(first)
-    rows = readers[0].read(tf.constant(np.moveaxis(x, -1, 1))).numpy()  # TensorFlow runs no such convolution on the host
+    rows = (
+        readers[0].read(tf.constant(np.moveaxis(x, -1, 1))).numpy()
+    )  # TensorFlow runs no such convolution on the host
     np.testing.assert_array_equal(rows, observe_rows(last, [[x]])["a"])
     (output,) = record_outputs(last, last.layers[-1], [[x]])
     np.testing.assert_allclose(multiply(kernel, rows), output.reshape(-1, 4), rtol=1e-4, atol=1e-4)
@@ -333,9 +335,9 @@ REASONS = {
         "are no input of the layer",
     ),
     "table of both directions": (
-        lambda: (
-            lambda inputs, table: keras.Model(inputs, table(table(inputs), reverse=True))
-        )(keras.Input((3,), dtype="int32"), layers.ReversibleEmbedding(7, 4, name="a")),
+        lambda: (lambda inputs, table: keras.Model(inputs, table(table(inputs), reverse=True)))(
+            keras.Input((3,), dtype="int32"), layers.ReversibleEmbedding(7, 4, name="a")
+        ),
         "a",
         "it is used in both directions",
     ),

@@ -26,6 +26,7 @@ class Kernel:
             known.
         unreached_reason: why the graph does not reach the layer; None where it does.
         is_opt_in: whether it is pruned only where filters or a mapping of sparsities name it.
+        is_tied: whether another layer uses it too.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Kernel:
     uses: int
     unreached_reason: str | None = None
     is_opt_in: bool = False
+    is_tied: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

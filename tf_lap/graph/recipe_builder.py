@@ -141,6 +141,11 @@ class RecipeBuilder:
         """The number of a kernel, or None where it was not added."""
         return self._kernel_numbers.get(id(variable))
 
+    def note_user(self, kernel: int, layer: Layer) -> None:
+        """Notes that a layer uses a kernel, which is another layer's where both share it."""
+        if layer is not self._kernels[kernel].layer:
+            self._kernels[kernel] = dataclasses.replace(self._kernels[kernel], is_tied=True)
+
     def find_layout(self, kernel: int) -> Layout:
         """How a kernel lies in memory, by its number."""
         return self._kernels[kernel].layout

@@ -72,20 +72,9 @@ class InputObserver:
         Returns:
             By the kernels' numbers what each call of their layers is given.
         """
-        layers = {id(self._readers[number].layer): self._readers[number].layer for number in numbers}
-        inputs: dict[int, list[tf.Tensor]] = {key: [] for key in layers}
-        missing = sum(self._calls[key] for key in layers)
-
-        def note(layer: Layer, first_input: Any, _: Any) -> None:
-            nonlocal missing
-            inputs[id(layer)].append(tf.convert_to_tensor(first_input))
-            missing -= 1
-            if not missing:
-                raise _Reached
-
-        with self._watching(layers, note), contextlib.suppress(_Reached):
-            exporting.tensors(self._model, batch)
-        return {number: inputs[id(self._readers[number].layer)] for number in numbers}
+        calls: dict[int, list[tf.Tensor]] = {number: [] for number in numbers}
+        self._run(batch, numbers, lambda number, inputs: calls[number].append(inputs))
+        return calls
 
     def read_rows(self, batch: Batch, numbers: Collection[int]) -> Iterator[tuple[int, tf.Tensor]]:
         """Runs the model over a batch, as far as these kernels, and gives the rows that they are multiplied by.
@@ -101,6 +90,46 @@ class InputObserver:
             for inputs in calls:
                 for rows in self._readers[number].read_in_parts(inputs):
                     yield number, rows
+
+    def visit_rows(self, batch: Batch, numbers: Collection[int], visit: Callable[[int, tf.Tensor], None]) -> None:
+        """As `read_rows`, but the inputs of a layer are let go of before the next layer is called.
+
+        Args:
+            batch: inputs of the model.
+            numbers: the kernels' numbers.
+            visit: is called with the number of a kernel and a part of its rows.
+        """
+
+        def read(number: int, inputs: tf.Tensor) -> None:
+            for rows in self._readers[number].read_in_parts(inputs):
+                visit(number, rows)
+
+        self._run(batch, numbers, read)
+
+    def _run(self, batch: Batch, numbers: Collection[int], take: Callable[[int, tf.Tensor], None]) -> None:
+        """Runs the model over a batch, until these kernels have read all that they read.
+
+        Args:
+            batch: inputs of the model.
+            numbers: the kernels' numbers.
+            take: is called with the number of a kernel and what a call of its layer is given.
+        """
+        by_layer: dict[int, list[int]] = {}
+        for number in numbers:
+            by_layer.setdefault(id(self._readers[number].layer), []).append(number)
+        missing = sum(self._calls[key] for key in by_layer)
+
+        def note(layer: Layer, first_input: Any, _: Any) -> None:
+            nonlocal missing
+            for number in by_layer[id(layer)]:
+                take(number, tf.convert_to_tensor(first_input))
+            missing -= 1
+            if not missing:
+                raise _Reached
+
+        layers = {id(self._readers[number].layer): self._readers[number].layer for number in numbers}
+        with self._watching(layers, note), contextlib.suppress(_Reached):
+            exporting.tensors(self._model, batch)
 
     def _find_order(self) -> list[int]:
         """Runs the first samples through the whole model, and notes which layers are called when."""
@@ -129,21 +158,27 @@ class InputObserver:
 def measure_moments(observer: InputObserver, numbers: Collection[int]) -> dict[int, Moments]:
     """The moments of the rows of kernels, by the kernels' numbers; in one run over the data."""
     sums: dict[int, list[Any]] = {number: [0.0, 0.0, 0] for number in numbers}
+
+    def add(number: int, rows: tf.Tensor) -> None:
+        second, total, count = sums[number]
+        product = tf.matmul(rows, rows, transpose_a=True).numpy().astype(np.float64)
+        row_sum = tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
+        sums[number] = [second + product, total + row_sum, count + rows.shape[1]]
+
     for batch in observer.data:
-        for number, rows in observer.read_rows(batch, numbers):
-            second, total, count = sums[number]
-            product = tf.matmul(rows, rows, transpose_a=True).numpy().astype(np.float64)
-            row_sum = tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
-            sums[number] = [second + product, total + row_sum, count + rows.shape[1]]
+        observer.visit_rows(batch, numbers, add)
     return {number: Moments(second / count, total / count, count) for number, (second, total, count) in sums.items()}
 
 
 def measure_squares(observer: InputObserver, numbers: Collection[int]) -> dict[int, np.ndarray]:
     """The mean square of each number of the rows of kernels, `(groups, row_size)`, float64, by the kernels' numbers."""
     sums: dict[int, list[Any]] = {number: [0.0, 0] for number in numbers}
+
+    def add(number: int, rows: tf.Tensor) -> None:
+        total, count = sums[number]
+        squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float64)), axis=1).numpy()
+        sums[number] = [total + squares, count + rows.shape[1]]
+
     for batch in observer.data:
-        for number, rows in observer.read_rows(batch, numbers):
-            total, count = sums[number]
-            squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float64)), axis=1).numpy()
-            sums[number] = [total + squares, count + rows.shape[1]]
+        observer.visit_rows(batch, numbers, add)
     return {number: total / count for number, (total, count) in sums.items()}

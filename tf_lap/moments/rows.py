@@ -163,6 +163,8 @@ def find_reader(recipe: Recipe, number: int) -> RowReader | str:
     steps = [step for step in recipe.steps if isinstance(step, (KernelStep, RuleStep)) and step.kernel == number]
     if not steps:
         return kernel.unreached_reason or "no call of its layer is known"
+    if kernel.is_tied:
+        return "another layer has it too"
     if not compat.has_keras_call(kernel.layer):
         return f"what a {type(kernel.layer).__name__} multiplies it with is known to its own call alone"
     if _is_layer_kernel(kernel) and hasattr(kernel.layer, "kernel_size"):
