@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from observed import calls_counted, find_reason, find_readers, observe_rows
+from observed import calls_counted, find_readers, find_reason, observe_rows
 from relu_chains import data, relu_chain
 
 from tf_lap.moments import rows as rows_module

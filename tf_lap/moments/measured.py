@@ -52,13 +52,15 @@ class InputObserver:
         data: batches of the model's inputs.
 
     Attributes:
+        data: the batches.
+        readers: the readers.
         order: the kernels in the order in which a run of the model is done with them, first to last; those whose
             layers are not called at inference are left out.
     """
 
     def __init__(self, model: Model, readers: Mapping[int, RowReader], data: Sequence[Batch]) -> None:
         self.data = data
-        self._model, self._readers = model, readers
+        self._model, self.readers = model, readers
         self._calls: Counter[int] = Counter()  # by the id of the layer
         self.order = self._find_order()
 
@@ -88,7 +90,7 @@ class InputObserver:
         """
         for number, calls in self.observe(batch, numbers).items():
             for inputs in calls:
-                for rows in self._readers[number].read_in_parts(inputs):
+                for rows in self.readers[number].read_in_parts(inputs):
                     yield number, rows
 
     def visit_rows(self, batch: Batch, numbers: Collection[int], visit: Callable[[int, tf.Tensor], None]) -> None:
@@ -101,7 +103,7 @@ class InputObserver:
         """
 
         def read(number: int, inputs: tf.Tensor) -> None:
-            for rows in self._readers[number].read_in_parts(inputs):
+            for rows in self.readers[number].read_in_parts(inputs):
                 visit(number, rows)
 
         self._run(batch, numbers, read)
@@ -116,8 +118,10 @@ class InputObserver:
         """
         by_layer: dict[int, list[int]] = {}
         for number in numbers:
-            by_layer.setdefault(id(self._readers[number].layer), []).append(number)
+            by_layer.setdefault(id(self.readers[number].layer), []).append(number)
         missing = sum(self._calls[key] for key in by_layer)
+        if not missing:
+            return
 
         def note(layer: Layer, first_input: Any, _: Any) -> None:
             nonlocal missing
@@ -127,7 +131,7 @@ class InputObserver:
             if not missing:
                 raise _Reached
 
-        layers = {id(self._readers[number].layer): self._readers[number].layer for number in numbers}
+        layers = {id(self.readers[number].layer): self.readers[number].layer for number in numbers}
         with self._watching(layers, note), contextlib.suppress(_Reached):
             exporting.tensors(self._model, batch)
 
@@ -140,10 +144,10 @@ class InputObserver:
             finished[id(layer)] = self._calls.total()
 
         samples = slice(None) if exporting.has_fixed_batch(self._model) else slice(0, 2)
-        with self._watching({id(r.layer): r.layer for r in self._readers.values()}, note):
+        with self._watching({id(r.layer): r.layer for r in self.readers.values()}, note):
             exporting.tensors(self._model, [array[samples] for array in self.data[0]])
-        called = [number for number, reader in self._readers.items() if id(reader.layer) in finished]
-        return sorted(called, key=lambda number: finished[id(self._readers[number].layer)])
+        called = [number for number, reader in self.readers.items() if id(reader.layer) in finished]
+        return sorted(called, key=lambda number: finished[id(self.readers[number].layer)])
 
     @contextlib.contextmanager
     def _watching(self, layers: Mapping[int, Layer], note: Callable[[Layer, Any, Any], None]) -> Iterator[None]:

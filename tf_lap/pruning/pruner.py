@@ -47,8 +47,8 @@ class Pruner:
 
     Args:
         model: a built Keras model; its kernels are changed in place.
-        score: how much a weight matters: "lookahead", "magnitude", "random", "lookahead_activation", "obd" or
-            "obd_lookahead" (these three take `data`), or an object of `tf_lap.scores`.
+        score: how much a weight matters: "lookahead", "magnitude" or "random"; with `data` "wanda", "lookahead_wanda",
+            "obs", "obs_lookahead", "lookahead_activation", "obd" or "obd_lookahead"; or an object of `tf_lap.scores`.
         allocation: how many weights each kernel keeps: "uniform", "global", "erk" or "lamp", or an object of
             `tf_lap.allocation`.
         pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
@@ -98,7 +98,7 @@ class Pruner:
             previous, following = (tuple(kernels[k].path for k in side) for side in sides)
             self._neighbors[path] = Neighbors(previous, following, ("given by the user",))
         distance = self.score.distance if self.score.needs_energies else 0
-        measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override)
+        measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override, not self.score.gains_in_energies)
         selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
         self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
