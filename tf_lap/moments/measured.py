@@ -54,15 +54,15 @@ class InputObserver:
     Attributes:
         data: the batches.
         readers: the readers.
-        order: the kernels in the order in which a run of the model is done with them, first to last; those whose
-            layers are not called at inference are left out.
+        stages: the kernels in the order in which a run of the model is done with them, first to last, those that are
+            multiplied with the very same tensors together. Those whose layers are not called at inference are left out.
     """
 
     def __init__(self, model: Model, readers: Mapping[int, RowReader], data: Sequence[Batch]) -> None:
         self.data = data
         self._model, self.readers = model, readers
         self._calls: Counter[int] = Counter()  # by the id of the layer
-        self.order = self._find_order()
+        self.stages = self._find_stages()
 
     def observe(self, batch: Batch, numbers: Collection[int]) -> dict[int, list[tf.Tensor]]:
         """Runs the model over a batch, as far as these kernels.
@@ -135,19 +135,35 @@ class InputObserver:
         with self._watching(layers, note), contextlib.suppress(_Reached):
             exporting.tensors(self._model, batch)
 
-    def _find_order(self) -> list[int]:
-        """Runs the first samples through the whole model, and notes which layers are called when."""
+    @property
+    def order(self) -> list[int]:
+        """The kernels of all stages."""
+        return [number for stage in self.stages for number in stage]
+
+    def count_calls(self, number: int) -> int:
+        """How often a run of the model calls the layer of a kernel."""
+        return self._calls[id(self.readers[number].layer)]
+
+    def _find_stages(self) -> list[list[int]]:
+        """Runs the first samples through the whole model, and notes which layers are called when, and with what."""
+        # The inputs are kept, so that no other one can get the identity of one of them.
+        inputs: dict[int, list[Any]] = {}  # by the id of the layer
         finished: dict[int, int] = {}  # by the id of the layer, the number of its last call among all
 
-        def note(layer: Layer, *_: Any) -> None:
+        def note(layer: Layer, first_input: Any, _: Any) -> None:
             self._calls[id(layer)] += 1
+            inputs.setdefault(id(layer), []).append(first_input)
             finished[id(layer)] = self._calls.total()
 
         samples = slice(None) if exporting.has_fixed_batch(self._model) else slice(0, 2)
         with self._watching({id(r.layer): r.layer for r in self.readers.values()}, note):
             exporting.tensors(self._model, [array[samples] for array in self.data[0]])
         called = [number for number, reader in self.readers.items() if id(reader.layer) in finished]
-        return sorted(called, key=lambda number: finished[id(self.readers[number].layer)])
+        stages: dict[tuple[int, ...], list[int]] = {}
+        for number in sorted(called, key=lambda number: finished[id(self.readers[number].layer)]):
+            identities = tuple(map(id, inputs[id(self.readers[number].layer)]))
+            stages.setdefault(identities, []).append(number)
+        return list(stages.values())
 
     @contextlib.contextmanager
     def _watching(self, layers: Mapping[int, Layer], note: Callable[[Layer, Any, Any], None]) -> Iterator[None]:
