@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tf_lap.graph.user_kernels import register_kernel as register_kernel
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
+    from tf_lap.pruning.repairing import repair as repair
+    from tf_lap.reconstruction.report import RepairReport as RepairReport
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
@@ -50,6 +52,8 @@ _HOMES = {
     "neighbors": "graph.neighbors",
     "Pruner": "pruning.pruner",
     "prune": "pruning.one_shot",
+    "RepairReport": "reconstruction.report",
+    "repair": "pruning.repairing",
     "register_rule": "graph.registry",
     "register_kernel": "graph.user_kernels",
     "PruningReport": "report",

@@ -30,6 +30,14 @@ class Masks:
         """The masks as bool tensors, by layer path."""
         return {path: tf.convert_to_tensor(mask) for path, mask in zip(self._kernels, self.variables, strict=True)}
 
+    def values(self) -> dict[str, np.ndarray]:
+        """Copies of the masks as bool arrays, by layer path."""
+        return {path: mask.numpy().copy() for path, mask in zip(self._kernels, self.variables, strict=True)}
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """Masks of the same shapes that drop nothing, by layer path."""
+        return {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
+
     def drop_weights(self) -> bool:
         """Whether any weight is dropped."""
         return self.kept != self._sizes()
