@@ -26,10 +26,17 @@ class FitLog:
         self._writer = None if log_dir is None else tf.summary.create_file_writer(log_dir)
         self._verbose, self._progress_bar = verbose, progress_bar
 
-    def note_update(self, step: int, pruner: Pruner) -> None:
-        """Writes the sparsities after an update of the masks."""
+    def note_update(self, step: int, pruner: Pruner, is_dense: bool) -> None:
+        """Writes the sparsities after an update of the masks.
+
+        Args:
+            step: training steps done.
+            pruner: whose masks.
+            is_dense: whether a dense phase begins.
+        """
         if self._verbose or logging.level_info():  # to count the zeros takes a pass over the kernels
-            self.write_line(f"step {step}: sparsity {pruner.sparsity:.4f}")
+            phase = ", a dense phase begins" if is_dense else ""
+            self.write_line(f"step {step}: sparsity {pruner.sparsity:.4f}{phase}")
         if self._writer is not None:
             with self._writer.as_default(step=step):
                 tf.summary.scalar("sparsity", pruner.sparsity)

@@ -91,10 +91,13 @@ class FitMasks:
             warning = left_whole_warning(model, resolved.report())
             if warning:
                 warn(warning)
-        elif not resolved.covers(self._pruner):
-            self._thawed = resolved.only_here(self._pruner)
-            resolved.adopt(self._pruner)
-            self._pruner = resolved
+        else:
+            kernels, before = resolved.enforcement.kernels, self._pruner.enforcement.kernels
+            if kernels.keys() != before.keys() or any(kernels[path] is not before[path] for path in kernels):
+                known = {id(variable) for variable in before.values()}
+                self._thawed = [path for path, variable in kernels.items() if id(variable) not in known]
+                resolved.adopt(self._pruner)
+                self._pruner = resolved
 
     def attach(self) -> None:
         """Zeroes what the masks drop, and attaches them to the kernels until `end_fit`.
@@ -117,9 +120,17 @@ class FitMasks:
             self._has_warned = True
             warn(describe_revived(self.pruner.model, revived))
 
-    def update(self, sparsity: Sparsity) -> None:
-        """Chooses masks at a sparsity, and zeroes what they drop."""
-        self.pruner.update(sparsity)
+    def update(self, sparsity: Sparsity, is_dense: bool) -> None:
+        """Chooses masks at a sparsity, and zeroes what they drop.
+
+        Args:
+            sparsity: the sparsity.
+            is_dense: whether a dense phase begins, in which the kernels that `sparsity` names have no masks.
+        """
+        if is_dense:
+            self.pruner.densify(sparsity)
+        else:
+            self.pruner.update(sparsity)
         self._last_sparsity = sparsity
 
     def warn_if_restored(self) -> None:

@@ -49,7 +49,8 @@ class LAPCallback(compat.Callback):
     Where `fit` is called for each epoch, pass a schedule with steps: a sparsity alone takes them from the first fit.
 
     A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch
-    has built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback
+    has built it. Zeros that are in a kernel when a fit begins stay zero (an alternating schedule lets them, as all
+    pruned weights, return in its dense phases). Used again for the same model, the callback
     goes on where it was: it goes on counting steps, zeros stay, and layers that were thawed meanwhile are pruned to
     the schedule's sparsity at once. A pickled callback keeps its settings, its step and its report. Used again, it
     begins anew.
@@ -304,6 +305,8 @@ class LAPCallback(compat.Callback):
             self.pruner.check()
             if not has_resumed:
                 self.pruner.hold_zeros(self._schedule.demanded_sparsity(self.step))
+            if self._schedule.is_dense(self.step):
+                self.pruner.densify(self._schedule.final_sparsity)
             self._masks.attach()
         if not has_resumed:
             self._update(range(self.step, self.step + 1))
@@ -320,9 +323,10 @@ class LAPCallback(compat.Callback):
             self._prune(sparsity)
 
     def _prune(self, sparsity: Sparsity) -> None:
+        is_dense = self._schedule.is_dense(self.step)
         with self._masks.detached_on_error():
-            self._masks.update(sparsity)
-            self._log.note_update(self.step, self.pruner)
+            self._masks.update(sparsity, is_dense)
+            self._log.note_update(self.step, self.pruner, is_dense)
             self._save()
 
     def _save(self) -> None:
@@ -335,7 +339,8 @@ class LAPCallback(compat.Callback):
         final_sparsity = self._schedule.final_sparsity
         step = resume_from_snapshot(self.pruner, find_handover(self), type(self).__name__, final_sparsity)
         if step is None:
-            step = resume_from_backup(self.pruner, self.backup_dir, final_sparsity)
+            alternates = self._schedule.alternates
+            step = resume_from_backup(self.pruner, self.backup_dir, final_sparsity, alternates)
         if step is None:
             return False
         self.step = step

@@ -53,7 +53,9 @@ def resume_from_snapshot(
     return handover.state.step
 
 
-def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: Sparsity | None) -> int | None:
+def resume_from_backup(
+    pruner: Pruner, backup_dir: str | None, final_sparsity: Sparsity | None, alternates: bool
+) -> int | None:
     """Restores the masks of `LAPCallback(backup_dir=...)`, where the weights are those of that training.
 
     Args:
@@ -61,6 +63,7 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
         backup_dir: the directory of the backup; None where there is none.
         final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
             report.
+        alternates: whether pruned weights return in dense phases of the schedule.
 
     Returns:
         The step to go on with; None where nothing was restored.
@@ -83,6 +86,10 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
             "the weights of the last epoch that ended"
         )
         return None
-    pruner.restore(state.masks, final_sparsity or 0.0)
     # The weights may have been restored to an earlier moment than the masks. The optimizer's counter tells which.
-    return max(0, state.step + iterations - state.iterations)
+    step = max(0, state.step + iterations - state.iterations)
+    if alternates and step != state.step:
+        pruner.hold_zeros()  # the masks may be those of another phase
+    else:
+        pruner.restore(state.masks, final_sparsity or 0.0)
+    return step
