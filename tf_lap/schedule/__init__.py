@@ -154,7 +154,12 @@ class LookaheadPruningSchedule(Configurable):
         elif phases is not None:
             raise ValueError(f"phases={phases} goes with decay='alternating' alone, and this is decay={self.decay!r}")
         # Plain numbers in place of NumPy scalars, because a configuration is JSON.
-        plain = {"final_sparsity": final, "initial_sparsity": initial, "begin_step": begin, "power": check_power(self.power)}
+        plain = {
+            "final_sparsity": final,
+            "initial_sparsity": initial,
+            "begin_step": begin,
+            "power": check_power(self.power),
+        }
         plain |= {"frequency": frequency, "end_step": end, "begin_epoch": begin_epoch, "end_epoch": end_epoch}
         plain["phases"] = phases
         for name, value in plain.items():
@@ -171,7 +176,11 @@ class LookaheadPruningSchedule(Configurable):
         Raises:
             ValueError: the schedule leaves its steps to the training.
         """
-        return self.alternates and step < self.last_step and self._fraction_done(max(step, self._require_steps().begin - 1)) == 0
+        return (
+            self.alternates
+            and step < self.last_step
+            and self._fraction_done(max(step, self._require_steps().begin - 1)) == 0
+        )
 
     @property
     def has_steps(self) -> bool:
