@@ -62,9 +62,14 @@ def test_returning_weights_start_at_zero():
 
 @pytest.mark.parametrize(
     ("sparsity", "choices"),
-    [(0.5, {"pattern": "2:4"}), (0.9, {"allocation": "lamp"}), (0.9, {"order": "forward"}), (0.75, {"pattern": "block:1x4"})],
-    ids=["2:4", "lamp", "forward", "blocks"],
-)  # fmt: skip
+    [
+        (0.5, {"pattern": "2:4"}),
+        (0.75, {"pattern": "block:1x4"}),
+        (0.9, {"allocation": "lamp"}),
+        (0.9, {"order": "forward"}),
+    ],
+    ids=["2:4", "blocks", "lamp", "forward"],
+)
 def test_every_choice_goes_with_it(sparsity, choices):
     model, callback = compiled(), tf_lap.LAPCallback(alternating(sparsity), **choices)
     quietly(model, [callback], epochs=3)

@@ -126,9 +126,9 @@ class FitSchedule:
         """The sparsity that the zeros of a training which goes on at a step are held against; None where there is none.
 
         None is where dense phases alternate with sparse ones, since zeros need not stay, and where it is not known. Of
-        another schedule that is its final one: where the kernels are less sparse than that, nothing is given up, however
-        the schedule begins. Of a function it is the sparsity at this step. What it returns for a step at which masks
-        are not updated means nothing.
+        another schedule that is its final one: where the kernels are less sparse than that, nothing is given up,
+        however the schedule begins. Of a function it is the sparsity at this step. What it returns for a step at which
+        masks are not updated means nothing.
         """
         if self.alternates:
             return None

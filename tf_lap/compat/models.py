@@ -13,8 +13,8 @@ from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
 from tf_lap.compat.types import Layer, Model
 
 
-def check_model(model: Model) -> None:
-    """Raises TypeError or ValueError unless `model` is a built Keras model that TensorFlow runs."""
+def check_kind(model: Model) -> None:
+    """Raises TypeError or ValueError unless `model` is a Keras model that TensorFlow runs."""
     tf_keras = sys.modules.get("tf_keras")
     if not isinstance(model, keras.Model) and not (tf_keras and isinstance(model, tf_keras.Model)):
         raise TypeError(
@@ -26,6 +26,11 @@ def check_model(model: Model) -> None:
             f"Keras runs on the {keras.backend.backend()!r} backend; tf_lap computes with TensorFlow. "
             "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
         )
+
+
+def check_model(model: Model) -> None:
+    """Raises TypeError or ValueError unless `model` is a built Keras model that TensorFlow runs."""
+    check_kind(model)
     if not is_built(model):
         raise ValueError(
             f"model {model.name!r} is not built, so it has no kernels yet. Build it first: "

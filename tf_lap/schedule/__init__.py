@@ -90,8 +90,8 @@ class LookaheadPruningSchedule(Configurable):
             schedule has none.
         begin_step: the step of the first update. By default 0 if the end is given or not needed, otherwise a fifth of
             the training.
-        end_step: the step of the last update. Polynomial, geometric and alternating need an end; by default it comes after two
-            thirds of the training.
+        end_step: the step of the last update. Polynomial, geometric and alternating need an end; by default it comes
+            after two thirds of the training.
         frequency: the number of steps between updates. By default 100 if the end is given or not needed; otherwise
             there are about fifty updates. Of an alternating schedule it is the length of a phase.
         decay: "polynomial", "geometric", "alternating", "one_shot" or "constant".

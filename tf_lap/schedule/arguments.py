@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-
 _PHASES = 3  # dense phases, by default
 
 

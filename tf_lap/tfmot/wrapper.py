@@ -132,7 +132,8 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
     Raises:
         ValueError: a layer that there is no way to prune; a schedule that cannot be called, counts in parts of
             steps or has dense phases; a score that is not known or is measured over data; options that tfmot does not
-            take. When it is built: blocks for weights that are no matrix, or a layer that makes its weights in its first call.
+            take. When it is built: blocks for weights that are no matrix, or a layer that makes its weights in its
+            first call.
     """
 
     def __init__(
