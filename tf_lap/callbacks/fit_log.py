@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from tf_lap.compat.types import Model
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report.census import model_census
 
@@ -57,9 +56,9 @@ class FitLog:
             self._writer.close()
 
 
-def add_sparsities(logs: dict[str, Any], model: Model, pruner: Pruner) -> None:
+def add_sparsities(logs: dict[str, Any], pruner: Pruner) -> None:
     """Adds `sparsity` and `model_sparsity`, two fractions of zeros, to the logs of an epoch."""
-    weights, zeros = model_census(model)
+    weights, zeros = model_census(pruner.model)
     logs["sparsity"], logs["model_sparsity"] = pruner.sparsity, zeros / weights
 
 

@@ -235,7 +235,7 @@ class LAPCallback(compat.Callback):
         # A callback may have put the optimizer's averages in place of the weights.
         self.pruner.apply()
         if logs is not None:
-            add_sparsities(logs, self.model, self.pruner)
+            add_sparsities(logs, self.pruner)
         self._save()
         if self._schedule.is_final(self.step):
             self._once_sparse.end_wait(epoch)

@@ -25,7 +25,7 @@ def read_state(pruner: Pruner, step: int, callback_class: str) -> PruningState:
     """
     pruner.apply()
     masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
-    return PruningState(step, compat.iterations(pruner.model), masks, callback_class)
+    return PruningState(step, compat.iterations(pruner.enforcement.trainer), masks, callback_class)
 
 
 def resume_from_snapshot(
@@ -78,7 +78,7 @@ def resume_from_backup(
         is_pruned = pruner.agrees(state.masks)
     except ValueError as error:
         raise ValueError(f"backup_dir={backup_dir!r}: {error}. Delete the directory to begin anew") from error
-    iterations = compat.iterations(pruner.model)
+    iterations = compat.iterations(pruner.enforcement.trainer)
     if state.iterations and not iterations and not is_pruned:
         warn(
             f"backup_dir={backup_dir!r} holds the masks of a training {state.step} steps in, but this model's "

@@ -12,7 +12,7 @@ schedules = tf_keras.optimizers.schedules
 
 
 @tf_keras.saving.register_keras_serializable(package="tf_lap")
-class RewoundRate(RewoundRateBase, schedules.LearningRateSchedule):
+class RewoundRate(RewoundRateBase, tf_keras.optimizers.schedules.LearningRateSchedule):
     """As `RewoundRateBase`."""
 
     _schedule_class = schedules.LearningRateSchedule
