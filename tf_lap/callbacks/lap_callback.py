@@ -53,7 +53,8 @@ class LAPCallback(compat.Callback):
     pruned weights, return in its dense phases). Used again for the same model, the callback
     goes on where it was: it goes on counting steps, zeros stay, and layers that were thawed meanwhile are pruned to
     the schedule's sparsity at once. A pickled callback keeps its settings, its step and its report. Used again, it
-    begins anew.
+    begins anew. In the fit of a distiller, or of any model whose call is that of a model inside while others serve its
+    training, the one inside is pruned: paths and the report are those of the student.
 
     Example:
 
