@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tf_lap.reconstruction.report import RepairReport as RepairReport
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+    from tf_lap.schedule.retraining import retraining_rate as retraining_rate
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
     from tf_lap.tfmot import prune_lookahead as prune_lookahead
 
@@ -58,6 +59,7 @@ _HOMES = {
     "register_kernel": "graph.user_kernels",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",
+    "retraining_rate": "schedule.retraining",
     "PrunableLayer": "tfmot",
     "prune_lookahead": "tfmot",
 }

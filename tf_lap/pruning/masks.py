@@ -46,11 +46,16 @@ class Masks:
         """Counts anew how many weights each keeps."""
         self.kept = [int(tf.math.count_nonzero(tf.convert_to_tensor(mask))) for mask in self.variables]
 
-    def reset(self) -> None:
-        """Makes the masks drop nothing any more."""
-        for mask in self.variables:
-            mask.assign(tf.ones_like(mask))
-        self.kept = self._sizes()
+    def reset(self, paths: Collection[str] | None = None) -> None:
+        """Makes the masks drop nothing any more.
+
+        Args:
+            paths: of which kernels. None: of all.
+        """
+        for i, (path, mask) in enumerate(zip(self._kernels, self.variables, strict=True)):
+            if paths is None or path in paths:
+                mask.assign(tf.ones_like(mask))
+                self.kept[i] = mask.shape.num_elements()
 
     def include(self, kernels: Mapping[str, Variable]) -> None:
         """Adds masks for more kernels, which drop nothing at first.

@@ -171,7 +171,7 @@ class Pruner:
         data: Representative = None,
         verbose: int = 0,
     ) -> None:
-        """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
+        """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before come back by `densify` alone.
 
         The first update takes the zeros that are in the kernels for pruned weights, as `hold_zeros` does.
 
@@ -260,6 +260,20 @@ class Pruner:
                 "on from them without this warning, ask for at least as many. To let them train again, fit once "
                 "without pruning"
             )
+
+    def densify(self, sparsity: Sparsity | None = None) -> None:
+        """Lets pruned weights train again, from zero, until the next `update`, which chooses among all weights anew.
+
+        This begins a dense phase of AC/DC (Peste et al., 2021). Nothing else brings pruned weights back.
+
+        Args:
+            sparsity: a sparsity as in `update`, where the kernels that a mapping names are meant. None: all.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        self._masks.reset(None if sparsity is None else self._targets.fractions(sparsity))
+        self._has_taken_zeros = True
 
     def take_in(self, sparsity: Sparsity) -> None:
         """Adds the opt-in kernels that a mapping of sparsities names to those that are pruned, with all their weights.
@@ -370,13 +384,3 @@ class Pruner:
         masks = {**self.masks, **other.masks}
         self.restore({path: masks[path].numpy() for path in self._targets.paths})
         self._named = other._named
-
-    def only_here(self, other: Pruner) -> list[str]:
-        """The paths of kernels that this pruner prunes, and the other does not."""
-        others = {id(variable) for variable in other._enforcement.kernels.values()}
-        return [path for path, variable in self._enforcement.kernels.items() if id(variable) not in others]
-
-    def covers(self, other: Pruner) -> bool:
-        """Whether both prune the very same kernels."""
-        kernels, others = self._enforcement.kernels, other._enforcement.kernels
-        return kernels.keys() == others.keys() and all(kernels[path] is others[path] for path in kernels)
