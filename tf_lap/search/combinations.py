@@ -160,4 +160,13 @@ def _as_choices(argument: str, value: Any, get: Callable[[Any], Any]) -> list[An
 
 
 def _describe(choice: Any, get: Callable[[Any], Any]) -> str:
-    return choice if isinstance(choice, str) else repr(get(choice))
+    """A choice in words: its name, or its class with the arguments that are not the defaults."""
+    if isinstance(choice, str):
+        return choice
+    configured = get(choice)
+    if not dataclasses.is_dataclass(configured):
+        return type(configured).__name__
+    values = {field.name: getattr(configured, field.name) for field in dataclasses.fields(configured) if field.init}
+    defaults = {field.name: field.default for field in dataclasses.fields(configured)}
+    arguments = [f"{name}={value!r}" for name, value in values.items() if value != defaults[name]]
+    return f"{type(configured).__name__}({', '.join(arguments)})"

@@ -47,8 +47,10 @@ def as_text(report: SearchReport, width: int | None, everything: bool) -> str:
     """
     columns = check_width(width)
     rows = _list_evaluations(report) if everything else _list_combinations(report)
-    lines, _ = fit_table(rows, _COLUMNS, _NAMES, columns, _LEAST, _OPTIONAL)
-    lines = [*_wrap(describe_goal(report.goal), columns), *lines, *_wrap(_conclude(report), columns)]
+    shown, common = _split_columns(report)
+    table, _ = fit_table(rows, shown, _NAMES, columns, _LEAST, _OPTIONAL)
+    lines = _wrap("; ".join([describe_goal(report.goal), *common]), columns)
+    lines += [*table, *_wrap(_conclude(report), columns)]
     if not everything:
         lines += _wrap(f"({len(report.evaluations)} evaluations: render(all=True))", columns)
     return "\n".join(lines)
@@ -56,17 +58,26 @@ def as_text(report: SearchReport, width: int | None, everything: bool) -> str:
 
 def as_html(report: SearchReport) -> str:
     """The result as a piece of HTML: a table of the combinations, all evaluations folded below it."""
-    every = html_table(_list_evaluations(report), _COLUMNS, _NAMES)
+    columns, common = _split_columns(report)
+    every = html_table(_list_evaluations(report), columns, _NAMES)
     return "\n".join(
         [
             "<div>",
-            f"<p>{html.escape(describe_goal(report.goal))}</p>",
-            html_table(_list_combinations(report), _COLUMNS, _NAMES),
+            f"<p>{html.escape('; '.join([describe_goal(report.goal), *common]))}</p>",
+            html_table(_list_combinations(report), columns, _NAMES),
             f"<p>{html.escape(_conclude(report))}</p>",
             f"<details><summary>{len(report.evaluations)} evaluations</summary>{every}</details>",
             "</div>",
         ]
     )
+
+
+def _split_columns(report: SearchReport) -> tuple[list[str], list[str]]:
+    """The columns of a table, and what all combinations have in common in words, in place of a column."""
+    choices = _COLUMNS[:3]
+    values = [{names[i] for names in report.combinations} for i in range(len(choices))]
+    common = {choices[i]: names.pop() for i, names in enumerate(values) if len(names) == 1 < len(report.combinations)}
+    return [c for c in _COLUMNS if c not in common], [f"{choice} {name}" for choice, name in common.items()]
 
 
 def _list_evaluations(report: SearchReport) -> list[Row]:

@@ -45,7 +45,8 @@ def as_text(report: SensitivityReport, width: int | None, everything: bool) -> s
         text += body[start : start + len(layers)]
         start += len(layers)
     text += [rule, *body[start:]] if body[start:] else []
-    hints = [f"columns {', '.join(omitted)}: render(width=...)"] if omitted else []
+    left = [column for column in _list_columns(report) if column in omitted]
+    hints = [f"column{'s' * (len(left) > 1)} {', '.join(left)}: render(width=...)"] if left else []
     hints += [f"{hidden} layers: render(all=True)"] if hidden else []
     if hints:
         text += _wrap(f"(left out: {'; '.join(hints)})", columns)
@@ -84,7 +85,7 @@ def _select(report: SensitivityReport, everything: bool) -> tuple[list[tuple[str
     ranked, hidden = report.by_sensitivity, len(report.layers) - _MOST - _FEWEST
     return [
         ("the most sensitive layers:", ranked[:_MOST]),
-        (f"... {hidden} between them; the least sensitive:", ranked[-_FEWEST:]),
+        (f"... {hidden} more; the least sensitive:", ranked[-_FEWEST:]),
     ], hidden
 
 

@@ -25,7 +25,7 @@ def format_value(value: float, dense: float) -> str:
     """
     if not math.isfinite(value) or abs(value) >= 1e6:
         return f"{value:.3g}"
-    digits = 3 - math.floor(math.log10(abs(dense))) if dense else 4
+    digits = 4 - math.ceil(math.log10(abs(dense))) if dense else 4
     return f"{value:.{min(max(digits, 0), 6)}f}"
 
 
