@@ -5,6 +5,7 @@ import importlib
 import keras
 import numpy as np
 
+import tf_lap
 from tf_lap.compat import fits
 
 WIDTHS = (24, 16, 10)
@@ -46,6 +47,17 @@ def kept_fraction(model):
 def kept_norm(model):
     """The norm of the kernels: the more of it is left, the better."""
     return float(np.sqrt(sum(np.sum(array.astype(np.float64) ** 2) for array in kernels(model).values())))
+
+
+def find(model, evaluate=kept_fraction, max_drop=0.3, **arguments):
+    """`find_sparsity` with fewer combinations, unless others are given."""
+    options = {"scores": "magnitude", "allocations": "uniform", "tolerance": 0.01, "verbose": 0, **arguments}
+    return tf_lap.find_sparsity(model, evaluate, max_drop, **options)
+
+
+def never(model):
+    """A value that must not be asked for."""
+    raise AssertionError("evaluated")
 
 
 def state(model):

@@ -1,21 +1,15 @@
 """`find_sparsity` finds the sparsest model within a drop that it measured, and `best` makes it."""
 
-import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from searched import build_model, kept_fraction, kept_norm, kernels, libraries, state
+from searched import build_model, find, kept_fraction, kept_norm, kernels, libraries, never, state
 
 import tf_lap
 from tf_lap.warn import PruningWarning
-
-
-def find(model, evaluate=kept_fraction, max_drop=0.3, **arguments):
-    options = {"scores": "magnitude", "allocations": "uniform", "tolerance": 0.01, "verbose": 0, **arguments}
-    return tf_lap.find_sparsity(model, evaluate, max_drop, **options)
 
 
 @pytest.mark.parametrize("library", libraries(), ids=lambda library: library.__name__)
@@ -61,7 +55,7 @@ def test_no_other_combination_reaches_further():
         build_model(), kept_norm, 0.3, relative=True, scores=["random", "magnitude"], allocations=["uniform", "global"]
     )
     assert result.best["score"] == "magnitude"
-    within = [entry.asked for entry in result.evaluations if entry.within]
+    within = [entry.target for entry in result.evaluations if entry.within]
     assert result.best["sparsity"] == max(within)
     assert len({entry.combination for entry in result.evaluations}) == 4
 
@@ -70,7 +64,7 @@ def test_a_combination_that_does_not_reach_the_best_so_far_is_over_after_one_eva
     result = find(build_model(), kept_norm, 0.3, relative=True, scores=["magnitude", "random"])
     first, second = ([entry for entry in result.evaluations if entry.combination == i] for i in (0, 1))
     assert len(second) == 1 < len(first)
-    assert second[0].asked == result.best["sparsity"]
+    assert second[0].target == result.best["sparsity"]
 
 
 def test_of_equally_sparse_models_the_better_one():
@@ -134,7 +128,7 @@ def test_a_model_that_is_sparse_already_is_made_sparser():
     model = build_model()
     tf_lap.prune(model, 0.6)
     result = find(model, max_drop=0.2)
-    assert min(entry.asked for entry in result.evaluations) > 0.6
+    assert min(entry.target for entry in result.evaluations) > 0.6
     assert 0.78 <= result.sparsity <= 0.81
     assert tf_lap.prune(model, **result.best).sparsity == result.sparsity
 
@@ -229,10 +223,6 @@ def test_a_loss_that_is_taken_for_an_accuracy_is_warned_of():
         find(build_model(), lambda model: 2 - kept_fraction(model))
 
 
-def never(model):
-    raise AssertionError("evaluated")
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -262,74 +252,6 @@ def never(model):
 def test_mistakes_are_said_before_the_first_evaluation(arguments, error, message):
     with pytest.raises(error, match=message):
         find(build_model(compiled=False), **{"evaluate": never, **arguments})
-
-
-def test_a_key_leaves_the_model_as_it_was_and_what_was_evaluated_in_the_file(tmp_path):
-    model, path, calls = build_model(), tmp_path / "search.json", []
-    before = state(model)
-
-    def stop(model):
-        calls.append(model)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return kept_fraction(model)
-
-    with pytest.raises(KeyboardInterrupt):
-        find(model, stop, path=path)
-    assert state(model) == before
-    assert len(json.loads(path.read_text())["evaluations"]) == 2
-    resumed = find(model, stop, path=path)
-    through = find(model)
-    assert resumed == through
-    assert len(calls) == 4 + len(through.evaluations) - 2
-    assert find(model, never, path=path) == through
-
-
-@dataclasses.dataclass(frozen=True)
-class Rounded(tf_lap.scores.Score):
-    digits: int = 1
-    distance = 0
-
-    def score(self, kernel, weights, incoming, outgoing):
-        return tf.round(tf.abs(weights) * 10**self.digits)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"max_drop": 0.2}, "had max_drop=0.3, and this one has 0.2: pass the same, name another file, or delete it"),
-        ({"scores": Rounded(2)}, "had choices="),
-        ({"scores": ["magnitude", "random"]}, "had choices="),
-        ({"filters": ["first"]}, r"had layers=\['first', 'head', 'second'\], and this one has \['first'\]"),
-        ({"tolerance": 0.1}, "had tolerance=0.01"),
-        ({"higher_is_better": False}, "had higher_is_better=True"),
-        ({"order": "forward"}, "had order=simultaneous"),
-    ],
-)
-def test_a_file_of_other_arguments_is_refused(arguments, message, tmp_path):
-    model = build_model()
-    find(model, path=tmp_path / "search.json", scores=Rounded())
-    with pytest.raises(ValueError, match=message):
-        find(model, never, **{"scores": Rounded(), "path": tmp_path / "search.json", **arguments})
-
-
-def test_a_file_of_other_weights_or_data_is_refused(tmp_path):
-    model, path, x = build_model(), tmp_path / "search.json", np.ones((4, 12), np.float32)
-    find(model, path=path, scores="lookahead_activation", data=x)
-    with pytest.raises(ValueError, match="had other data"):
-        find(model, never, path=path, scores="lookahead_activation", data=2 * x)
-    model.get_layer("norm").beta.assign(np.ones(24))
-    with pytest.raises(ValueError, match="was of a model with other weights: load those"):
-        find(model, never, path=path, scores="lookahead_activation", data=x)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other"}', '{"format": "tf_lap search 1"}'])
-def test_a_file_that_is_none_of_a_search(content, tmp_path):
-    path = tmp_path / "search.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match="is damaged, or is no file of find_sparsity"):
-        find(build_model(), never, path=path)
-    assert path.read_text() == content
 
 
 @pytest.mark.parametrize("returned", [None, [0.1, 0.9], float("nan")], ids=str)

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from searched import build_model, kept_fraction, kernels, libraries, state
+from searched import build_model, kept_fraction, kernels, libraries, never, state
 
 import tf_lap
 from tf_lap.search.sensitivity_report import LayerSensitivity, SensitivityReport
@@ -183,10 +183,6 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 )
 def test_values_have_as_many_digits_as_the_dense_one(value, dense, text):
     assert format_value(value, dense) == text
-
-
-def never(model):
-    raise AssertionError("evaluated")
 
 
 @pytest.mark.parametrize(

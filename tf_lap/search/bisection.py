@@ -70,7 +70,7 @@ class Search:
     def report(self) -> SearchReport:
         """What was found."""
         best = self._best
-        arguments = {} if best is None else {"sparsity": best.asked, **self._combinations[best.combination].arguments}
+        arguments = {} if best is None else {"sparsity": best.target, **self._combinations[best.combination].arguments}
         return SearchReport(
             self._goal,
             tuple((c.score, c.allocation, c.pattern) for c in self._combinations),
@@ -115,8 +115,8 @@ class Search:
 
     def _reached(self, evaluation: Evaluation) -> float:
         """The sparsity that a model is compared by: what was asked, but for what rounding does not explain."""
-        differs = abs(evaluation.asked - evaluation.sparsity) > self._tolerance
-        return evaluation.sparsity if differs else evaluation.asked
+        differs = abs(evaluation.target - evaluation.sparsity) > self._tolerance
+        return evaluation.sparsity if differs else evaluation.target
 
     def _print(self, line: str) -> None:
         if self._verbose:

@@ -27,7 +27,7 @@ class Evaluation:
 
     Attributes:
         combination: the number of its combination, from 0.
-        asked: the sparsity that `prune` was told.
+        target: the sparsity that `prune` was told.
         sparsity: the fraction of zeros in the pruned kernels.
         model_sparsity: the fraction of zeros in the whole model.
         value: what `evaluate` returned.
@@ -35,7 +35,7 @@ class Evaluation:
     """
 
     combination: int
-    asked: float
+    target: float
     sparsity: float
     model_sparsity: float
     value: float
@@ -51,7 +51,7 @@ class Record:
 
     Attributes:
         dense: the value of the model as it is; None before it is measured.
-        evaluations: those that are done, by combination and sparsity asked.
+        evaluations: those that are done, by combination and target sparsity.
 
     Raises:
         ValueError: the file is none of a search, or of one with other arguments.
@@ -77,7 +77,7 @@ class Record:
 
     def add(self, evaluation: Evaluation) -> None:
         """Keeps an evaluation."""
-        self.evaluations[evaluation.combination, evaluation.asked] = evaluation
+        self.evaluations[evaluation.combination, evaluation.target] = evaluation
         self._save()
 
     def _load(self, path: Path) -> None:
@@ -97,7 +97,7 @@ class Record:
             if arguments.get(name) != value:
                 raise ValueError(f"path={str(path)!r}: {_describe_difference(name, arguments.get(name), value)}")
         self.dense = dense
-        self.evaluations = {(entry.combination, entry.asked): entry for entry in evaluations}
+        self.evaluations = {(entry.combination, entry.target): entry for entry in evaluations}
 
     def _save(self) -> None:
         if self._path is None:
