@@ -141,7 +141,7 @@ def load_mnist(images: int = 12_000, test_images: int = 5_000) -> Data:
     return Data(x[:images], y[:images], x_test[:test_images], y_test[:test_images])
 
 
-def load_cifar10(images: int = 20_000, test_images: int = 5_000) -> Data:
+def load_cifar10(images: int = 10_000, test_images: int = 2_000) -> Data:
     """The first images of CIFAR-10, as `tf-lap reproduce` reads and standardizes them."""
     experiment = experiments.cifar10(Path(os.environ["TF_LAP_CIFAR10"]), "conv6", 1.0)
     arrays = experiment.arrays
@@ -170,11 +170,11 @@ def load_text() -> Data:
 
 
 TASKS = {
-    "perceptron": Task(build_perceptron, lambda: load_mnist(60_000, 10_000), 4, 1e-3, "MNIST, perceptron"),
+    "perceptron": Task(build_perceptron, lambda: load_mnist(60_000, 10_000), 3, 1e-3, "MNIST, perceptron"),
     "cnn": Task(build_cnn, load_mnist, 4, 1e-3, "MNIST, convolutions"),
-    "residual": Task(build_residual, load_cifar10, 8, 3e-3, "CIFAR-10, residual network"),
-    "mobile": Task(build_mobile, load_cifar10, 8, 3e-3, "CIFAR-10, depthwise-separable network"),
-    "text": Task(build_text, load_text, 3, 2e-3, "text, transformer"),
+    "residual": Task(build_residual, load_cifar10, 6, 3e-3, "CIFAR-10, residual network"),
+    "mobile": Task(build_mobile, load_cifar10, 6, 3e-3, "CIFAR-10, depthwise-separable network"),
+    "text": Task(build_text, load_text, 2, 2e-3, "text, transformer"),
 }
 
 

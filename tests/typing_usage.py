@@ -72,12 +72,52 @@ def use_pruner(model: keras.Model) -> float:
     pruner.update(0.5, steps=2)
     pruner.update({".*": 0.6})
     pruner.apply()
+    pruner.densify()
+    pruner.densify({".*": 0.6})
+    pruner.update(0.9)
     pruner.freeze()
     masks: dict[str, tf.Tensor] = pruner.masks
     pruner.restore({path: mask.numpy() for path, mask in masks.items()})
     pruner.release()
     read_report(pruner.report())
     return pruner.sparsity
+
+
+# What sparsity costs.
+
+
+def share_of_weights(model: keras.Model) -> float:
+    kernels = [layer.kernel.numpy() for layer in model.layers]
+    return float(sum(map(np.count_nonzero, kernels)) / sum(kernel.size for kernel in kernels))
+
+
+def measure_layers(model: keras.Model) -> str:
+    report: tf_lap.SensitivityReport = tf_lap.sensitivity(
+        model, share_of_weights, sparsities=(0.5, 0.9), filters="dense", score=Lookahead(distance=2), verbose=0
+    )
+    by_path: dict[str, float] = {layer.path: report.drop(layer) for layer in report.by_sensitivity}
+    plain: dict[str, Any] = report.to_dict()
+    return f"{report.render(width=100, all=True)} {by_path} {plain} {report.together} {report.plot()}"
+
+
+def search_and_prune(model: keras.Model) -> tf_lap.PruningReport:
+    result: tf_lap.SearchReport = tf_lap.find_sparsity(
+        model,
+        share_of_weights,
+        0.3,
+        scores=["magnitude", Lookahead(distance=2)],
+        allocations="global",
+        patterns=["unstructured", NOfM(1, 4), {"class_name": "unstructured", "config": {}}],
+        tolerance=0.05,
+        verbose=0,
+    )
+    values: list[float] = [evaluation.value for evaluation in result.evaluations if evaluation.within]
+    assert result.best_evaluation is not None
+    assert values
+    assert result.goal.is_reached(result.best_evaluation.value)
+    assert result.to_dict()["best"]["value"] in values
+    assert "best" in result.render(width=100, all=True)
+    return tf_lap.prune(model, **result.best)
 
 
 # Classes and rules of users.
@@ -150,6 +190,17 @@ def make_schedules() -> list[tf_lap.LookaheadPruningSchedule]:
         tf_lap.LookaheadPruningSchedule.from_config(schedule.get_config()),
         tf_lap.LookaheadPruningSchedule({"dense": 0.9}, begin_epoch=1, end_epoch=3.5, decay="geometric"),
         tf_lap.LookaheadPruningSchedule(0.9).for_training(steps=3000),
+        tf_lap.LookaheadPruningSchedule(0.9, decay="alternating", phases=4),
+    ]
+
+
+def make_learning_rates(model: keras.Model) -> list[Any]:
+    cosine = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=1000)
+    return [
+        tf_lap.retraining_rate(model, 0.1, 1000),
+        tf_lap.retraining_rate(model, peak=0.1, steps=1000, begin_step=2000),
+        tf_lap.retraining_rate(model, rewind=cosine, rewind_step=500),
+        tf_lap.retraining_rate(model, rewind=lambda step: 0.1 / (1 + step), rewind_step=500, begin_step=1000),
     ]
 
 

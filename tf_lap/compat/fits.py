@@ -15,13 +15,16 @@ from tf_lap.compat.nodes import private
 from tf_lap.compat.types import Model
 
 
-def variables(model: Model) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
+def variables(model: Model, build_optimizers: bool = True) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
     """All variables that a fit of this model moves, but for its metrics, by what they belong to.
 
-    Optimizers are built first. Each variable comes with its name, and as one variable a replica. The order is that of
-    the model's construction.
+    Each variable comes with its name, and as one variable a replica. The order is that of the model's construction.
+
+    Args:
+        model: the model.
+        build_optimizers: whether optimizers are built first. One that is not built lacks most of its variables.
     """
-    return flavour_of(model).moved_variables(model)
+    return flavour_of(model).moved_variables(model, build_optimizers)
 
 
 def random_state() -> dict[str, Any]:

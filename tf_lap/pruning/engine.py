@@ -37,7 +37,7 @@ class Engine:
     """
 
     def __init__(self, model: Model, updater: Updater, order: str, data: Sequence[Any]) -> None:
-        self._model, self._order, self._data = model, order, data
+        self._model, self._order, self.data = model, order, data
         self.updater = updater
         self.runner = choose_runner(updater)
 
@@ -103,10 +103,10 @@ class Engine:
         return list(kernel_energies)
 
     def _measure_gains(self, targets: Sequence[int]) -> Gains:
-        if not self._data:
+        if not self.data:
             return {}
         recipe = self.updater.measurer.recipe
-        gains = self.updater.selection.score.gains(self._model, recipe, targets, self._data)
+        gains = self.updater.selection.score.gains(self._model, recipe, targets, self.data)
         for number, gain in gains.items():
             if not bool(tf.reduce_all(tf.math.is_finite(gain))):
                 raise ValueError(MEASURED.format(repr(recipe.kernels[number].path)))

@@ -14,6 +14,7 @@ from tf_lap.graph.layer_filters import Filters, is_named, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern, PatternLike
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.report.coverage import OPT_IN
 from tf_lap.samples import Representative, join_samples, read_samples
 from tf_lap.scores import Score, ScoreLike
@@ -78,6 +79,8 @@ class Options:
 
 
 _BATCH_SIZE = 250
+REPAIR_BATCH = 32
+"""How many samples a model is run on at once in a repair, which holds all tensors of a run for a while."""
 _MAX_SAMPLES = 100_000  # so that an endless dataset ends
 
 
@@ -97,9 +100,49 @@ def read_batches(score: Score, data: Representative, model: Any) -> list[list[An
                 "data, such as 'lookahead_activation'"
             )
         return []
+    return read_model_batches(data, model)
+
+
+def read_repair_batches(
+    repair: RepairLike, data: Representative, score_data: Sequence[Any], model: Any
+) -> Sequence[Any]:
+    """The batches that a repair is measured over; none for a repair without data, or for no repair.
+
+    Args:
+        repair: the argument `repair`.
+        data: the argument `data` beside it.
+        score_data: the batches that scores are measured over.
+        model: the model.
+
+    Raises:
+        TypeError, ValueError: data that does not fit the model, or that nothing needs.
+    """
+    if repair is None or repair is False:
+        if data is None:
+            return []
+        raise ValueError("data is given, and nothing is repaired with it: pass repair=True too, or leave data out")
+    if data is not None:
+        return read_model_batches(data, model, REPAIR_BATCH)
+    if exporting.has_fixed_batch(model):
+        return score_data
+    samples = [[array[i : i + 1] for array in batch] for batch in score_data for i in range(len(batch[0]))]
+    return join_samples(samples, REPAIR_BATCH)
+
+
+def read_model_batches(data: Representative, model: Any, size: int = _BATCH_SIZE) -> list[list[Any]]:
+    """Batches of inputs of a model, from data of the user.
+
+    Args:
+        data: the user's data.
+        model: the model.
+        size: how many samples a batch has; a model of a fixed batch has its own.
+
+    Raises:
+        TypeError, ValueError: data that does not fit the model.
+    """
     samples = read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
-    return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH_SIZE)
+    return samples if exporting.has_fixed_batch(model) else join_samples(samples, size)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.

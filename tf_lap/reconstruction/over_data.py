@@ -1,54 +1,16 @@
-"""Repair over data: layer after layer on the already repaired network, towards what the whole network computed."""
+"""What kernels read on the repaired network, beside what they put out in the whole network on the same samples."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import compat
-from tf_lap.compat.types import Variable
 from tf_lap.moments.measured import InputObserver
 from tf_lap.moments.rows import RowReader
 from tf_lap.reconstruction.fitting import OutputMoments
-
-
-class WholeWeights:
-    """The weights that a repair may change, as they were before pruning.
-
-    Args:
-        values: each variable, and its value.
-    """
-
-    def __init__(self, values: Sequence[tuple[Variable, np.ndarray]]) -> None:
-        self._values = list(values)
-        self._by_id = {id(variable): value for variable, value in self._values}
-
-    @classmethod
-    def of(cls, variables: Collection[Variable]) -> WholeWeights:
-        """The present values of some variables."""
-        return cls([(variable, np.array(compat.host_value(variable))) for variable in variables])
-
-    def value(self, variable: Variable) -> np.ndarray:
-        """The value of one of the variables."""
-        return self._by_id[id(variable)]
-
-    def restore(self) -> None:
-        """Gives the variables these values."""
-        for variable, value in self._values:
-            compat.assign(variable, value)
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Gives the variables these values for a while."""
-        present = WholeWeights.of([variable for variable, _ in self._values])
-        self.restore()
-        try:
-            yield
-        finally:
-            present.restore()
+from tf_lap.reconstruction.whole_weights import WholeWeights
 
 
 def measure_outputs(

@@ -13,10 +13,11 @@ from tf_lap.moments.measured import InputObserver
 from tf_lap.reconstruction.fitting import OutputMoments, fit_kernel
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, BIAS, WEIGHTS
 from tf_lap.reconstruction.normalizations import measure_statistics
-from tf_lap.reconstruction.over_data import WholeWeights, measure_outputs
+from tf_lap.reconstruction.over_data import measure_outputs
 from tf_lap.reconstruction.plan import KernelPlan, find_normalizations, plan_kernels
 from tf_lap.reconstruction.report import LayerRepair, RepairReport
 from tf_lap.reconstruction.solver import DAMPING
+from tf_lap.reconstruction.whole_weights import WholeWeights
 from tf_lap.samples import Batch
 
 Progress = Callable[[str], None]

@@ -12,9 +12,9 @@ from tf_lap.moments.channels import ChannelMoments
 from tf_lap.moments.propagated import find_block_moments, propagate_moments
 from tf_lap.reconstruction.fitting import OutputMoments, fit_kernel
 from tf_lap.reconstruction.methods import BIAS, WEIGHTS
-from tf_lap.reconstruction.over_data import WholeWeights
 from tf_lap.reconstruction.plan import KernelPlan, plan_kernels
 from tf_lap.reconstruction.report import LayerRepair, RepairReport
+from tf_lap.reconstruction.whole_weights import WholeWeights
 
 _UNCORRELATED = "what is known of its inputs without data does not tell one from another: pass data="
 

@@ -45,7 +45,7 @@ def as_text(report: PruningReport, width: int | None, everything: bool) -> str:
     Raises:
         TypeError, ValueError: a width that is no whole number, or less than 40.
     """
-    columns = _check_width(width)
+    columns = check_width(width)
     prefix = common_prefix([layer.path for layer in report.layers])
 
     def shorten(path: str) -> str:
@@ -56,6 +56,21 @@ def as_text(report: PruningReport, width: int | None, everything: bool) -> str:
     for remark in (*layer_remarks(report, shorten), *model_remarks(report, shorten)):
         lines += _render_remark(remark, columns, everything)
     return "\n".join(lines)
+
+
+def check_width(width: int | None) -> int:
+    """How many columns a line has at most; None stands for those of the terminal.
+
+    Raises:
+        TypeError, ValueError: a width that is no whole number, or less than 40.
+    """
+    if width is None:
+        return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
+    if isinstance(width, bool) or not hasattr(width, "__index__"):
+        raise TypeError(f"width={width!r}: expected a whole number of columns, {MIN_WIDTH} or more")
+    if width < MIN_WIDTH:
+        raise ValueError(f"width={width!r}: expected {MIN_WIDTH} or more columns")
+    return int(width)
 
 
 def select_sections(layers: Sequence[LayerReport], everything: bool) -> list[Section]:
@@ -171,16 +186,6 @@ def _render_remark(remark: Remark, width: int, everything: bool) -> list[str]:
 
 def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
-
-
-def _check_width(width: int | None) -> int:
-    if width is None:
-        return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
-    if isinstance(width, bool) or not hasattr(width, "__index__"):
-        raise TypeError(f"width={width!r}: expected a whole number of columns, {MIN_WIDTH} or more")
-    if width < MIN_WIDTH:
-        raise ValueError(f"width={width!r}: expected {MIN_WIDTH} or more columns")
-    return int(width)
 
 
 def _select_first(layers: Sequence[LayerReport], order: Sequence[float]) -> tuple[LayerReport, ...]:

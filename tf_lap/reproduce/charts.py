@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_lap import tabular
+from tf_lap.charting import DENSE_COLOUR, STYLES, make_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Mapping[float, Sequence[float]]]
 """The errors of the seeds, by method and sparsity. Sparsities and errors are fractions."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the shapes differ as well.
-_STYLES = (("#D55E00", "s"), ("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 _SHIFT = 0.02  # between curves, so that no error bars hide others
-_DENSE_COLOUR = "#555555"
 
 
 class Progress:
@@ -104,22 +102,20 @@ def draw_error_chart(path: Path, title: str, dense: Sequence[float], curves: Cur
     Raises:
         OSError: the file cannot be written.
     """
-    # Imported here, so that progress and tables do without matplotlib. pyplot would look for a display.
-    from matplotlib.figure import Figure
+    # Imported here, so that progress and tables do without matplotlib.
     from matplotlib.ticker import NullLocator, PercentFormatter
 
-    figure = Figure(figsize=(7.2, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = make_axes(title)
     axes.set_xscale("log")
     handles: list[Any] = [
-        _draw_curve(axes, method, points, _STYLES[i % len(_STYLES)], 1 + _SHIFT * ((len(curves) - 1) / 2 - i))
+        _draw_curve(axes, method, points, STYLES[i % len(STYLES)], 1 + _SHIFT * ((len(curves) - 1) / 2 - i))
         for i, (method, points) in enumerate(curves.items())
     ]
     ticks = sorted({1 - sparsity for points in curves.values() for sparsity in points})
     axes.set_xticks(ticks, [f"{fraction:.2%}" for fraction in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     handles.append(
-        axes.axhline(float(np.mean(dense)), color=_DENSE_COLOUR, linestyle="--", label="dense, before pruning")
+        axes.axhline(float(np.mean(dense)), color=DENSE_COLOUR, linestyle="--", label="dense, before pruning")
     )
     axes.margins(x=0.1)
     axes.invert_xaxis()
@@ -127,9 +123,6 @@ def draw_error_chart(path: Path, title: str, dense: Sequence[float], curves: Cur
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("weights left (log scale, sparser to the right)")
     axes.set_ylabel("test error after retraining")
-    axes.set_title(title, fontsize=11)
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(handles=handles, frameon=False, loc="upper left")
     figure.savefig(path, dpi=150, format="png")
 

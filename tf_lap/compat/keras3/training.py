@@ -44,12 +44,12 @@ def averages(optimizer: Any, variables: list[Variable]) -> list[Variable | None]
     return [average_of.get(id(variable)) for variable in variables]
 
 
-def moved_variables(model: Model) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
+def moved_variables(model: Model, build_optimizers: bool) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
     """All variables that a fit moves, by what they belong to; see `compat.fits.variables`."""
     sections = {"the model": model.variables}
     optimizers = {name: value for name, value in vars(model).items() if isinstance(value, keras.optimizers.Optimizer)}
     for name, optimizer in optimizers.items():
-        if optimizer is model.optimizer and not optimizer.built:
+        if build_optimizers and optimizer is model.optimizer and not optimizer.built:
             optimizer.build(model.trainable_variables)
         sections[f"{name} ({type(optimizer).__name__})"] = optimizer.variables
     sections["keras.random"] = [global_seed_generator().state]

@@ -36,7 +36,7 @@ def averages(optimizer: Any, variables: list[Variable]) -> list[Variable | None]
     return [None if position is None else all_averages[position] for position in positions]
 
 
-def moved_variables(model: Model) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
+def moved_variables(model: Model, build_optimizers: bool) -> dict[str, list[tuple[str, list[tf.Variable]]]]:
     """All variables that a fit moves, by what they belong to; see `compat.fits.variables`."""
     layers = list(model._flatten_layers())
     states = [state for layer in layers for state in tf.nest.flatten(getattr(layer, "states", None))]
@@ -47,7 +47,7 @@ def moved_variables(model: Model) -> dict[str, list[tuple[str, list[tf.Variable]
     classes = (tf_keras.optimizers.Optimizer, tf_keras.optimizers.legacy.Optimizer)
     optimizers = {name: value for name, value in vars(model).items() if isinstance(value, classes)}
     for name, optimizer in optimizers.items():
-        if optimizer is model.optimizer:
+        if build_optimizers and optimizer is model.optimizer:
             _build_optimizer(optimizer, model.trainable_variables)
         sections[f"{name} ({type(optimizer).__name__})"] = _optimizer_variables(optimizer, of_model)
     return {section: [(v.name, bare(v)) for v in variables] for section, variables in sections.items()}
