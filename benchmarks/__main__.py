@@ -24,6 +24,7 @@ NAMES = (
     "tflite",
     "export",
     "models",
+    "choosing",
 )
 RESULTS = Path(__file__).parent / "results"
 

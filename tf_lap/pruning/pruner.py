@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,7 +179,7 @@ class Pruner:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are. Embeddings and depthwise kernels are
                 named by their path, or by an expression that matches all of it.
-            steps: in how many equal parts, counted from nothing pruned, with new scores for each.
+            steps: in how many equal parts, counted from nothing pruned, with new scores and a repair for each.
             repair: what the kept weights do to make up for the others: as `method` of `tf_lap.repair`.
             data: what repair is measured over; by default the data that the pruner was given, if any.
             verbose: 1 prints what is being repaired.
@@ -192,24 +192,27 @@ class Pruner:
         """
         batches = read_repair_batches(repair, data, self._engine.data, self.model)
         methods = read_methods(repair, bool(batches))
+        self._repaired = None
         if not methods:
             self._choose_masks(sparsity, steps)
-            self._repaired = None
             return
         numbers = self._targets.including(self._targets.fractions(sparsity)).numbers
         pending = PendingRepair(self.model, self._recipe, numbers, methods, batches)
         before = self._masks.values(), self._has_taken_zeros, self._named
-        try:
-            self._choose_masks(sparsity, steps)
+
+        def repair_part() -> None:
             masks = dict(zip(self._targets.numbers, self._masks.values().values(), strict=True))
             self._repaired = pending.run(masks, verbose)
+
+        try:
+            self._choose_masks(sparsity, steps, repair_part)
         except BaseException:
             pending.undo()
             masks_before, self._has_taken_zeros, self._named = before
             self._masks.replace({**self._masks.whole(), **masks_before})
             raise
 
-    def _choose_masks(self, sparsity: Sparsity, steps: int) -> None:
+    def _choose_masks(self, sparsity: Sparsity, steps: int, finish_part: Callable[[], None] = lambda: None) -> None:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
@@ -227,6 +230,7 @@ class Pruner:
         try:
             for keep in parts:
                 self._masks.kept = self._engine.update(keep)
+                finish_part()
         except BaseException as error:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
