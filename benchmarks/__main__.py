@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
+    "accuracy",
+    "allocations",
     "first_updates",
     "mask_update",
     "growth",

@@ -23,7 +23,7 @@ def prune(
     sparsity: Sparsity,
     *,
     score: ScoreLike = "lookahead",
-    allocation: AllocationLike = "uniform",
+    allocation: AllocationLike = "auto",
     pattern: PatternLike = "unstructured",
     order: str = "simultaneous",
     filters: Filters = None,
