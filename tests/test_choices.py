@@ -56,10 +56,11 @@ def test_a_configuration_of_another_form_is_told_the_right_one(module, name, nam
     ("module", "named"),
     [
         (scores, {"lookahead", "magnitude", "random", "lookahead_activation", "obd", "obd_lookahead"}),
+        (scores, {"wanda", "lookahead_wanda", "obs", "obs_lookahead"}),
         (allocation, {"uniform", "global", "lamp", "erk"}),
         (patterns, {"unstructured"}),
     ],
-    ids=["scores", "allocation", "patterns"],
+    ids=["scores", "scores over inputs", "allocation", "patterns"],
 )
 def test_names_are_those_that_the_argument_takes(module, named):
     assert named <= set(module.names())

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,49 @@ def test_export_tflite_prints_every_quantization(tmp_path):
     assert [line.partition(":")[0] for line in last] == list(rows)
     # On a machine that is busy the sparse file may be measured as too slow, and is then not written.
     assert "times smaller" in last[list(rows).index("sparse_float32.tflite")]
+
+
+def write_random_digits(path):
+    rng = np.random.default_rng(0)
+    images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 200), ("test", 100))}
+    labels = {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in (("train", 200), ("test", 100))}
+    np.savez(path, **images, **labels)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(keras, "distillation"), reason="Keras has a Distiller from 3.12 on")
+@pytest.mark.parametrize("source", ["digits", "mnist"])
+def test_distillation_prunes_the_student_alone(tmp_path, source):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_LAP_MNIST"}
+    if source == "mnist":
+        write_random_digits(tmp_path / "mnist.npz")
+        environment["TF_LAP_MNIST"] = "mnist.npz"
+    else:
+        pytest.importorskip("sklearn", reason="the example trains on scikit-learn's digits")
+    command = [sys.executable, str(EXAMPLES / "distillation.py"), "--epochs=10", "--output=digits.keras"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines if not line.startswith("seed")][1:] == ["mean of 1"]
+    rights = [re.fullmatch(r"seed 0: student, (.*), 9\d.\d\d% zeros: (.*)% right", line) for line in lines[1:3]]
+    assert [right[1] for right in rights] == ["labels alone", "distilled"]
+    if source == "digits":
+        assert all(float(right[2]) > 50 for right in rights)
+    student = keras.models.load_model(tmp_path / "digits.keras")
+    kernels = [np.asarray(layer.kernel) for layer in student.layers]
+    assert sum(map(np.count_nonzero, kernels)) == round(sum(kernel.size for kernel in kernels) * 0.1)
+
+
+@pytest.mark.slow
+def test_distillation_says_which_keras_it_needs(tmp_path):
+    script = (
+        "import runpy, sys, keras; vars(keras).pop('distillation', None); sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, str(EXAMPLES / "distillation.py")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 1
+    assert f"keras.distillation is in Keras 3.12 and later, and this is Keras {keras.__version__}" in run.stderr
 
 
 @pytest.mark.slow

@@ -156,6 +156,18 @@ def test_where_curvature_is_not_known_lookahead_without_data_prunes():
     assert [layer.path for layer in prune(model, score="lookahead").pruned] == ["conv", "dense"]
 
 
+@pytest.mark.parametrize("score", ["wanda", "obs_lookahead"])
+def test_kernels_whose_inputs_cannot_be_measured_are_left_out_or_ranked_as_all_others(score):
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(layers.GRU(4, name="memory")(inputs)))
+    samples = np.random.default_rng(0).standard_normal((5, 6, 8)).astype(np.float32)
+    with pytest.warns(UserWarning, match=r"To leave them whole, name the others in filters; to rank all kernels alike"):
+        prune(model, score=score, data=samples)
+    others = ["memory/kernel", "head"]
+    assert [layer.path for layer in prune(model, score=score, data=samples, filters=others).pruned] == others
+    assert len(prune(model, score="lookahead").pruned) == 3
+
+
 def test_outputs_that_are_no_classes_are_served_by_lookahead_or_given_as_classes():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(6), layers.Dense(1)])
     message = r"of shape \(batch, classes\), two classes or more, logits .* use score='lookahead', without data"

@@ -151,7 +151,10 @@ ARGUMENTS = [
         r"an object of a class of tf_lap\.scores or of your own subclass of tf_lap\.scores\.Score",
         [
             *({"score": score} for score in ("lookahead", "magnitude", "random", Squares())),
-            *({"score": score, "data": X} for score in ("lookahead_activation", "obd", "obd_lookahead")),
+            *(
+                {"score": score, "data": X}
+                for score in ("lookahead_activation", "obd", "obd_lookahead", "wanda", "obs", "obs_lookahead")
+            ),
         ],
     ),
     ({"score": Magnitude}, r"is a class, not an object\): .* an object of a class", [{"score": Magnitude()}]),

@@ -19,6 +19,7 @@ ON_A_MODEL = (
     typing_usage.prune_over_data,
     typing_usage.read_graph,
     typing_usage.use_pruner,
+    typing_usage.make_learning_rates,
     typing_usage.measure_layers,
     typing_usage.search_and_prune,
 )

@@ -72,6 +72,9 @@ def use_pruner(model: keras.Model) -> float:
     pruner.update(0.5, steps=2)
     pruner.update({".*": 0.6})
     pruner.apply()
+    pruner.densify()
+    pruner.densify({".*": 0.6})
+    pruner.update(0.9)
     pruner.freeze()
     masks: dict[str, tf.Tensor] = pruner.masks
     pruner.restore({path: mask.numpy() for path, mask in masks.items()})
@@ -187,6 +190,17 @@ def make_schedules() -> list[tf_lap.LookaheadPruningSchedule]:
         tf_lap.LookaheadPruningSchedule.from_config(schedule.get_config()),
         tf_lap.LookaheadPruningSchedule({"dense": 0.9}, begin_epoch=1, end_epoch=3.5, decay="geometric"),
         tf_lap.LookaheadPruningSchedule(0.9).for_training(steps=3000),
+        tf_lap.LookaheadPruningSchedule(0.9, decay="alternating", phases=4),
+    ]
+
+
+def make_learning_rates(model: keras.Model) -> list[Any]:
+    cosine = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=1000)
+    return [
+        tf_lap.retraining_rate(model, 0.1, 1000),
+        tf_lap.retraining_rate(model, peak=0.1, steps=1000, begin_step=2000),
+        tf_lap.retraining_rate(model, rewind=cosine, rewind_step=500),
+        tf_lap.retraining_rate(model, rewind=lambda step: 0.1 / (1 + step), rewind_step=500, begin_step=1000),
     ]
 
 

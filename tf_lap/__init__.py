@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from tf_lap.graph.user_kernels import register_kernel as register_kernel
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
+    from tf_lap.pruning.repairing import repair as repair
+    from tf_lap.reconstruction.report import RepairReport as RepairReport
     from tf_lap.report import PruningReport as PruningReport
     from tf_lap.schedule import LookaheadPruningSchedule as LookaheadPruningSchedule
+    from tf_lap.schedule.retraining import retraining_rate as retraining_rate
     from tf_lap.search.find import find_sparsity as find_sparsity
     from tf_lap.search.layer_values import sensitivity as sensitivity
     from tf_lap.search.search_report import SearchReport as SearchReport
@@ -54,10 +57,13 @@ _HOMES = {
     "neighbors": "graph.neighbors",
     "Pruner": "pruning.pruner",
     "prune": "pruning.one_shot",
+    "RepairReport": "reconstruction.report",
+    "repair": "pruning.repairing",
     "register_rule": "graph.registry",
     "register_kernel": "graph.user_kernels",
     "PruningReport": "report",
     "LookaheadPruningSchedule": "schedule",
+    "retraining_rate": "schedule.retraining",
     "SearchReport": "search.search_report",
     "SensitivityReport": "search.sensitivity_report",
     "find_sparsity": "search.find",

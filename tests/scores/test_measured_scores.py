@@ -19,7 +19,7 @@ def test_states_and_policies_stay_while_measuring():
     hidden = layers.Dense(8, activation="relu", dtype="mixed_float16", name="half")(recurrent(inputs))
     model = keras.Model(inputs, layers.Dense(3, dtype="float32", name="head")(hidden))
     x = data((5, 4), 10)
-    for score in ("lookahead_activation", "obd"):
+    for score in ("lookahead_activation", "obd", "wanda", "obs_lookahead"):
         before = [np.array(state) for state in recurrent.states]
         tf_lap.prune(model, 0.5, score=score, data=x, filters=["half", "head"])
         for old, new in zip(before, recurrent.states, strict=True):
@@ -34,7 +34,7 @@ def test_several_steps_measure_as_often(monkeypatch):
     assert len(calls) == 3
 
 
-@pytest.mark.parametrize("score", ["lookahead_activation", "obd", "obd_lookahead"])
+@pytest.mark.parametrize("score", ["lookahead_activation", "obd", "obd_lookahead", "lookahead_wanda", "obs"])
 def test_a_fit_measures_at_each_update(score, monkeypatch):
     model = relu_chain(16, 24, 24, 10)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
@@ -55,7 +55,7 @@ def test_a_fit_measures_at_each_update(score, monkeypatch):
     assert np.abs(measured[0][0] - measured[-1][0]).max() > 0
 
 
-@pytest.mark.parametrize("score", ["lookahead_activation", "obd_lookahead", tf_lap.scores.OBD()])
+@pytest.mark.parametrize("score", ["lookahead_activation", "obd_lookahead", "wanda", tf_lap.scores.OBD(), tf_lap.scores.OBS()])
 def test_data_must_be_given_where_it_is_needed_and_only_there(score):
     with pytest.raises(ValueError, match="is measured over data: pass data="):
         tf_lap.prune(chain(4, 5), 0.5, score=score)

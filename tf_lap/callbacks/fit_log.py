@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from tf_lap.compat.types import Model
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.report.census import model_census
 
@@ -26,10 +25,17 @@ class FitLog:
         self._writer = None if log_dir is None else tf.summary.create_file_writer(log_dir)
         self._verbose, self._progress_bar = verbose, progress_bar
 
-    def note_update(self, step: int, pruner: Pruner) -> None:
-        """Writes the sparsities after an update of the masks."""
+    def note_update(self, step: int, pruner: Pruner, is_dense: bool) -> None:
+        """Writes the sparsities after an update of the masks.
+
+        Args:
+            step: training steps done.
+            pruner: whose masks.
+            is_dense: whether a dense phase begins.
+        """
         if self._verbose or logging.level_info():  # to count the zeros takes a pass over the kernels
-            self.write_line(f"step {step}: sparsity {pruner.sparsity:.4f}")
+            phase = ", a dense phase begins" if is_dense else ""
+            self.write_line(f"step {step}: sparsity {pruner.sparsity:.4f}{phase}")
         if self._writer is not None:
             with self._writer.as_default(step=step):
                 tf.summary.scalar("sparsity", pruner.sparsity)
@@ -50,9 +56,9 @@ class FitLog:
             self._writer.close()
 
 
-def add_sparsities(logs: dict[str, Any], model: Model, pruner: Pruner) -> None:
+def add_sparsities(logs: dict[str, Any], pruner: Pruner) -> None:
     """Adds `sparsity` and `model_sparsity`, two fractions of zeros, to the logs of an epoch."""
-    weights, zeros = model_census(model)
+    weights, zeros = model_census(pruner.model)
     logs["sparsity"], logs["model_sparsity"] = pruner.sparsity, zeros / weights
 
 

@@ -66,8 +66,8 @@ class FitMasks:
         return self._last_sparsity
 
     def belong_to(self, model: Model) -> bool:
-        """Whether the pruner is one of this model."""
-        return self._pruner is not None and self._pruner.model is model
+        """Whether the pruner is one of this model, or of the one inside that its call consists of."""
+        return self._pruner is not None and model in (self._pruner.model, self._pruner.enforcement.trainer)
 
     def begin_fit(self) -> None:
         """Forgets that masks were attached in a fit that was interrupted."""
@@ -77,24 +77,30 @@ class FitMasks:
         """Makes the pruner, or another one where layers were frozen or thawed since the last fit.
 
         Args:
-            model: the model.
+            model: the model that is trained. Where its call is that of a model inside, as a student's in distillation,
+                that one is pruned.
             sparsity: a sparsity of the schedule. The opt-in kernels that a mapping names are pruned.
 
         Raises:
             TypeError, ValueError: whatever `Pruner` raises, or a batch was trained without a call of the model itself.
         """
         _check_called(model)
-        resolved, self._thawed = Pruner(model, **vars(self._options)), ()
+        pruned_model = compat.find_called_model(model)
+        resolved, self._thawed = Pruner(pruned_model, **vars(self._options)), ()
         resolved.take_in(sparsity)
         if self._pruner is None:
             self._pruner = resolved
-            warning = left_whole_warning(model, resolved.report())
+            warning = left_whole_warning(pruned_model, resolved.report())
             if warning:
                 warn(warning)
-        elif not resolved.covers(self._pruner):
-            self._thawed = resolved.only_here(self._pruner)
-            resolved.adopt(self._pruner)
-            self._pruner = resolved
+        else:
+            kernels, before = resolved.enforcement.kernels, self._pruner.enforcement.kernels
+            if kernels.keys() != before.keys() or any(kernels[path] is not before[path] for path in kernels):
+                known = {id(variable) for variable in before.values()}
+                self._thawed = [path for path, variable in kernels.items() if id(variable) not in known]
+                resolved.adopt(self._pruner)
+                self._pruner = resolved
+        self._pruner.enforcement.trainer = model
 
     def attach(self) -> None:
         """Zeroes what the masks drop, and attaches them to the kernels until `end_fit`.
@@ -117,9 +123,17 @@ class FitMasks:
             self._has_warned = True
             warn(describe_revived(self.pruner.model, revived))
 
-    def update(self, sparsity: Sparsity) -> None:
-        """Chooses masks at a sparsity, and zeroes what they drop."""
-        self.pruner.update(sparsity)
+    def update(self, sparsity: Sparsity, is_dense: bool) -> None:
+        """Chooses masks at a sparsity, and zeroes what they drop.
+
+        Args:
+            sparsity: the sparsity.
+            is_dense: whether a dense phase begins, in which the kernels that `sparsity` names have no masks.
+        """
+        if is_dense:
+            self.pruner.densify(sparsity)
+        else:
+            self.pruner.update(sparsity)
         self._last_sparsity = sparsity
 
     def warn_if_restored(self) -> None:
@@ -128,7 +142,8 @@ class FitMasks:
         An optimizer that keeps averages does so too, and nothing is wrong then.
         """
         model = self.pruner.model
-        if self._watch is None or self._watch.zeroes_each_batch or compat.has_moving_averages(model):
+        has_averages = compat.has_moving_averages(self.pruner.enforcement.trainer)
+        if self._watch is None or self._watch.zeroes_each_batch or has_averages:
             return
         revived = self.pruner.enforcement.count_revived()
         if revived:

@@ -98,6 +98,15 @@ class FitSchedule:
                 first_step + epochs * length, steps_per_epoch=length, first_step=first_step
             )
 
+    @property
+    def alternates(self) -> bool:
+        """Whether the schedule has dense phases, in which pruned weights may return."""
+        return isinstance(self._schedule, LookaheadPruningSchedule) and self._schedule.alternates
+
+    def is_dense(self, step: int) -> bool:
+        """Whether a step lies in a dense phase."""
+        return isinstance(self._schedule, LookaheadPruningSchedule) and self._schedule.is_dense(step)
+
     def is_due(self, step: int) -> bool:
         """Whether masks are updated at a step."""
         if isinstance(self._schedule, LookaheadPruningSchedule):
@@ -114,12 +123,15 @@ class FitSchedule:
         return self.sparsity_at(due_steps[-1]) if due_steps else None
 
     def demanded_sparsity(self, step: int) -> Sparsity | None:
-        """The sparsity that a training which goes on at a step is to reach; None where that is not known.
+        """The sparsity that the zeros of a training which goes on at a step are held against; None where there is none.
 
-        Of a schedule that is its final one: where the kernels are less sparse than that, nothing is given up, however
-        the schedule begins. Of a function it is the sparsity at this step. What it returns for a step at which masks
-        are not updated means nothing.
+        None is where dense phases alternate with sparse ones, since zeros need not stay, and where it is not known. Of
+        another schedule that is its final one: where the kernels are less sparse than that, nothing is given up,
+        however the schedule begins. Of a function it is the sparsity at this step. What it returns for a step at which
+        masks are not updated means nothing.
         """
+        if self.alternates:
+            return None
         if self.final_sparsity is not None:
             return self.final_sparsity
         return self.sparsity_at(step) if self.is_due(step) else None

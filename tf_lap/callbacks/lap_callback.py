@@ -49,10 +49,12 @@ class LAPCallback(compat.Callback):
     Where `fit` is called for each epoch, pass a schedule with steps: a sparsity alone takes them from the first fit.
 
     A model without weights yet (a Sequential without an Input, a subclassed model) is resolved when its first batch
-    has built it. Zeros that are in a kernel when a fit begins stay zero. Used again for the same model, the callback
+    has built it. Zeros that are in a kernel when a fit begins stay zero (an alternating schedule lets them, as all
+    pruned weights, return in its dense phases). Used again for the same model, the callback
     goes on where it was: it goes on counting steps, zeros stay, and layers that were thawed meanwhile are pruned to
     the schedule's sparsity at once. A pickled callback keeps its settings, its step and its report. Used again, it
-    begins anew.
+    begins anew. In the fit of a distiller, or of any model whose call is that of a model inside while others serve its
+    training, the one inside is pruned: paths and the report are those of the student.
 
     Example:
 
@@ -234,7 +236,7 @@ class LAPCallback(compat.Callback):
         # A callback may have put the optimizer's averages in place of the weights.
         self.pruner.apply()
         if logs is not None:
-            add_sparsities(logs, self.model, self.pruner)
+            add_sparsities(logs, self.pruner)
         self._save()
         if self._schedule.is_final(self.step):
             self._once_sparse.end_wait(epoch)
@@ -304,6 +306,8 @@ class LAPCallback(compat.Callback):
             self.pruner.check()
             if not has_resumed:
                 self.pruner.hold_zeros(self._schedule.demanded_sparsity(self.step))
+            if self._schedule.is_dense(self.step):
+                self.pruner.densify(self._schedule.final_sparsity)
             self._masks.attach()
         if not has_resumed:
             self._update(range(self.step, self.step + 1))
@@ -320,9 +324,10 @@ class LAPCallback(compat.Callback):
             self._prune(sparsity)
 
     def _prune(self, sparsity: Sparsity) -> None:
+        is_dense = self._schedule.is_dense(self.step)
         with self._masks.detached_on_error():
-            self._masks.update(sparsity)
-            self._log.note_update(self.step, self.pruner)
+            self._masks.update(sparsity, is_dense)
+            self._log.note_update(self.step, self.pruner, is_dense)
             self._save()
 
     def _save(self) -> None:
@@ -335,7 +340,8 @@ class LAPCallback(compat.Callback):
         final_sparsity = self._schedule.final_sparsity
         step = resume_from_snapshot(self.pruner, find_handover(self), type(self).__name__, final_sparsity)
         if step is None:
-            step = resume_from_backup(self.pruner, self.backup_dir, final_sparsity)
+            alternates = self._schedule.alternates
+            step = resume_from_backup(self.pruner, self.backup_dir, final_sparsity, alternates)
         if step is None:
             return False
         self.step = step

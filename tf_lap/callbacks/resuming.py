@@ -25,7 +25,7 @@ def read_state(pruner: Pruner, step: int, callback_class: str) -> PruningState:
     """
     pruner.apply()
     masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
-    return PruningState(step, compat.iterations(pruner.model), masks, callback_class)
+    return PruningState(step, compat.iterations(pruner.enforcement.trainer), masks, callback_class)
 
 
 def resume_from_snapshot(
@@ -53,7 +53,9 @@ def resume_from_snapshot(
     return handover.state.step
 
 
-def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: Sparsity | None) -> int | None:
+def resume_from_backup(
+    pruner: Pruner, backup_dir: str | None, final_sparsity: Sparsity | None, alternates: bool
+) -> int | None:
     """Restores the masks of `LAPCallback(backup_dir=...)`, where the weights are those of that training.
 
     Args:
@@ -61,6 +63,7 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
         backup_dir: the directory of the backup; None where there is none.
         final_sparsity: the schedule's; None where it has none. Layers that a mapping does not name are skipped in the
             report.
+        alternates: whether pruned weights return in dense phases of the schedule.
 
     Returns:
         The step to go on with; None where nothing was restored.
@@ -75,7 +78,7 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
         is_pruned = pruner.agrees(state.masks)
     except ValueError as error:
         raise ValueError(f"backup_dir={backup_dir!r}: {error}. Delete the directory to begin anew") from error
-    iterations = compat.iterations(pruner.model)
+    iterations = compat.iterations(pruner.enforcement.trainer)
     if state.iterations and not iterations and not is_pruned:
         warn(
             f"backup_dir={backup_dir!r} holds the masks of a training {state.step} steps in, but this model's "
@@ -83,6 +86,10 @@ def resume_from_backup(pruner: Pruner, backup_dir: str | None, final_sparsity: S
             "the weights of the last epoch that ended"
         )
         return None
-    pruner.restore(state.masks, final_sparsity or 0.0)
     # The weights may have been restored to an earlier moment than the masks. The optimizer's counter tells which.
-    return max(0, state.step + iterations - state.iterations)
+    step = max(0, state.step + iterations - state.iterations)
+    if alternates and step != state.step:
+        pruner.hold_zeros()  # the masks may be those of another phase
+    else:
+        pruner.restore(state.masks, final_sparsity or 0.0)
+    return step

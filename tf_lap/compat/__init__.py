@@ -25,7 +25,9 @@ from tf_lap.compat.keras_ops import math_ops as math_ops
 from tf_lap.compat.keras_ops import nn_ops as nn_ops
 from tf_lap.compat.keras_ops import numpy_ops as numpy_ops
 from tf_lap.compat.models import check_model as check_model
+from tf_lap.compat.models import find_called_model as find_called_model
 from tf_lap.compat.models import function_name as function_name
+from tf_lap.compat.models import has_keras_call as has_keras_call
 from tf_lap.compat.models import has_wrappers as has_wrappers
 from tf_lap.compat.models import intercepted as intercepted
 from tf_lap.compat.models import is_built as is_built

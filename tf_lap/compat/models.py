@@ -13,10 +13,9 @@ from tf_lap.compat.flavours import flavour_of, is_tf_keras, tf_keras_module
 from tf_lap.compat.types import Layer, Model
 
 
-def check_model(model: Model) -> None:
-    """Raises TypeError or ValueError unless `model` is a built Keras model that TensorFlow runs."""
-    tf_keras = sys.modules.get("tf_keras")
-    if not isinstance(model, keras.Model) and not (tf_keras and isinstance(model, tf_keras.Model)):
+def check_kind(model: Model) -> None:
+    """Raises TypeError or ValueError unless `model` is a Keras model that TensorFlow runs."""
+    if not _is_model(model):
         raise TypeError(
             f"expected a keras.Model or a tf_keras.Model, got {type(model).__name__}: pass the model itself, "
             "not a layer, a list of layers or a path."
@@ -26,11 +25,52 @@ def check_model(model: Model) -> None:
             f"Keras runs on the {keras.backend.backend()!r} backend; tf_lap computes with TensorFlow. "
             "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
         )
+
+
+def check_model(model: Model) -> None:
+    """Raises TypeError or ValueError unless `model` is a built Keras model that TensorFlow runs."""
+    check_kind(model)
     if not is_built(model):
         raise ValueError(
             f"model {model.name!r} is not built, so it has no kernels yet. Build it first: "
             "give it a keras.Input, call model.build(input_shape), or call it once on a batch."
         )
+
+
+def _is_model(thing: Any) -> bool:
+    tf_keras = sys.modules.get("tf_keras")
+    return isinstance(thing, keras.Model) or bool(tf_keras and isinstance(thing, tf_keras.Model))
+
+
+def find_called_model(model: Model) -> Model:
+    """The model inside a built one that its call consists of, where others in it serve its training alone.
+
+    So it is in distillation: `fit` is called on a model that holds a student and its teacher, and whose call is that of
+    the student.
+
+    Args:
+        model: a model of either Keras.
+
+    Returns:
+        The model inside, or `model` itself where its call is anything else or cannot be followed, or where no other
+        weights are in it.
+    """
+    flavour = flavour_of(model)
+    weights = {id(weight) for weight in model.weights}
+    inner = [
+        layer
+        for layer in flavour.sublayers(model)
+        if _is_model(layer) and 0 < len({id(weight) for weight in layer.weights}) < len(weights)
+    ]
+    if not inner or flavour.network(model) is not None:
+        return model
+    try:
+        network = flavour.trace_model(model)
+    except Exception:  # a user's `call` may raise anything; the model's report has the reason
+        return model
+    if len(network.nodes) != 1 or list(map(id, network.nodes[0].outputs)) != list(map(id, network.outputs)):
+        return model
+    return next((layer for layer in inner if layer is network.nodes[0].layer), model)
 
 
 def is_built(model: Model) -> bool:
@@ -46,6 +86,11 @@ def is_operation(layer: Layer) -> bool:
 def function_name(layer: Layer) -> str | None:
     """The name below `tf.` of the TensorFlow function that tf_keras made this layer of; None for any other layer."""
     return tf_keras_module().function_name(layer) if is_tf_keras(layer) else None
+
+
+def has_keras_call(layer: Layer) -> bool:
+    """Whether the layer's `call` is one of Keras's own, so that its class or a base class says what it computes."""
+    return type(layer).call.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def sublayers(layer: Layer) -> list[Layer]:

@@ -136,7 +136,8 @@ class LayerSteps:
         number = self._add_kernel(kernel)
         if self.builder.find_layout(number) != kernel.layout:  # another layer has the kernel too
             is_transposed = not is_transposed
-        target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed)
+        read_axes = tuple(axis - len(signal.shape) for axis in axes.inputs)
+        target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed, read_axes)
         if not sizes:
             return target
         by_place = [shape[axis] or 1 for axis in axes.outputs]
@@ -146,7 +147,10 @@ class LayerSteps:
     def _add_kernel(self, kernel: LayerKernel) -> int:
         """The number of a kernel of the layer, which is added where it is new."""
         number = self.builder.find_kernel(kernel.variable)
-        return self.builder.add_kernel(self._find_path(kernel), self.layer, kernel) if number is None else number
+        if number is None:
+            return self.builder.add_kernel(self._find_path(kernel), self.layer, kernel)
+        self.builder.note_user(number, self.layer)
+        return number
 
     def _find_path(self, kernel: LayerKernel) -> str:
         return f"{self.path}/{kernel.name}" if kernel.name else self.path

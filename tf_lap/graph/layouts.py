@@ -93,6 +93,19 @@ class Layout:
         array = module.reshape(array, [self.shape[axis] for axis in self.order])
         return array if self.is_in_order else module.transpose(array, np.argsort(self.order))
 
+    def to_matrices(self, array: np.ndarray) -> np.ndarray:
+        """An array of the kernel's shape as a matrix for each group: `(groups, taps * inputs, outputs)` of a group."""
+        plain = self.to_plain(array)
+        plain = plain.swapaxes(-1, -2) if self.plain.swapped else plain
+        by_group = plain.reshape(-1, self.plain.groups, self.outputs // self.plain.groups)
+        return np.ascontiguousarray(by_group.transpose(1, 0, 2))
+
+    def from_matrices(self, matrices: np.ndarray) -> np.ndarray:
+        """The reverse of `to_matrices`."""
+        shape = self.plain.shape
+        plain = matrices.transpose(1, 0, 2).reshape(*shape[:-2], -1, self.outputs)
+        return self.from_plain(plain.swapaxes(-1, -2) if self.plain.swapped else plain)
+
     @property
     def size(self) -> int:
         """The number of weights."""

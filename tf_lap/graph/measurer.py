@@ -37,12 +37,14 @@ class Measurer:
         scale: what the weights of each kernel are multiplied by before they are measured.
         distance: how many kernels on a side energy comes from: 0 none, 1 the neighbours, None the whole path.
         override: neighbours given by the user.
+        has_plain_energies: whether energies are those of the weights as they are, whatever gains there are.
     """
 
     recipe: Recipe
     scale: Scale
     distance: int | None = 1
     override: Override = dataclasses.field(default_factory=dict)
+    has_plain_energies: bool = False
 
     def measure(self, gains: Gains, read: Reader = compat.value) -> tuple[KernelEnergies, Array]:
         """The energies of all kernels, and for each the sum of its squares before it is put on the common scale.
@@ -65,6 +67,7 @@ class Measurer:
         """The energies of one kernel, on the scale that all kernels share."""
         kernel = self.recipe.kernels[number]
         weights = read(kernel.variable)
+        gains = self.energy_gains(gains)
         if isinstance(weights, np.ndarray):
             weights = weights.reshape(kernel.layout.shape)  # a vector has one axis only
             scaled = ScaledWeights.of(kernel.layout, weights, self.scale.unit(number), gains.get(number))
@@ -74,6 +77,10 @@ class Measurer:
             by_input, by_output = kernel.layout.energies(self.scaled(number, gains, weights))
             factor = self.scale.factor(number)
         return (by_input, by_output) if factor == 1 else (by_input * factor, by_output * factor)
+
+    def energy_gains(self, gains: Gains) -> Gains:
+        """What kernels are multiplied by before their energies are measured."""
+        return {} if self.has_plain_energies else gains
 
     def scaled(self, number: int, gains: Gains, weights: Array) -> tf.Tensor:
         """A kernel's weights as they are measured and scored: a float32 tensor of its shape."""
@@ -120,6 +127,7 @@ class Measurer:
     def _sweep(self, kernel_energies: KernelEnergies, gains: Gains, read: Reader) -> Energies:
         if self.distance == 1:
             return sweep(self.recipe, kernel_energies, self.scale, read)
+        gains = self.energy_gains(gains)
         weights = [self.scaled(number, gains, read(k.variable)) for number, k in enumerate(self.recipe.kernels)]
         return far_sweep(
             self.recipe, weights, self.distance, self.scale, lambda variable: tf.convert_to_tensor(read(variable))

@@ -26,6 +26,7 @@ class Kernel:
             known.
         unreached_reason: why the graph does not reach the layer; None where it does.
         is_opt_in: whether it is pruned only where filters or a mapping of sparsities name it.
+        is_tied: whether another layer uses it too.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Kernel:
     uses: int
     unreached_reason: str | None = None
     is_opt_in: bool = False
+    is_tied: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,8 @@ class KernelStep:
         target: the tensor that is put out.
         is_transposed: whether this use reads the kernel's outputs and puts out its inputs, as an embedding does that
             turns features back into words.
+        read_axes: the axes of the tensor that is read which the channels lie on, in the order of the layout's channels
+            and counted from the end; empty where that tensor is no input of the layer, as in a loop over time.
     """
 
     kernel: int
@@ -55,6 +59,7 @@ class KernelStep:
     source: int
     target: int
     is_transposed: bool = False
+    read_axes: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

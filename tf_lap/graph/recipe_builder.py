@@ -87,7 +87,9 @@ class RecipeBuilder:
         self._steps.append(BoundaryStep(tuple(sources), tuple(targets), reason))
         return targets
 
-    def add_kernel_step(self, kernel: int, source: int, signal: Signal, is_transposed: bool = False) -> int:
+    def add_kernel_step(
+        self, kernel: int, source: int, signal: Signal, is_transposed: bool = False, read_axes: tuple[int, ...] = ()
+    ) -> int:
         """Adds a use of a kernel.
 
         Args:
@@ -95,12 +97,13 @@ class RecipeBuilder:
             source: the tensor that it reads.
             signal: the shape and the channel axes of the tensor that it puts out.
             is_transposed: as in `KernelStep`.
+            read_axes: likewise.
 
         Returns:
             The tensor that it puts out.
         """
         target = self.add_tensor(signal)
-        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target, is_transposed))
+        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target, is_transposed, read_axes))
         return target
 
     def close_loop(self, kernel: int, source: int, target: int) -> None:
@@ -137,6 +140,11 @@ class RecipeBuilder:
     def find_kernel(self, variable: Variable) -> int | None:
         """The number of a kernel, or None where it was not added."""
         return self._kernel_numbers.get(id(variable))
+
+    def note_user(self, kernel: int, layer: Layer) -> None:
+        """Notes that a layer uses a kernel, which is another layer's where both share it."""
+        if layer is not self._kernels[kernel].layer:
+            self._kernels[kernel] = dataclasses.replace(self._kernels[kernel], is_tied=True)
 
     def find_layout(self, kernel: int) -> Layout:
         """How a kernel lies in memory, by its number."""

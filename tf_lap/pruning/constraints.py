@@ -77,11 +77,12 @@ class Enforcement:
         masks: a bool variable for each.
 
     Attributes:
+        trainer: the model whose optimizer trains the kernels: `model`, or one around it.
         is_partial: whether `attach` left out a kernel for which the optimizer takes no constraint.
     """
 
     def __init__(self, model: Model, variables: dict[str, Variable], masks: Sequence[tf.Variable]) -> None:
-        self._model = model
+        self.trainer = model
         self._variables = variables
         self._masks = list(masks)
         self.is_partial = False
@@ -137,7 +138,7 @@ class Enforcement:
             self._attach_missing()
 
     def _attach_missing(self) -> None:
-        refuses = compat.refuses_constraint(self._model)
+        refuses = compat.refuses_constraint(self.trainer)
         for variable, mask in zip(self._variables.values(), self._masks, strict=True):
             if find_enforcement(variable) is self:
                 continue
@@ -145,7 +146,7 @@ class Enforcement:
                 self.is_partial = True
                 continue
             compat.set_constraint(variable, KernelMask(mask, compat.get_constraint(variable), self))
-        compat.refresh_train_function(self._model)
+        compat.refresh_train_function(self.trainer)
 
     def detach(self) -> None:
         """Takes the masks off the kernels again, and leaves the constraints that were there before."""
@@ -155,7 +156,7 @@ class Enforcement:
             constraint = compat.get_constraint(variable)
             if isinstance(constraint, KernelMask) and constraint.enforcement is self:
                 compat.set_constraint(variable, constraint.inner)
-        compat.refresh_train_function(self._model)
+        compat.refresh_train_function(self.trainer)
 
     def apply(self) -> None:
         """Zeroes the pruned weights now, and the optimizer's moving averages of them."""
@@ -164,7 +165,7 @@ class Enforcement:
 
     def zero_averages(self) -> None:
         """Zeroes the optimizer's moving averages of pruned weights, which would bring them back when swapped in."""
-        self._zero(compat.moving_averages(self._model, list(self._variables.values())))
+        self._zero(compat.moving_averages(self.trainer, list(self._variables.values())))
 
     def count_revived(self) -> int:
         """How many pruned weights are not zero now."""

@@ -37,7 +37,7 @@ class Engine:
     """
 
     def __init__(self, model: Model, updater: Updater, order: str, data: Sequence[Any]) -> None:
-        self._model, self._order, self._data = model, order, data
+        self._model, self._order, self.data = model, order, data
         self.updater = updater
         self.runner = choose_runner(updater)
 
@@ -71,7 +71,7 @@ class Engine:
         Raises:
             ValueError: as `check`, or what is measured over data is not finite; nothing is changed then.
         """
-        gains = self._measure_gains()
+        gains = self._measure_gains(self.updater.targets)
         if self._order != "simultaneous":
             return self._update_in_turn(keep, gains)
         result = self.runner.update(keep, gains)
@@ -86,7 +86,10 @@ class Engine:
         kernel_energies = self._measure(gains)
         targets = list(enumerate(self.updater.targets))
         kept = [0] * len(targets)
+        follows_order = self._order == "forward" and not self.updater.selection.score.gains_in_energies
         for target, number in targets if self._order == "forward" else reversed(targets):
+            if follows_order and target and number in gains:
+                gains = {**gains, **self._measure_gains([number])}
             energies, _ = self.runner.energies_around(kernel_energies, gains)
             kernel_energies[number], kept[target] = self.runner.choose_one(target, energies, keep, gains)
         return kept
@@ -99,11 +102,11 @@ class Engine:
         self._check_finite(totals, finite_around, self.runner.is_finite_between(), gains)
         return list(kernel_energies)
 
-    def _measure_gains(self) -> Gains:
-        if not self._data:
+    def _measure_gains(self, targets: Sequence[int]) -> Gains:
+        if not self.data:
             return {}
         recipe = self.updater.measurer.recipe
-        gains = self.updater.selection.score.gains(self._model, recipe, self.updater.targets, self._data)
+        gains = self.updater.selection.score.gains(self._model, recipe, targets, self.data)
         for number, gain in gains.items():
             if not bool(tf.reduce_all(tf.math.is_finite(gain))):
                 raise ValueError(MEASURED.format(repr(recipe.kernels[number].path)))

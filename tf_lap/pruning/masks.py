@@ -30,6 +30,14 @@ class Masks:
         """The masks as bool tensors, by layer path."""
         return {path: tf.convert_to_tensor(mask) for path, mask in zip(self._kernels, self.variables, strict=True)}
 
+    def values(self) -> dict[str, np.ndarray]:
+        """Copies of the masks as bool arrays, by layer path."""
+        return {path: mask.numpy().copy() for path, mask in zip(self._kernels, self.variables, strict=True)}
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """Masks of the same shapes that drop nothing, by layer path."""
+        return {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
+
     def drop_weights(self) -> bool:
         """Whether any weight is dropped."""
         return self.kept != self._sizes()
@@ -38,11 +46,16 @@ class Masks:
         """Counts anew how many weights each keeps."""
         self.kept = [int(tf.math.count_nonzero(tf.convert_to_tensor(mask))) for mask in self.variables]
 
-    def reset(self) -> None:
-        """Makes the masks drop nothing any more."""
-        for mask in self.variables:
-            mask.assign(tf.ones_like(mask))
-        self.kept = self._sizes()
+    def reset(self, paths: Collection[str] | None = None) -> None:
+        """Makes the masks drop nothing any more.
+
+        Args:
+            paths: of which kernels. None: of all.
+        """
+        for i, (path, mask) in enumerate(zip(self._kernels, self.variables, strict=True)):
+            if paths is None or path in paths:
+                mask.assign(tf.ones_like(mask))
+                self.kept[i] = mask.shape.num_elements()
 
     def include(self, kernels: Mapping[str, Variable]) -> None:
         """Adds masks for more kernels, which drop nothing at first.

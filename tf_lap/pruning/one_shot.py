@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_lap import scores
 from tf_lap.allocation import AllocationLike, Sparsity
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import PatternLike
 from tf_lap.pruning.pruner import Pruner
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.report import PruningReport
 from tf_lap.report.coverage import left_whole_warning
 from tf_lap.samples import Representative
@@ -28,6 +30,7 @@ def prune(
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
     data: Representative = None,
     steps: int = 1,
+    repair: RepairLike = None,
     verbose: int = 0,
 ) -> PruningReport:
     """Prunes a model once, in place, without training.
@@ -49,9 +52,11 @@ def prune(
         order: as in `Pruner`.
         filters: as in `Pruner`.
         neighbors: as in `Pruner`.
-        data: as in `Pruner`.
+        data: as in `Pruner`, and what a repair is measured over.
         steps: in how many equal parts, with new scores for each.
-        verbose: 1 prints the report.
+        repair: what the kept weights do to make up for the others: True, "weights", "bias", "batchnorm" or several of
+            these, as `method` of `tf_lap.repair`. Without data, moments are carried through the graph.
+        verbose: 1 prints what is being repaired, and the report.
 
     Returns:
         A `PruningReport`. To keep the zeros while fine-tuning, pass `tf_lap.PreserveSparsity()` to `fit`.
@@ -67,10 +72,10 @@ def prune(
         order=order,
         filters=filters,
         neighbors=neighbors,
-        data=data,
+        data=data if scores.get(score).needs_data or not repair else None,
     )
     pruner.check_final(sparsity)
-    pruner.update(sparsity, steps=steps)
+    pruner.update(sparsity, steps=steps, repair=repair, data=data if repair else None, verbose=verbose)
     report = pruner.report()
     warning = left_whole_warning(model, report)
     if warning:

@@ -14,6 +14,7 @@ from tf_lap.graph.layer_filters import Filters, is_named, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern, PatternLike
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.report.coverage import OPT_IN
 from tf_lap.samples import Representative, join_samples, read_samples
 from tf_lap.scores import Score, ScoreLike
@@ -97,6 +98,36 @@ def read_batches(score: Score, data: Representative, model: Any) -> list[list[An
                 "data, such as 'lookahead_activation'"
             )
         return []
+    return read_model_batches(data, model)
+
+
+def read_repair_batches(
+    repair: RepairLike, data: Representative, score_data: Sequence[Any], model: Any
+) -> Sequence[Any]:
+    """The batches that a repair is measured over; none for a repair without data, or for no repair.
+
+    Args:
+        repair: the argument `repair`.
+        data: the argument `data` beside it.
+        score_data: the batches that scores are measured over.
+        model: the model.
+
+    Raises:
+        TypeError, ValueError: data that does not fit the model, or that nothing needs.
+    """
+    if data is None:
+        return score_data
+    if repair is None or repair is False:
+        raise ValueError("data is given, and nothing is repaired with it: pass repair=True too, or leave data out")
+    return read_model_batches(data, model)
+
+
+def read_model_batches(data: Representative, model: Any) -> list[list[Any]]:
+    """Batches of inputs of a model, from data of the user.
+
+    Raises:
+        TypeError, ValueError: data that does not fit the model.
+    """
     samples = read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
     return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH_SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -22,8 +23,11 @@ from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.masks import Masks, are_in_force, check_masks
-from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override
+from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override, read_repair_batches
+from tf_lap.pruning.repairing import PendingRepair
 from tf_lap.pruning.targets import Targets
+from tf_lap.reconstruction.methods import RepairLike, read_methods
+from tf_lap.reconstruction.report import RepairReport
 from tf_lap.report import PruningReport, make_report
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
@@ -47,8 +51,8 @@ class Pruner:
 
     Args:
         model: a built Keras model; its kernels are changed in place.
-        score: how much a weight matters: "lookahead", "magnitude", "random", "lookahead_activation", "obd" or
-            "obd_lookahead" (these three take `data`), or an object of `tf_lap.scores`.
+        score: how much a weight matters: "lookahead", "magnitude" or "random"; with `data` "wanda", "lookahead_wanda",
+            "obs", "obs_lookahead", "lookahead_activation", "obd" or "obd_lookahead"; or an object of `tf_lap.scores`.
         allocation: how many weights each kernel keeps: "uniform", "global", "erk" or "lamp", or an object of
             `tf_lap.allocation`.
         pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
@@ -92,13 +96,14 @@ class Pruner:
         self._masks = Masks(variables)
         self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
         self._has_taken_zeros = False
+        self._repaired: RepairReport | None = None  # by the last update
         override = read_override(self._recipe, neighbors or {}, self.score)
         for number, sides in override.items():
             path = kernels[number].path
             previous, following = (tuple(kernels[k].path for k in side) for side in sides)
             self._neighbors[path] = Neighbors(previous, following, ("given by the user",))
         distance = self.score.distance if self.score.needs_energies else 0
-        measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override)
+        measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override, not self.score.gains_in_energies)
         selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
         self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
@@ -157,8 +162,16 @@ class Pruner:
         """
         self._targets.check_final(sparsity)
 
-    def update(self, sparsity: Sparsity, *, steps: int = 1) -> None:
-        """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before never come back.
+    def update(
+        self,
+        sparsity: Sparsity,
+        *,
+        steps: int = 1,
+        repair: RepairLike = None,
+        data: Representative = None,
+        verbose: int = 0,
+    ) -> None:
+        """Chooses masks at a sparsity and zeroes what they drop. Weights dropped before come back by `densify` alone.
 
         The first update takes the zeros that are in the kernels for pruned weights, as `hold_zeros` does.
 
@@ -167,6 +180,9 @@ class Pruner:
                 fractions; kernels that a mapping does not name stay as they are. Embeddings and depthwise kernels are
                 named by their path, or by an expression that matches all of it.
             steps: in how many equal parts, counted from nothing pruned, with new scores for each.
+            repair: what the kept weights do to make up for the others: as `method` of `tf_lap.repair`.
+            data: what repair is measured over; by default the data that the pruner was given, if any.
+            verbose: 1 prints what is being repaired.
 
         Raises:
             ValueError: a sparsity outside [0, 1) or beyond the pattern's, a mapping key that matches nothing, or a
@@ -174,6 +190,26 @@ class Pruner:
                 over data so. Nothing is changed then.
             TypeError: a sparsity that is neither a number nor a mapping.
         """
+        batches = read_repair_batches(repair, data, self._engine.data, self.model)
+        methods = read_methods(repair, bool(batches))
+        if not methods:
+            self._choose_masks(sparsity, steps)
+            self._repaired = None
+            return
+        numbers = self._targets.including(self._targets.fractions(sparsity)).numbers
+        pending = PendingRepair(self.model, self._recipe, numbers, methods, batches)
+        before = self._masks.values(), self._has_taken_zeros, self._named
+        try:
+            self._choose_masks(sparsity, steps)
+            masks = dict(zip(self._targets.numbers, self._masks.values().values(), strict=True))
+            self._repaired = pending.run(masks, verbose)
+        except BaseException:
+            pending.undo()
+            masks_before, self._has_taken_zeros, self._named = before
+            self._masks.replace({**self._masks.whole(), **masks_before})
+            raise
+
+    def _choose_masks(self, sparsity: Sparsity, steps: int) -> None:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
@@ -224,6 +260,20 @@ class Pruner:
                 "on from them without this warning, ask for at least as many. To let them train again, fit once "
                 "without pruning"
             )
+
+    def densify(self, sparsity: Sparsity | None = None) -> None:
+        """Lets pruned weights train again, from zero, until the next `update`, which chooses among all weights anew.
+
+        This begins a dense phase of AC/DC (Peste et al., 2021). Nothing else brings pruned weights back.
+
+        Args:
+            sparsity: a sparsity as in `update`, where the kernels that a mapping names are meant. None: all.
+
+        Raises:
+            TypeError, ValueError: as `update`.
+        """
+        self._masks.reset(None if sparsity is None else self._targets.fractions(sparsity))
+        self._has_taken_zeros = True
 
     def take_in(self, sparsity: Sparsity) -> None:
         """Adds the opt-in kernels that a mapping of sparsities names to those that are pruned, with all their weights.
@@ -292,7 +342,8 @@ class Pruner:
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
         sides = self.score.sides
-        return make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, sides)
+        report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, sides)
+        return report if self._repaired is None else dataclasses.replace(report, repair=self._repaired)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
@@ -333,13 +384,3 @@ class Pruner:
         masks = {**self.masks, **other.masks}
         self.restore({path: masks[path].numpy() for path in self._targets.paths})
         self._named = other._named
-
-    def only_here(self, other: Pruner) -> list[str]:
-        """The paths of kernels that this pruner prunes, and the other does not."""
-        others = {id(variable) for variable in other._enforcement.kernels.values()}
-        return [path for path, variable in self._enforcement.kernels.items() if id(variable) not in others]
-
-    def covers(self, other: Pruner) -> bool:
-        """Whether both prune the very same kernels."""
-        kernels, others = self._enforcement.kernels, other._enforcement.kernels
-        return kernels.keys() == others.keys() and all(kernels[path] is others[path] for path in kernels)

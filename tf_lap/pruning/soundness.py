@@ -65,7 +65,7 @@ def find_fault(
     for number, total in enumerate(totals):
         if not np.isfinite(total):
             is_finite = bool(np.isfinite(read(kernels[number].variable)).all())
-            message = (MEASURED if number in gains else _TOO_LARGE) if is_finite else _KERNEL
+            message = (MEASURED if number in measurer.energy_gains(gains) else _TOO_LARGE) if is_finite else _KERNEL
             return message.format(quote(kernels[number].path))
     for kernel, is_finite in zip(kernels, finite_around, strict=True):
         if not is_finite:

@@ -12,6 +12,7 @@ from tf_lap import compat
 from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.neighbors import Neighbors
+from tf_lap.reconstruction.report import RepairReport
 from tf_lap.report.census import ModelCensus, count_model
 from tf_lap.report.notebook import as_html
 from tf_lap.report.rendering import as_text
@@ -81,6 +82,7 @@ class PruningReport:
         left_whole: how many weights of the model are not pruned, by the reason why; those in no matrix under
             "biases, normalization and other vectors". Each variable counts once.
         score_sides: on which sides of a kernel the score looks: both of "before" and "after", one, or none.
+        repair: what a repair did; None where nothing was repaired.
     """
 
     layers: tuple[LayerReport, ...]
@@ -88,6 +90,7 @@ class PruningReport:
     model_zeros: int
     left_whole: Mapping[str, int]
     score_sides: tuple[str, ...] = ("before", "after")
+    repair: RepairReport | None = None
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -143,6 +146,7 @@ class PruningReport:
             "model_sparsity": self.model_sparsity,
             "left_whole": dict(self.left_whole),
             "score_sides": list(self.score_sides),
+            "repair": None if self.repair is None else self.repair.to_dict(),
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},

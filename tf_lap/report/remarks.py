@@ -32,6 +32,7 @@ def layer_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
         *_remark_notes(report, shorten),
         *_remark_sides(report, shorten),
         *_remark_boundaries(report, shorten),
+        *_remark_repair(report, shorten),
     ]
 
 
@@ -123,3 +124,10 @@ def _remark_boundaries(report: PruningReport, shorten: Shorten) -> Iterable[Rema
             yield Remark(f"boundary: {members[0][0]}")
         else:
             yield Remark(f"boundary, {len(members)} times: {reason.strip()}", tuple(place for _, place in members))
+
+
+def _remark_repair(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+    if report.repair is not None:
+        yield Remark(report.repair.summary)
+        for reason, paths in report.repair.left_by_reason().items():
+            yield Remark(f"not repaired: {reason}", tuple(map(shorten, paths)))

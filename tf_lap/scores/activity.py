@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -15,7 +16,31 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.model_graph import Kernel, KernelStep, Recipe, RuleStep
 from tf_lap.graph.rule_tables import has_activation, is_activation
 from tf_lap.samples import Batch
+from tf_lap.scores.base import register
+from tf_lap.scores.weights import Lookahead
 from tf_lap.warn import warn
+
+
+@register("lookahead_activation")
+@dataclasses.dataclass(frozen=True)
+class LookaheadActivation(Lookahead):
+    """Lookahead over kernels that are multiplied by the roots of how often their units are active.
+
+    This is LAP-act of Park et al. Activity is measured at each update, over the data that `prune`, `Pruner` or
+    `LAPCallback` is given: see `tf_lap.scores.activity`.
+    """
+
+    needs_data: ClassVar[bool] = True
+
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What each kernel is multiplied by, by its number: float32, in a shape that broadcasts against it."""
+        roots = measure_activity(model, recipe, data)
+        return {
+            number: kernel.layout.outer(tf.ones([kernel.layout.inputs]), root)
+            for number, (kernel, root) in enumerate(zip(recipe.kernels, roots, strict=True))
+        }
 
 
 class _Activation(NamedTuple):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +16,59 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.samples import Batch
+from tf_lap.scores.base import Score, register
+from tf_lap.scores.weights import Lookahead
 
 _MAX_SAMPLES = 50  # run at once: for each of them the gradient of every kernel is held
+
+
+@register("obd")
+@dataclasses.dataclass(frozen=True)
+class OBD(Score):
+    """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
+
+    LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. It is
+    measured at each update, over the data that `prune`, `Pruner` or `LAPCallback` is given: see
+    `tf_lap.scores.curvature`. Serves Dense and Conv2D layers.
+    """
+
+    distance = 0
+    norm_order: ClassVar[int] = 4
+    needs_data: ClassVar[bool] = True
+
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What each target is multiplied by, by its number: float32, in its shape."""
+        diagonals = measure_curvature(model, recipe, targets, data)
+        return {number: tf.sqrt(diagonal / 2) for number, diagonal in diagonals.items()}
+
+    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `Score.channel_factors`."""
+        return np.ones(incoming.shape[1], np.float32), np.ones(outgoing.shape[1], np.float32)
+
+    def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
+        """Scores of the kernel's shape."""
+        return tf.abs(weights)
+
+
+@register("obd_lookahead")
+@dataclasses.dataclass(frozen=True)
+class OBDLookahead(Lookahead):
+    """Lookahead over kernels `|w| sqrt(h)`, h as in `OBD`: the product of both in Park et al."""
+
+    needs_data: ClassVar[bool] = True
+
+    def gains(
+        self, model: Model, recipe: Recipe, targets: Sequence[int], data: Sequence[Batch]
+    ) -> dict[int, tf.Tensor]:
+        """What kernels are multiplied by, by their numbers: float32, in their shapes.
+
+        Besides the targets these are all other kernels that have a curvature, because they are neighbours.
+        """
+        numbers = [number for number, kernel in enumerate(recipe.kernels) if number in targets or has_curvature(kernel)]
+        diagonals = measure_curvature(model, recipe, numbers, data)
+        return {number: tf.sqrt(diagonal) for number, diagonal in diagonals.items()}
 
 
 def measure_curvature(

@@ -19,7 +19,7 @@ from tf_lap.scores import ScoreLike
 from tf_lap.tfmot.prunable import has_kernel_rule, make_prunable
 from tf_lap.tfmot.weight import zero_pruned
 from tf_lap.tfmot.wrapper_group import WrapperGroup, find_group, in_all_replicas
-from tf_lap.tfmot.wrapper_schedule import check_steps
+from tf_lap.tfmot.wrapper_schedule import check_schedule
 
 DEFAULT_SCHEDULE = pruning_schedule.ConstantSparsity(0.5, 0)
 """tfmot's default schedule."""
@@ -130,9 +130,10 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             "prune_low_magnitude_" and the name of the layer.
 
     Raises:
-        ValueError: a layer that there is no way to prune; a schedule that cannot be called or counts in parts of
-            steps; a score that is not known or is measured over data; options that tfmot does not take. When it is
-            built: blocks for weights that are no matrix, or a layer that makes its weights in its first call.
+        ValueError: a layer that there is no way to prune; a schedule that cannot be called, counts in parts of
+            steps or has dense phases; a score that is not known or is measured over data; options that tfmot does not
+            take. When it is built: blocks for weights that are no matrix, or a layer that makes its weights in its
+            first call.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class PrunableLayer(pruning_wrapper.PruneLowMagnitude):
             )
         if not callable(pruning_schedule):
             raise ValueError(f"pruning_schedule={pruning_schedule!r}: expected a schedule of tfmot or of tf_lap")
-        check_steps(pruning_schedule)
+        check_schedule(pruning_schedule)
         self.score = scores.get(score)
         if self.score.needs_data:
             raise ValueError(

@@ -20,8 +20,13 @@ def schedule_key(wrapper: Any) -> Any:
     return type(schedule), repr(vars(schedule))
 
 
-def check_steps(schedule: Any) -> None:
-    """Raises ValueError where a schedule counts in parts of steps."""
+def check_schedule(schedule: Any) -> None:
+    """Raises ValueError where a schedule counts in parts of steps, or has dense phases."""
+    if isinstance(schedule, LookaheadPruningSchedule) and schedule.alternates:
+        raise ValueError(
+            "pruning_schedule has decay='alternating', in whose dense phases pruned weights return, and what a wrapper "
+            "of tf_lap prunes stays pruned: use tf_lap.LAPCallback in fit, or another decay, such as 'polynomial'"
+        )
     for name in _STEPS:
         steps = getattr(schedule, name, None)
         # Floats of NumPy are not meant: tfmot takes them, whole or not.

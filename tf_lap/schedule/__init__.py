@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 import tensorflow as tf
 
 from tf_lap.allocation import Sparsity, check_fraction, check_sparsity
 from tf_lap.choices import Configurable
+from tf_lap.schedule.arguments import check_epoch, check_order, check_power, check_step, settle_phases
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
 _DECAYS: dict[str, Callable[[Any, float, float, float], Any]] = {
     "polynomial": lambda done, initial, final, power: final + (initial - final) * (1 - done) ** power,
     "geometric": lambda done, initial, final, power: 1 - (1 - initial) * ((1 - final) / (1 - initial)) ** done,
+    "alternating": lambda done, initial, final, power: final * done,
     "one_shot": lambda done, initial, final, power: final,
     "constant": lambda done, initial, final, power: final,
 }
-_DECAYS_WITH_END = ("polynomial", "geometric")
+_DECAYS_WITH_END = ("polynomial", "geometric", "alternating")
 
 # For a schedule that takes its steps from the training.
 DENSE_PART = 1 / 5
@@ -62,6 +62,10 @@ class LookaheadPruningSchedule(Configurable):
       to 1 at `end_step` (Zhu and Gupta, 2017, with power 3).
     * `"geometric"`: every update prunes the same fraction p of the remaining weights, so that `(1 - p) ** t` of them
       remain after t updates (Park et al., 2020).
+    * `"alternating"`: sparse and dense phases by turns (AC/DC, Peste et al., 2021). At `begin_step` a sparse phase
+      begins, whose masks are chosen at the final sparsity. Every `frequency` steps a dense phase takes its place, or a
+      sparse one with masks that are chosen anew. The last sparse phase begins at `end_step` at the latest, and holds.
+      In dense phases, and only there, pruned weights may return: they train on from zero.
     * `"one_shot"`: one update at `begin_step`, to `final_sparsity`.
     * `"constant"`: `final_sparsity` from `begin_step` on. Masks are updated every `frequency` steps until `end_step`,
       or to the end of the training if there is no `end_step`. Pruned weights stay pruned.
@@ -82,22 +86,26 @@ class LookaheadPruningSchedule(Configurable):
     Args:
         final_sparsity: the fraction of zeros to reach, in [0, 1), or a mapping from layer paths or regular
             expressions to fractions.
-        initial_sparsity: the fraction of zeros at `begin_step`, in [0, 1) and not above the final one.
+        initial_sparsity: the fraction of zeros at `begin_step`, in [0, 1) and not above the final one. An alternating
+            schedule has none.
         begin_step: the step of the first update. By default 0 if the end is given or not needed, otherwise a fifth of
             the training.
-        end_step: the step of the last update. Polynomial and geometric need an end; by default it comes after two
-            thirds of the training.
+        end_step: the step of the last update. Polynomial, geometric and alternating need an end; by default it comes
+            after two thirds of the training.
         frequency: the number of steps between updates. By default 100 if the end is given or not needed; otherwise
-            there are about fifty updates.
-        decay: "polynomial", "geometric", "one_shot" or "constant".
+            there are about fifty updates. Of an alternating schedule it is the length of a phase.
+        decay: "polynomial", "geometric", "alternating", "one_shot" or "constant".
         power: the exponent of the polynomial.
         begin_epoch: instead of `begin_step`: the first update comes before this epoch of the fit. Epochs count from 0,
             and may be fractions.
         end_epoch: instead of `end_step`: the last update comes before this epoch of the fit.
+        phases: instead of `frequency`, for an alternating schedule: how many dense phases lie between the first update
+            and the last, as many as sparse ones there. By default 3.
 
     Raises:
         ValueError: a sparsity outside [0, 1), an initial sparsity above the final one, an end that is not behind the
-            beginning, a frequency below 1, an unknown decay, or a step and an epoch for the same thing.
+            beginning, a frequency below 1, an unknown decay, a step and an epoch for the same thing, or phases that do
+            not fit.
         TypeError: a step or frequency that is no whole number, or a sparsity that is no number.
     """
 
@@ -111,6 +119,7 @@ class LookaheadPruningSchedule(Configurable):
     power: float = 3
     begin_epoch: float | None = None
     end_epoch: float | None = None
+    phases: int | None = None
 
     def __post_init__(self) -> None:
         final = check_sparsity("final_sparsity", self.final_sparsity)
@@ -123,29 +132,55 @@ class LookaheadPruningSchedule(Configurable):
                 f"initial_sparsity={initial} lies above the final sparsity {lowest}, and pruned weights never come "
                 f"back: give at most {lowest}"
             )
+        if initial and self.alternates:
+            raise ValueError(f"initial_sparsity={initial}: dense phases of decay='alternating' have none, leave it out")
         for edge in ("begin", "end"):
             step, epoch = getattr(self, f"{edge}_step"), getattr(self, f"{edge}_epoch")
             if step is not None and epoch is not None:
                 raise ValueError(f"{edge}_step={step} and {edge}_epoch={epoch} say the same thing: give one of them")
-        begin = _check_step("begin_step", self.begin_step, 0)
-        end = _check_step("end_step", self.end_step, 0)
-        frequency = _check_step("frequency", self.frequency, 1)
-        begin_epoch = _check_epoch("begin_epoch", self.begin_epoch)
-        end_epoch = _check_epoch("end_epoch", self.end_epoch)
+        begin = check_step("begin_step", self.begin_step, 0)
+        end = check_step("end_step", self.end_step, 0)
+        frequency = check_step("frequency", self.frequency, 1)
+        begin_epoch = check_epoch("begin_epoch", self.begin_epoch)
+        end_epoch = check_epoch("end_epoch", self.end_epoch)
         if end is not None or self.decay not in _DECAYS_WITH_END:
-            frequency = _FREQUENCY if frequency is None else frequency
+            frequency = _FREQUENCY if frequency is None and not self.alternates else frequency
             begin = 0 if begin is None and begin_epoch is None else begin
-        _check_order("step", begin, end, self.decay)
-        _check_order("epoch", begin_epoch, end_epoch, self.decay)
-        if isinstance(self.power, (bool, str)) or not hasattr(self.power, "__float__"):
-            raise TypeError(f"power={self.power!r}: expected a number above 0")
-        if not float(self.power) > 0:
-            raise ValueError(f"power={self.power} must be above 0")
+        check_order("step", begin, end, self.decay in _DECAYS_WITH_END)
+        check_order("epoch", begin_epoch, end_epoch, self.decay in _DECAYS_WITH_END)
+        phases = check_step("phases", self.phases, 1)
+        if self.alternates:
+            frequency, phases = settle_phases(phases, frequency, begin, end)
+        elif phases is not None:
+            raise ValueError(f"phases={phases} goes with decay='alternating' alone, and this is decay={self.decay!r}")
         # Plain numbers in place of NumPy scalars, because a configuration is JSON.
-        plain = {"final_sparsity": final, "initial_sparsity": initial, "begin_step": begin, "power": float(self.power)}
+        plain = {
+            "final_sparsity": final,
+            "initial_sparsity": initial,
+            "begin_step": begin,
+            "power": check_power(self.power),
+        }
         plain |= {"frequency": frequency, "end_step": end, "begin_epoch": begin_epoch, "end_epoch": end_epoch}
+        plain["phases"] = phases
         for name, value in plain.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def alternates(self) -> bool:
+        """Whether dense phases take turns with sparse ones, so that pruned weights may return."""
+        return self.decay == "alternating"
+
+    def is_dense(self, step: int) -> bool:
+        """Whether a step lies in a dense phase of an alternating schedule: before the first sparse phase, or between.
+
+        Raises:
+            ValueError: the schedule leaves its steps to the training.
+        """
+        return (
+            self.alternates
+            and step < self.last_step
+            and self._fraction_done(max(step, self._require_steps().begin - 1)) == 0
+        )
 
     @property
     def has_steps(self) -> bool:
@@ -196,7 +231,7 @@ class LookaheadPruningSchedule(Configurable):
                 f"{remedy}"
             )
         frequency = self.frequency
-        if frequency is None:
+        if frequency is None and not self.alternates:
             frequency = max(1, ((end or 0) - begin) // UPDATES) if self.decay in _DECAYS_WITH_END else _FREQUENCY
         return dataclasses.replace(
             self, begin_step=begin, end_step=end, frequency=frequency, begin_epoch=None, end_epoch=None
@@ -245,7 +280,7 @@ class LookaheadPruningSchedule(Configurable):
         """
         if step >= self.last_step:
             return self._map_sparsity(lambda final: final)
-        done = max(self._fraction_done(step), 0.0)
+        done = max(self._fraction_done(max(step, self._require_steps().begin - 1)), 0.0)
         return self._map_sparsity(lambda final: self._interpolate(done, final))
 
     def __call__(self, step: int | tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -280,7 +315,9 @@ class LookaheadPruningSchedule(Configurable):
             due = tf.equal(since % frequency, 0) & (since >= 0)
             if end is not None:
                 due = (due & (tensor <= end)) | tf.equal(tensor, end)
-        done = tf.clip_by_value(self._fraction_done(tf.cast(tensor, tf.float64)), 0.0, 1.0)
+        done = tf.clip_by_value(self._fraction_done(tf.cast(tf.maximum(since, -1) + begin, tf.float64)), 0.0, 1.0)
+        if end is not None:
+            done = tf.where(tensor >= end, tf.ones([], tf.float64), done)
         return due, self._map_sparsity(lambda final: tf.cast(self._interpolate(done, final), tf.float64))
 
     def get_config(self) -> dict[str, Any]:
@@ -293,10 +330,15 @@ class LookaheadPruningSchedule(Configurable):
         return super().from_config(config.get("config", config))
 
     def _fraction_done(self, step: Any) -> Any:
-        """The fraction of the way from begin to end at a step, a number or a tensor; 0 without an end."""
-        begin, end, _ = self._require_steps()
+        """The fraction of the way from begin to end at a step, a number or a tensor; 0 without an end.
+
+        Where phases alternate, it is 0 in dense ones and 1 in sparse ones, from the last step before begin on.
+        """
+        begin, end, frequency = self._require_steps()
         if end is None or self.decay not in _DECAYS_WITH_END:
             return step * 0.0
+        if self.alternates:
+            return 1.0 - (step - begin) // frequency % 2
         return (step - begin) / (end - begin)
 
     def _interpolate(self, done: Any, final: float) -> Any:
@@ -312,33 +354,3 @@ class LookaheadPruningSchedule(Configurable):
 
 ScheduleLike: TypeAlias = LookaheadPruningSchedule | Callable[[int], tuple[Any, Any]] | Sparsity
 """A schedule, a function of a step that returns `(should_prune, sparsity)`, or the final sparsity of a schedule."""
-
-
-def _check_step(argument: str, value: Any, minimum: int) -> int | None:
-    """A number of steps as an int, or None; raises TypeError or ValueError for anything else."""
-    if value is None:
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)  # such as 2 * len(x) / 32
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{argument}={value!r}: expected an integer number of training steps")
-    if value < minimum:
-        raise ValueError(f"{argument}={value} must be at least {minimum}")
-    return int(value)
-
-
-def _check_epoch(argument: str, value: Any) -> float | None:
-    """A number of epochs as a float, or None; raises TypeError or ValueError for anything else."""
-    if value is None:
-        return None
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{argument}={value!r}: expected a number of epochs")
-    if not 0 <= float(value) < math.inf:
-        raise ValueError(f"{argument}={value} must be at least 0")
-    return float(value)
-
-
-def _check_order(unit: str, begin: float | None, end: float | None, decay: str) -> None:
-    """Raises ValueError if the end, in steps or epochs, comes before the beginning."""
-    if begin is not None and end is not None and (end < begin or (end == begin and decay in _DECAYS_WITH_END)):
-        raise ValueError(f"end_{unit}={end} must lie behind begin_{unit}={begin}")
