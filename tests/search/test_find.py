@@ -193,7 +193,7 @@ def test_lines_say_what_was_tried(capsys):
         verbose=1,
     )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "find_sparsity: dense 1.0000; within a drop of 0.6 is 0.4000 or higher"
+    assert lines[0] == "find_sparsity: dense 1.0000; within a drop of 0.6: 0.4000 or higher"
     assert lines[1].split()[:4] == ["1", "lookahead_activation,", "uniform,", "2:4"]
     assert lines[1].split()[4:] == ["50.00%", "0.5000", "within"]
     assert "Lookahead(distance=2), uniform, 2:4" in lines[2]
@@ -219,7 +219,9 @@ def test_its_text_fits_and_html_is_escaped(width):
 
 
 def test_a_loss_that_is_taken_for_an_accuracy_is_warned_of():
-    with pytest.warns(PruningWarning, match=r"which counts as better. If it returns a loss .* higher_is_better=False"):
+    with pytest.warns(
+        PruningWarning, match=r"counts as better.* returns a loss or an error, pass higher_is_better=False"
+    ):
         find(build_model(), lambda model: 2 - kept_fraction(model))
 
 

@@ -51,8 +51,10 @@ def find_sparsity(
 
     Example:
 
-    >>> measure_loss = lambda model: model.evaluate(x, y, verbose=0)
-    >>> result = tf_lap.find_sparsity(model, measure_loss, max_drop=0.1, higher_is_better=False, verbose=0)
+    >>> labels = model.predict(x, verbose=0).argmax(axis=1)
+    >>> def share_as_before(model):
+    ...     return (model.predict(x, verbose=0).argmax(axis=1) == labels).mean()
+    >>> result = tf_lap.find_sparsity(model, share_as_before, max_drop=0.1, verbose=0)
     >>> report = tf_lap.prune(model, **result.best)
     >>> report.sparsity == result.sparsity
     True
