@@ -27,6 +27,7 @@ NAMES = (
     "export",
     "models",
     "choosing",
+    "gradual",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -70,9 +70,7 @@ def prune_by_tfmot(start: Start, sparsity: float) -> Measured:
     model = digits_cnn.network(tf_keras)
     model.set_weights(start.weights)
     tools = tfmot.sparsity.keras
-    schedule = tools.PolynomialDecay(
-        0.0, sparsity, 0, digits_cnn.END_STEP, power=3, frequency=digits_cnn.FREQUENCY
-    )
+    schedule = tools.PolynomialDecay(0.0, sparsity, 0, digits_cnn.END_STEP, power=3, frequency=digits_cnn.FREQUENCY)
     pruned = tools.prune_low_magnitude(model, pruning_schedule=schedule)
     callbacks = [tools.UpdatePruningStep()]
     digits_cnn.fit(pruned, tf_keras, start.digits, start.seed, digits_cnn.PRUNING_EPOCHS, callbacks)
@@ -84,7 +82,15 @@ def prune_by_pquantml(start: Start, sparsity: float, method: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.npz"
         np.savez(weights, *start.weights)
-        command = [str(PQUANTML_PYTHON), "-m", "benchmarks.pquantml", str(weights), method, str(sparsity), str(start.seed)]
+        command = [
+            str(PQUANTML_PYTHON),
+            "-m",
+            "benchmarks.pquantml",
+            str(weights),
+            method,
+            str(sparsity),
+            str(start.seed),
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     return Measured(*json.loads(done.stdout.splitlines()[-1]))
 

@@ -147,7 +147,9 @@ def prune(model: keras.Model, images: Digits, seed: int, name: str, sparsity: fl
         tf_lap.prune(model, sparsity, allocation=allocation)
         return digits_cnn.measure(model, images)
     steps = -(-len(images.x) // digits_cnn.BATCH)
-    schedule = tf_lap.LookaheadPruningSchedule(sparsity, begin_step=0, end_step=steps * PRUNING_EPOCHS // 2, frequency=10)
+    schedule = tf_lap.LookaheadPruningSchedule(
+        sparsity, begin_step=0, end_step=steps * PRUNING_EPOCHS // 2, frequency=10
+    )
     callback = tf_lap.LAPCallback(schedule, allocation=allocation)
     digits_cnn.fit(model, keras, images, seed, PRUNING_EPOCHS, [callback])
     return digits_cnn.measure(model, images)
