@@ -94,7 +94,7 @@ def test_repair_is_passed_on_and_put_back():
         return float(np.mean((model.predict(x, verbose=0) - dense) ** 2))
 
     choices = {"higher_is_better": False, "sparsities": [0.5]}
-    plain, repaired = (measure(model, distance, **choices, **more) for more in ({}, {"repair": True, "data": x}))
+    plain, repaired = (measure(model, distance, **choices, **more) for more in ({}, {"repair": "weights", "data": x}))
     assert state(model)[0] == before[0]
     assert repaired.together[0] < plain.together[0]
     # Of the last layer the distance is what a repair makes as small as it can be.
