@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
+    "accuracy",
+    "allocations",
     "first_updates",
     "mask_update",
     "growth",
@@ -24,6 +26,8 @@ NAMES = (
     "tflite",
     "export",
     "models",
+    "choosing",
+    "gradual",
 )
 RESULTS = Path(__file__).parent / "results"
 

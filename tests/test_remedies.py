@@ -147,7 +147,8 @@ ARGUMENTS = [
     ({"sparsity": np.array([0.5, 0.6])}, r"expected one number in \[0, 1\)", [{"sparsity": 0.6}]),
     (
         {"score": "best"},
-        r"use one of \[.*'lookahead', 'lookahead_activation', 'magnitude', .*'obd', 'obd_lookahead', .*'random'.*\], "
+        r"use one of \[.*'lookahead', 'lookahead_activation', 'lookahead_wanda', 'magnitude', .*'obd', "
+        r"'obd_lookahead', 'obs', 'obs_lookahead', .*'random', .*'wanda'\], "
         r"an object of a class of tf_lap\.scores or of your own subclass of tf_lap\.scores\.Score",
         [
             *({"score": score} for score in ("lookahead", "magnitude", "random", Squares())),

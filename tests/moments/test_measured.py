@@ -7,6 +7,7 @@ import tensorflow as tf
 from observed import calls_counted, find_readers, find_reason, observe_rows
 from relu_chains import data, relu_chain
 
+from tf_lap.moments import measured as measured_module
 from tf_lap.moments import rows as rows_module
 from tf_lap.moments.measured import InputObserver, Moments, measure_moments, measure_squares
 
@@ -32,6 +33,18 @@ def test_the_order_is_that_in_which_kernels_are_done_with(flavour):
     model = branched(pytest.importorskip(flavour))
     observer, numbers = observe(model, [[data((6,), 4)]])
     assert observer.order == [numbers[path] for path in ("first", "between", "shared", "head")]
+
+
+def test_kernels_of_the_very_same_tensors_are_one_stage():
+    inputs = keras.Input((4, 6))
+    x = layers.MultiHeadAttention(2, 3, name="a")(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(layers.ReLU()(x)))
+    observer, numbers = observe(model, [[data((4, 6), 4)]])
+    names = {number: path for path, number in numbers.items()}
+    stages = [{names[number] for number in stage} for stage in observer.stages]
+    assert stages == [{"a/query", "a/key", "a/value"}, {"a/attention_output"}, {"head"}]
+    shared, paths = observe(branched(), [[data((6,), 4)]])
+    assert [shared.count_calls(paths[path]) for path in ("first", "shared", "head")] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
@@ -167,3 +180,20 @@ def test_a_kernel_of_two_layers_is_not_read():
     x = first(inputs)
     model = keras.Model(inputs, Tied(first, name="b")(layers.ReLU()(x)))
     assert find_reason(model, "a") == "another layer has it too"
+
+
+def test_batches_are_divided_so_that_a_run_holds_no_more_than_so_much(monkeypatch):
+    model = relu_chain(6, 12, 10, 4)  # its layers are given 28 numbers of each sample
+    x = data((6,), 25)
+    whole, _ = observe(model, [[x[:10]], [x[10:]]])
+    assert [len(batch[0]) for batch in whole.data] == [10, 15]
+    monkeypatch.setattr(measured_module, "_MAX_NUMBERS", 28 * 4)
+    divided, _ = observe(model, [[x[:10]], [x[10:]]])
+    assert [len(batch[0]) for batch in divided.data] == [4, 4, 2, 4, 4, 4, 3]
+    for number, moments in measure_moments(whole, whole.order).items():
+        again = measure_moments(divided, [number])[number]
+        np.testing.assert_allclose(again.second, moments.second, rtol=1e-6)
+        assert again.count == moments.count == 25
+    fixed = keras.Sequential([keras.Input((6,), batch_size=5), layers.Dense(3, name="a")])
+    monkeypatch.setattr(measured_module, "_MAX_NUMBERS", 1)
+    assert [len(batch[0]) for batch in observe(fixed, [[x[:5]], [x[5:10]]])[0].data] == [5, 5]

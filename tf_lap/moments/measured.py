@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from tf_lap.compat import exporting
 from tf_lap.compat.types import Layer, Model
 from tf_lap.moments.rows import RowReader
 from tf_lap.samples import Batch
+
+_MAX_NUMBERS = 1 << 26
+"""How many numbers the layers that are read are given in one run at most, all together: 256 MiB in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +56,17 @@ class InputObserver:
         data: batches of the model's inputs.
 
     Attributes:
-        data: the batches.
+        data: the batches, divided so that a run holds no more than so much.
         readers: the readers.
         stages: the kernels in the order in which a run of the model is done with them, first to last, those that are
             multiplied with the very same tensors together. Those whose layers are not called at inference are left out.
     """
 
     def __init__(self, model: Model, readers: Mapping[int, RowReader], data: Sequence[Batch]) -> None:
-        self.data = data
         self._model, self.readers = model, readers
         self._calls: Counter[int] = Counter()  # by the id of the layer
-        self.stages = self._find_stages()
+        self.stages, most = self._find_stages(data[0])
+        self.data = list(data) if exporting.has_fixed_batch(model) else [part for b in data for part in _cut(b, most)]
 
     def observe(self, batch: Batch, numbers: Collection[int]) -> dict[int, list[tf.Tensor]]:
         """Runs the model over a batch, as far as these kernels.
@@ -75,7 +79,7 @@ class InputObserver:
             By the kernels' numbers what each call of their layers is given.
         """
         calls: dict[int, list[tf.Tensor]] = {number: [] for number in numbers}
-        self._run(batch, numbers, lambda number, inputs: calls[number].append(inputs))
+        self.visit(batch, numbers, lambda number, inputs: calls[number].append(inputs))
         return calls
 
     def read_rows(self, batch: Batch, numbers: Collection[int]) -> Iterator[tuple[int, tf.Tensor]]:
@@ -93,23 +97,8 @@ class InputObserver:
                 for rows in self.readers[number].read_in_parts(inputs):
                     yield number, rows
 
-    def visit_rows(self, batch: Batch, numbers: Collection[int], visit: Callable[[int, tf.Tensor], None]) -> None:
-        """As `read_rows`, but the inputs of a layer are let go of before the next layer is called.
-
-        Args:
-            batch: inputs of the model.
-            numbers: the kernels' numbers.
-            visit: is called with the number of a kernel and a part of its rows.
-        """
-
-        def read(number: int, inputs: tf.Tensor) -> None:
-            for rows in self.readers[number].read_in_parts(inputs):
-                visit(number, rows)
-
-        self._run(batch, numbers, read)
-
-    def _run(self, batch: Batch, numbers: Collection[int], take: Callable[[int, tf.Tensor], None]) -> None:
-        """Runs the model over a batch, until these kernels have read all that they read.
+    def visit(self, batch: Batch, numbers: Collection[int], take: Callable[[int, tf.Tensor], None]) -> None:
+        """As `observe`, but what a layer is given is let go of before the next layer is called.
 
         Args:
             batch: inputs of the model.
@@ -135,6 +124,21 @@ class InputObserver:
         with self._watching(layers, note), contextlib.suppress(_Reached):
             exporting.tensors(self._model, batch)
 
+    def visit_rows(self, batch: Batch, numbers: Collection[int], visit: Callable[[int, tf.Tensor], None]) -> None:
+        """As `read_rows`, in the way of `visit`.
+
+        Args:
+            batch: inputs of the model.
+            numbers: the kernels' numbers.
+            visit: is called with the number of a kernel and a part of its rows.
+        """
+
+        def read(number: int, inputs: tf.Tensor) -> None:
+            for rows in self.readers[number].read_in_parts(inputs):
+                visit(number, rows)
+
+        self.visit(batch, numbers, read)
+
     @property
     def order(self) -> list[int]:
         """The kernels of all stages."""
@@ -144,8 +148,12 @@ class InputObserver:
         """How often a run of the model calls the layer of a kernel."""
         return self._calls[id(self.readers[number].layer)]
 
-    def _find_stages(self) -> list[list[int]]:
-        """Runs the first samples through the whole model, and notes which layers are called when, and with what."""
+    def _find_stages(self, batch: Batch) -> tuple[list[list[int]], int]:
+        """Runs the first samples through the whole model, and notes which layers are called when, and with what.
+
+        Returns:
+            The stages, and how many samples may be run at once.
+        """
         # The inputs are kept, so that no other one can get the identity of one of them.
         inputs: dict[int, list[Any]] = {}  # by the id of the layer
         finished: dict[int, int] = {}  # by the id of the layer, the number of its last call among all
@@ -157,13 +165,15 @@ class InputObserver:
 
         samples = slice(None) if exporting.has_fixed_batch(self._model) else slice(0, 2)
         with self._watching({id(r.layer): r.layer for r in self.readers.values()}, note):
-            exporting.tensors(self._model, [array[samples] for array in self.data[0]])
+            exporting.tensors(self._model, [array[samples] for array in batch])
         called = [number for number, reader in self.readers.items() if id(reader.layer) in finished]
         stages: dict[tuple[int, ...], list[int]] = {}
         for number in sorted(called, key=lambda number: finished[id(self.readers[number].layer)]):
             identities = tuple(map(id, inputs[id(self.readers[number].layer)]))
             stages.setdefault(identities, []).append(number)
-        return list(stages.values())
+        # Keras holds what layers give each other until the run ends.
+        numbers = sum(math.prod(tf.convert_to_tensor(x).shape[1:]) for calls in inputs.values() for x in calls)
+        return list(stages.values()), max(1, _MAX_NUMBERS // max(1, numbers))
 
     @contextlib.contextmanager
     def _watching(self, layers: Mapping[int, Layer], note: Callable[[Layer, Any, Any], None]) -> Iterator[None]:
@@ -173,6 +183,12 @@ class InputObserver:
             for layer in layers.values():
                 stack.enter_context(compat.intercepted(layer, functools.partial(note, layer), False))
             yield
+
+
+def _cut(batch: Batch, size: int) -> Iterator[list[np.ndarray]]:
+    """Parts of a batch of at most so many samples."""
+    for first in range(0, len(batch[0]), size):
+        yield [array[first : first + size] for array in batch]
 
 
 def measure_moments(observer: InputObserver, numbers: Collection[int]) -> dict[int, Moments]:
@@ -194,11 +210,11 @@ def measure_squares(observer: InputObserver, numbers: Collection[int]) -> dict[i
     """The mean square of each number of the rows of kernels, `(groups, row_size)`, float64, by the kernels' numbers."""
     sums: dict[int, list[Any]] = {number: [0.0, 0] for number in numbers}
 
-    def add(number: int, rows: tf.Tensor) -> None:
+    def add(number: int, inputs: tf.Tensor) -> None:
         total, count = sums[number]
-        squares = tf.reduce_sum(tf.square(tf.cast(rows, tf.float64)), axis=1).numpy()
-        sums[number] = [total + squares, count + rows.shape[1]]
+        squares, rows = observer.readers[number].sum_squares(inputs)
+        sums[number] = [total + squares.numpy(), count + rows]
 
     for batch in observer.data:
-        observer.visit_rows(batch, numbers, add)
+        observer.visit(batch, numbers, add)
     return {number: total / count for number, (total, count) in sums.items()}

@@ -58,6 +58,18 @@ class RowReader(abc.ABC):
         for first in range(0, inputs.shape[0], size):
             yield self.read(inputs[first : first + size])
 
+    def sum_squares(self, inputs: tf.Tensor) -> tuple[tf.Tensor, int]:
+        """The sum of the squares of each number of the rows.
+
+        Args:
+            inputs: as in `read`.
+
+        Returns:
+            Float64 of shape `(groups, row_size)`, and how many rows are added up.
+        """
+        rows = self.read(tf.square(tf.cast(inputs, tf.float64)))
+        return tf.reduce_sum(rows, axis=1), rows.shape[1]
+
     @abc.abstractmethod
     def count_numbers(self, sample: tf.Tensor) -> int:
         """How many numbers the rows of one sample hold."""
@@ -113,20 +125,31 @@ class PatchReader(RowReader):
 
     def read(self, inputs: tf.Tensor) -> tf.Tensor:
         """As `RowReader.read`."""
+        patches = tf.stack(list(self._shift(inputs)), axis=-2)
+        taps, channels = patches.shape[-2:]
+        rows = tf.reshape(patches, (-1, taps, self.groups, channels // self.groups))
+        return tf.reshape(tf.transpose(rows, (2, 0, 1, 3)), (self.groups, -1, self.row_size))
+
+    def sum_squares(self, inputs: tf.Tensor) -> tuple[tf.Tensor, int]:
+        """As `RowReader.sum_squares`."""
+        squares = tf.reduce_sum(tf.square(tf.cast(inputs, tf.float64)), axis=0, keepdims=True)
+        sums = tf.stack([tf.reduce_sum(read, axis=range(read.shape.rank - 1)) for read in self._shift(squares)])
+        by_group = tf.transpose(tf.reshape(sums, (len(sums), self.groups, -1)), (1, 0, 2))
+        count = inputs.shape[0] * self.count_numbers(inputs[:1]) // (self.groups * self.row_size)
+        return tf.reshape(by_group, (self.groups, self.row_size)), count
+
+    def _shift(self, inputs: tf.Tensor) -> Iterator[tf.Tensor]:
+        """For each tap what it reads at each position: `(samples, *positions, channels)`."""
         if self.channels_first:
             inputs = tf.transpose(inputs, (0, *range(2, inputs.shape.rank), 1))
         positions, padding = self._find_positions(inputs.shape[1:-1])
         padded = tf.pad(inputs, [(0, 0), *padding, (0, 0)])
-        patches = []
         for tap in itertools.product(*map(range, self.taps)):
             places = [slice(None)]
             for index, stride, dilation, count in zip(tap, self.strides, self.dilations, positions, strict=True):
                 first = index * dilation
                 places.append(slice(first, first + (count - 1) * stride + 1, stride))
-            patches.append(padded[tuple(places)])
-        channels = inputs.shape[-1]
-        rows = tf.reshape(tf.stack(patches, axis=-2), (-1, len(patches), self.groups, channels // self.groups))
-        return tf.reshape(tf.transpose(rows, (2, 0, 1, 3)), (self.groups, -1, self.row_size))
+            yield padded[tuple(places)]
 
     def count_numbers(self, sample: tf.Tensor) -> int:
         """As `RowReader.count_numbers`."""

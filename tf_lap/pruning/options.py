@@ -65,6 +65,10 @@ class Options:
         options = cls(
             scores.get(score), allocations.get(allocation), patterns.get(pattern), order, filters, neighbors, data
         )
+        if isinstance(options.allocation, allocations.Auto) and (
+            options.pattern.sparsity is not None or order != "simultaneous"
+        ):
+            options = dataclasses.replace(options, allocation=options.allocation.resolve(by_kernel=True))
         if options.pattern.sparsity is not None and isinstance(options.allocation, allocations.ERK):
             raise ValueError(
                 f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "
@@ -79,6 +83,8 @@ class Options:
 
 
 _BATCH_SIZE = 250
+REPAIR_BATCH = 32
+"""How many samples a model is run on at once in a repair, which holds all tensors of a run for a while."""
 _MAX_SAMPLES = 100_000  # so that an endless dataset ends
 
 
@@ -115,22 +121,32 @@ def read_repair_batches(
     Raises:
         TypeError, ValueError: data that does not fit the model, or that nothing needs.
     """
-    if data is None:
-        return score_data
     if repair is None or repair is False:
+        if data is None:
+            return []
         raise ValueError("data is given, and nothing is repaired with it: pass repair=True too, or leave data out")
-    return read_model_batches(data, model)
+    if data is not None:
+        return read_model_batches(data, model, REPAIR_BATCH)
+    if exporting.has_fixed_batch(model):
+        return score_data
+    samples = [[array[i : i + 1] for array in batch] for batch in score_data for i in range(len(batch[0]))]
+    return join_samples(samples, REPAIR_BATCH)
 
 
-def read_model_batches(data: Representative, model: Any) -> list[list[Any]]:
+def read_model_batches(data: Representative, model: Any, size: int = _BATCH_SIZE) -> list[list[Any]]:
     """Batches of inputs of a model, from data of the user.
+
+    Args:
+        data: the user's data.
+        model: the model.
+        size: how many samples a batch has; a model of a fixed batch has its own.
 
     Raises:
         TypeError, ValueError: data that does not fit the model.
     """
     samples = read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES)
     # For a model of a fixed batch a sample is a batch already.
-    return samples if exporting.has_fixed_batch(model) else join_samples(samples, _BATCH_SIZE)
+    return samples if exporting.has_fixed_batch(model) else join_samples(samples, size)
 
 
 # How far a sparsity may lie from that of a pattern: 1 / 3 has no exact float.

@@ -11,7 +11,7 @@ from tf_lap import compat
 from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.resolver import resolve
-from tf_lap.pruning.options import read_model_batches
+from tf_lap.pruning.options import REPAIR_BATCH, read_model_batches
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, RepairLike, read_methods
 from tf_lap.reconstruction.plan import find_normalizations, plan_kernels
 from tf_lap.reconstruction.repairer import DataRepairer
@@ -116,7 +116,7 @@ def repair(
             )
         methods = (BATCH_NORMALIZATION,)
     recipe = resolve(model)
-    batches = read_model_batches(data, model) if has_data else []
+    batches = read_model_batches(data, model, REPAIR_BATCH) if has_data else []
     values = {number: compat.host_value(kernel.variable) != 0 for number, kernel in enumerate(recipe.kernels)}
     masks = {number: np.array(mask) for number, mask in values.items() if not mask.all() and mask.any()}
     variables = find_variables(model, recipe, masks)
