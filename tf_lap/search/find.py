@@ -10,6 +10,7 @@ from tf_lap.allocation import AllocationLike
 from tf_lap.files import AnyPath, as_path
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import PatternLike
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
 from tf_lap.search.bisection import Search
@@ -33,7 +34,7 @@ def find_sparsity(
     filters: Filters = None,
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
     data: Representative = None,
-    repair: Any = None,
+    repair: RepairLike = None,
     tolerance: float = 0.005,
     path: AnyPath | None = None,
     verbose: int = 1,
