@@ -81,6 +81,7 @@ class PruningReport:
         left_whole: how many weights of the model are not pruned, by the reason why; those in no matrix under
             "biases, normalization and other vectors". Each variable counts once.
         score_sides: on which sides of a kernel the score looks: both of "before" and "after", one, or none.
+        allocation_note: what the allocation "auto" was, and why; empty where another was chosen.
     """
 
     layers: tuple[LayerReport, ...]
@@ -88,6 +89,7 @@ class PruningReport:
     model_zeros: int
     left_whole: Mapping[str, int]
     score_sides: tuple[str, ...] = ("before", "after")
+    allocation_note: str = ""
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -143,6 +145,7 @@ class PruningReport:
             "model_sparsity": self.model_sparsity,
             "left_whole": dict(self.left_whole),
             "score_sides": list(self.score_sides),
+            "allocation_note": self.allocation_note,
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
@@ -198,6 +201,7 @@ def make_report(
     census: Mapping[str, tuple[int, int]],
     notes: Mapping[str, str],
     score_sides: tuple[str, ...],
+    allocation_note: str,
 ) -> PruningReport:
     """The report of what was done to a resolved model; all mappings are by layer path.
 
@@ -210,6 +214,7 @@ def make_report(
         census: how many pruned weights of a kernel are not zero, and how many kept ones are zero.
         notes: why a pruned kernel keeps more than was asked for.
         score_sides: on which sides of a kernel the score looks.
+        allocation_note: as in `PruningReport`.
     """
     other_matrices = [matrix for other in recipe.others.values() for matrix in other.matrices]
     model_census = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *other_matrices])
@@ -237,7 +242,7 @@ def make_report(
         rows.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
     layers = tuple(layer for layer, _ in rows)
     left_whole = _count_left_whole(rows, model_census.weights)
-    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole, score_sides)
+    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole, score_sides, allocation_note)
 
 
 def _find_other_matrices(
