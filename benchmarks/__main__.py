@@ -15,6 +15,7 @@ from typing import Any
 NAMES = (
     "accuracy",
     "allocations",
+    "one_shot",
     "first_updates",
     "mask_update",
     "growth",

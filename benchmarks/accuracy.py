@@ -1,7 +1,7 @@
 """How many digits a network gets right that tf_lap, tfmot and PQuantML prune while it trains on, from the same weights.
 
-PQuantML needs an older TensorFlow than tf_lap is developed with, and so an environment of its own: PQUANTML_PYTHON names
-its Python. Without it PQuantML is left out.
+PQuantML needs an older TensorFlow than tf_lap is developed with, and so an environment of its own: PQUANTML_PYTHON
+names its Python. Without it PQuantML is left out.
 
 Fits that `RUNS` holds already are not repeated, so that a run that was stopped goes on: remove the file to begin anew.
 """
@@ -126,9 +126,9 @@ def run() -> dict[str, Any]:
             RUNS.parent.mkdir(exist_ok=True)
             RUNS.write_text(json.dumps({"runs": runs}, indent=2) + "\n", encoding="utf-8")
     return {
-        "what": f"{digits_cnn.describe()}; then {digits_cnn.PRUNING_EPOCHS} epochs of {digits_cnn.STEPS_PER_EPOCH} steps "
-        f"of Adam {digits_cnn.RATE}, pruned from 0 to step {digits_cnn.END_STEP}, in the same order of data; the fraction "
-        f"of test images that is right, {SEEDS} seeds, by the sparsity that was asked",
+        "what": f"{digits_cnn.describe()}; then {digits_cnn.PRUNING_EPOCHS} epochs of "
+        f"{digits_cnn.STEPS_PER_EPOCH} steps of Adam {digits_cnn.RATE}, pruned from 0 to step {digits_cnn.END_STEP}, in "
+        f"the same order of data; the fraction of test images that is right, {SEEDS} seeds, by the sparsity asked for",
         "ratios": summarize(runs),
         "runs": runs,
     }

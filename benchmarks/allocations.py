@@ -1,11 +1,11 @@
 """Which allocation keeps the most accuracy: small networks pruned while they train on, and once without training.
 
-A perceptron on MNIST; a chain of convolutions with batch normalization and a residual network on a part of CIFAR-10, in
-images of half the size. Beside the package's allocations there are two with floors: no kernel keeps a smaller fraction than
-a quarter of that of all kernels together.
+A perceptron on MNIST; a chain of convolutions with batch normalization and a residual network on a part of CIFAR-10,
+in images of half the size. Beside the package's allocations there are two with floors: no kernel keeps a smaller
+fraction than a quarter of that of all kernels together.
 
-TF_LAP_CIFAR10 names an npz file with the JPEG images of CIFAR-10: `jpeg_train`, `offsets_train`, `y_train`, and the same
-for the test. Fits that `RUNS` holds already are not repeated: remove the file to begin anew.
+TF_LAP_CIFAR10 names an npz file with the JPEG images of CIFAR-10: `jpeg_train`, `offsets_train`, `y_train`, and the
+same for the test. Fits that `RUNS` holds already are not repeated: remove the file to begin anew.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def run() -> dict[str, Any]:
                 print(runs[-1], flush=True)
                 RUNS.write_text(json.dumps({"runs": runs}, indent=2) + "\n", encoding="utf-8")
     return {
-        "what": f"networks pruned by lookahead from the same trained weights, while training on for {PRUNING_EPOCHS} epochs "
-        f"or once without training; the fraction of test images that is right, {SEEDS} seeds",
+        "what": f"networks pruned by lookahead from the same trained weights, while training on for {PRUNING_EPOCHS} "
+        f"epochs or once without training; the fraction of test images that is right, {SEEDS} seeds",
         "ratios": summarize(runs),
         "runs": runs,
     }

@@ -1,4 +1,4 @@
-"""A small convolutional network on a part of MNIST, in both kinds of Keras: its data, its trainings, what is counted."""
+"""A small convolutional network on a part of MNIST, in both kinds of Keras: its data, its training, its zeros."""
 
 from __future__ import annotations
 
@@ -114,6 +114,6 @@ def count_zeros(kernels: Sequence[np.ndarray]) -> tuple[int, int]:
 def describe() -> str:
     """The setting, in words."""
     return (
-        f"MNIST, the first {TRAINED:,} images to train and {TESTED:,} to test; convolutions of 16 and 32 channels, Dense "
-        f"layers of 64 and 10; {DENSE_EPOCHS} dense epochs, the same weights to all"
+        f"MNIST, the first {TRAINED:,} images to train and {TESTED:,} to test; convolutions of 16 and 32 channels, "
+        f"Dense layers of 64 and 10; {DENSE_EPOCHS} dense epochs, the same weights to all"
     )

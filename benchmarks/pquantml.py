@@ -1,9 +1,9 @@
 """`python -m benchmarks.pquantml WEIGHTS METHOD SPARSITY SEED`: a fit with PQuantML, for the benchmark `accuracy`.
 
 It runs in an environment that has pquant-ml, which needs an older TensorFlow, and prints what it measured as JSON.
-Quantization is off. What else is set is what its files of settings cannot know, the length of the training: PDP's sparsity
-rises over two epochs, by half in each, and its masks are fixed in the third; Wanda prunes
-once, after 100 batches, every kernel alike.
+Quantization is off. What else is set is what its files of settings cannot know, the length of the training: PDP's
+sparsity rises over two epochs, by half in each, and its masks are fixed in the third; Wanda prunes once, after 100
+batches, every kernel alike.
 """
 
 from __future__ import annotations

@@ -54,8 +54,7 @@ class Pruner:
         score: how much a weight matters: "lookahead", "magnitude" or "random"; with `data` "wanda", "lookahead_wanda",
             "obs", "obs_lookahead", "lookahead_activation", "obd" or "obd_lookahead"; or an object of `tf_lap.scores`.
         allocation: how many weights each kernel keeps: "auto", "uniform", "global", "erk" or "lamp", or an object of
-            `tf_lap.allocation`. "auto" is "lamp", which ranks all kernels together, and "uniform" where each has its own
-            sparsity: with a mapping, a pattern such as "2:4", or another order than "simultaneous".
+            `tf_lap.allocation`. "auto" is "lamp", and "uniform" where kernels have sparsities of their own.
         pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
             stay), "block:1x4" (blocks of 1 output by 4 consecutive inputs go whole), or an object of `tf_lap.patterns`.
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
@@ -257,8 +256,7 @@ class Pruner:
             self.take_in(sparsity)
         self._has_taken_zeros = True
         self._masks.drop_zeros()
-        kept = self._masks.kept
-        sparser = "" if sparsity is None else self._targets.aimed_at(sparsity).describe_sparser(kept, sparsity)
+        sparser = "" if sparsity is None else self._targets.describe_sparser(self._masks.kept, sparsity)
         if sparser:
             warn(
                 f"model {self.model.name!r} has more zeros already than is asked now: {sparser}. They stay zero. To go "
@@ -351,7 +349,8 @@ class Pruner:
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
         sides = self.score.sides
-        report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, sides)
+        about = (sides, self._targets.allocation_note)
+        report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, *about)
         return report if self._repaired is None else dataclasses.replace(report, repair=self._repaired)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
@@ -366,6 +365,7 @@ class Pruner:
         """
         check_masks(masks, self.kernels_with(masks))
         self._include(masks)
+        self._aim(self._targets.aimed_at(sparsity))
         self._masks.replace(masks)
         self._note_names(sparsity)
         self._has_taken_zeros = True

@@ -92,12 +92,21 @@ class Targets:
         """
         fractions = self.fractions(sparsity)
         targets = self.including(fractions)
-        # Where some kernels have no sparsity now, such as those that an earlier mapping has named, they keep what they have.
+        # Some kernels may have no sparsity now, such as those that an earlier mapping has named.
         by_kernel = isinstance(sparsity, Mapping) or len(fractions) < len(targets.paths)
         if by_kernel == self._by_kernel:
             return targets
         named = self._opt_in.intersection(targets.paths)
         return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel)
+
+    @property
+    def allocation_note(self) -> str:
+        """What the allocation "auto" is now, in words; empty where it was not chosen, or nothing is to be divided."""
+        if not isinstance(self._allocation, Auto) or len(self.numbers) < 2:
+            return ""
+        if self._by_kernel:
+            return 'allocation "auto": "uniform", because kernels have sparsities of their own'
+        return 'allocation "auto": "lamp", which ranks all kernels together'
 
     def count_kept(self, fractions: Mapping[str, float]) -> list[int]:
         """How many units (weights, or the pattern's blocks of them) each kernel keeps; one count where they are pooled.
@@ -148,8 +157,9 @@ class Targets:
             sparsity: what is asked.
         """
         fractions = self.fractions(sparsity)
-        keep = self.count_kept(fractions)
-        if self.allocation.pooled:
+        aimed = self.aimed_at(sparsity)
+        keep = aimed.count_kept(fractions)
+        if aimed.allocation.pooled:
             groups = [("all kernels together", sum(kept), sum(self.sizes), keep[0], sum(self._units))]
         else:
             groups = [

@@ -1,7 +1,7 @@
 """How many weights each kernel keeps when all are ranked together by layer-adaptive scores, with NumPy.
 
-Lee, Park, Mo, Ahn, Shin: "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021. A layer-adaptive score falls
-with the score itself, so that counts say all: the mask of a kernel is that of its largest scores.
+Lee, Park, Mo, Ahn, Shin: "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021. A layer-adaptive score
+falls with the score itself, so that counts say all: the mask of a kernel is that of its largest scores.
 """
 
 from __future__ import annotations
