@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_lap
 from tf_lap.allocation import Allocation, Global
 from tf_lap.patterns import Blocks, NOfM, Pattern
-from tf_lap.scores import Lookahead, Score
+from tf_lap.scores import OBS, Lookahead, Score, Wanda
 
 # One-shot pruning and what it returns. These functions train nothing, and take a built model.
 
@@ -49,6 +49,8 @@ def prune_some_layers(model: keras.Model) -> list[tf_lap.PruningReport]:
 
 def prune_over_data(model: keras.Model) -> tf_lap.PruningReport:
     samples = np.ones((8, *model.input_shape[1:]), np.float32)
+    tf_lap.prune(model, 0.3, score=Wanda(), data=samples)
+    tf_lap.prune(model, 0.5, score=OBS(), data=samples, order="forward")
     return tf_lap.prune(model, 0.9, score="lookahead_activation", data=samples)
 
 
