@@ -246,7 +246,14 @@ def make_report(
         rows.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
     layers = tuple(layer for layer, _ in rows)
     left_whole = _count_left_whole(rows, model_census.weights)
-    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole, score_sides, allocation_note)
+    return PruningReport(
+        layers,
+        model_census.weights,
+        model_census.zeros,
+        left_whole,
+        score_sides,
+        allocation_note=allocation_note,
+    )
 
 
 def _find_other_matrices(
