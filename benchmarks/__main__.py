@@ -29,6 +29,7 @@ NAMES = (
     "models",
     "choosing",
     "gradual",
+    "repair",
 )
 RESULTS = Path(__file__).parent / "results"
 
