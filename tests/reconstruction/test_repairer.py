@@ -4,17 +4,12 @@ import keras
 import numpy as np
 import pytest
 from repaired import (
-    array,
     check_least_squares,
-    copy_of,
     loss_without_repair,
     measure_loss,
     prune_and_repair,
     samples,
-    weights_by_path,
 )
-
-import tf_lap
 
 
 def perceptron(flavour, **options):
@@ -24,16 +19,21 @@ def perceptron(flavour, **options):
 
 
 def convolutions(flavour, **options):
-    """With groups, strides, dilation and padding; without biases."""
+    """With strides, dilation and padding."""
     conv = flavour.layers.Conv2D
     shapes = {
-        "a": {"filters": 6, "kernel_size": 3, "groups": 2},
+        "a": {"filters": 6, "kernel_size": 3},
         "b": {"filters": 4, "kernel_size": (2, 3), "strides": 2, "padding": "same"},
         "c": {"filters": 4, "kernel_size": 2, "dilation_rate": 2, "padding": "same"},
     }
     stack = [conv(name=name, activation="relu", **shape, **options) for name, shape in shapes.items()]
     head = [flavour.layers.Flatten(dtype="float64"), flavour.layers.Dense(3, name="d", **options)]
     return flavour.Sequential([flavour.Input((7, 6, 4), dtype="float64"), *stack, *head])
+
+
+def grouped(flavour, **options):
+    inputs = flavour.Input((5, 4), dtype="float64")
+    return flavour.Model(inputs, flavour.layers.Conv1D(6, 3, groups=2, name="a", **options)(inputs))
 
 
 def einsum(flavour, **options):
@@ -67,6 +67,7 @@ def depthwise(flavour, **options):
 MODELS = {
     perceptron: (("a", "b", "c"), (6,)),
     convolutions: (("a", "b", "c", "d"), (7, 6, 4)),
+    grouped: (("a",), (5, 4)),
     einsum: (("a", "b", "c"), (3, 5)),
     attention: (("a/query", "a/key", "a/value", "a/attention_output"), (4, 6)),
     recurrent: (("a/kernel",), (4, 6)),
@@ -97,3 +98,17 @@ def test_weights_and_biases_are_those_of_least_squares_with_an_intercept(make, f
     check_least_squares(model, dense, [x.astype(np.float64)], paths, has_shift=True)
 
 
+@pytest.mark.parametrize("methods", ["weights", "bias", ["weights", "bias"]], ids=str)
+def test_the_report_has_what_the_layers_themselves_lose(methods):
+    options = {"dtype": "float64", "activation": "tanh", "bias_initializer": "random_normal"}
+    model = keras.Sequential(
+        [keras.Input((6,), dtype="float64"), *(keras.layers.Dense(7, name=name, **options) for name in "abc")]
+    )
+    x = samples((6,))
+    dense, report = prune_and_repair(model, x, methods)
+    assert [layer.path for layer in report.layers] == ["a", "b", "c"]
+    for layer in report.layers:
+        assert layer.after < layer.before
+        np.testing.assert_allclose(layer.after, measure_loss(model, dense, [x], layer.path), rtol=1e-6)
+        np.testing.assert_allclose(layer.before, loss_without_repair(model, dense, [x], layer.path), rtol=1e-6)
+    assert report.samples == len(x)
