@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
+    "accuracy",
+    "allocations",
+    "one_shot",
     "first_updates",
     "mask_update",
     "growth",
@@ -24,6 +27,9 @@ NAMES = (
     "tflite",
     "export",
     "models",
+    "choosing",
+    "gradual",
+    "repair",
 )
 RESULTS = Path(__file__).parent / "results"
 

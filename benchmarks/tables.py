@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import choosing_tables
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md", "docs/results.md")
@@ -192,6 +194,19 @@ def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
     return _format_rows(("what", "figure"), [(what, f"{figure:.3g}") for what, figure in result["bert_base"].items()])
 
 
+def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]]:
+    tables: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
+        f"choosing_{task}": (
+            "choosing",
+            functools.partial(choosing_tables.format_task, task, format_rows=_format_rows),
+        )
+        for task in ("perceptron", "cnn", "residual", "mobile", "text")
+    }
+    tables["choosing_best"] = ("choosing", functools.partial(choosing_tables.format_best, format_rows=_format_rows))
+    tables["gradual"] = ("gradual", functools.partial(choosing_tables.format_gradual, format_rows=_format_rows))
+    return tables
+
+
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "first_updates": ("first_updates", _format_first_updates),
     "files": ("tflite", _format_files),
@@ -201,6 +216,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "backbones": ("models", functools.partial(_format_models, "backbones")),
     "bert_base": ("models", _format_bert_base),
     "transformer": ("transformer", _format_transformer),
+    **_make_choosing_tables(),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

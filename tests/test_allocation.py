@@ -102,7 +102,8 @@ def test_it_is_given_by_name_or_object():
     assert get("uniform") == Uniform()
     assert get("global") == Global.from_config(Global().get_config())
     with pytest.raises(
-        ValueError, match=r"allocation='erdos' is not known: use one of \['erk', 'global', 'lamp', .*'uniform'\]"
+        ValueError,
+        match=r"allocation='erdos' is not known: use one of \['auto', 'erk', 'global', 'lamp', .*'uniform'\]",
     ):
         get("erdos")
     with pytest.raises(TypeError, match="it is a class, not an object"):

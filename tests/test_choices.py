@@ -84,7 +84,7 @@ class Noisy(scores.Lookahead):
 def test_a_registered_score_is_chosen_by_name_and_scores_in_its_own_way():
     assert tf_lap.register_score("noisy")(Noisy) is Noisy
     assert scores.get("noisy") == Noisy()
-    pruner = tf_lap.Pruner(chain(4, 5, 2), score="noisy")
+    pruner = tf_lap.Pruner(chain(4, 5, 2), score="noisy", allocation="uniform")
     pruner.update(0.75)
     np.testing.assert_array_equal(pruner.masks["dense_0"].numpy().ravel(), np.arange(20) >= 15)
     assert scores.channel_factors(Noisy(), np.ones((1, 4)), np.ones((1, 5))) is None

@@ -159,7 +159,7 @@ def test_scores_are_those_of_lookahead_in_every_order(pattern, order):
     model = chain(12, 8, 8, 4)
     chosen = patterns.get(pattern)
     weights = [w.astype(np.float64) for w in kernels(model).values()]
-    pruner = tf_lap.Pruner(model, pattern=pattern, order=order)
+    pruner = tf_lap.Pruner(model, pattern=pattern, order=order, allocation="uniform")
     pruner.update(0.5)
     kernels_in_order = reversed(range(3)) if order == "backward" else range(3)
     pruned, masks = [w.copy() for w in weights], [None] * 3

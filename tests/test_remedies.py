@@ -162,8 +162,8 @@ ARGUMENTS = [
     ({"score": Flat()}, "return one for each weight, in that shape", [{"score": Squares()}]),
     (
         {"allocation": "erdos"},
-        r"use one of \['erk', 'global', 'lamp', .*'uniform'\], an object of a class of tf_lap\.allocation",
-        [{"allocation": allocation} for allocation in ("erk", "global", "lamp", "uniform", AtLeastTwo())],
+        r"use one of \['auto', 'erk', 'global', 'lamp', .*'uniform'\], an object of a class of tf_lap\.allocation",
+        [{"allocation": allocation} for allocation in ("auto", "erk", "global", "lamp", "uniform", AtLeastTwo())],
     ),
     *[
         (

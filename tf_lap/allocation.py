@@ -134,6 +134,24 @@ class LAMP(Allocation):
         return tf.reshape(tf.scatter_nd(order[:, tf.newaxis], ranked, tf.shape(flat)), tf.shape(scores))
 
 
+@register("auto")
+@dataclasses.dataclass(frozen=True)
+class Auto(LAMP):
+    """The default: `LAMP` where one sparsity is for all kernels together, and `Uniform` where each has its own.
+
+    That is so with a mapping of sparsities, with a pattern of m of n, and in the orders "forward" and "backward". Runs
+    of `python -m benchmarks accuracy` and `python -m benchmarks allocations` recommend it.
+    """
+
+    def resolve(self, by_kernel: bool) -> LAMP | Uniform:
+        """What it stands for.
+
+        Args:
+            by_kernel: whether each kernel has a sparsity of its own.
+        """
+        return Uniform() if by_kernel else LAMP()
+
+
 @register("erk")
 @dataclasses.dataclass(frozen=True)
 class ERK(Allocation):

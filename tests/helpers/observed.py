@@ -50,6 +50,15 @@ def record_outputs(model, layer, data):
     return outputs
 
 
+def record_inputs(model, layer, data):
+    """What a layer is given, over all calls and batches: a list of arrays."""
+    given = []
+    with compat.intercepted(layer, lambda x, _: given.append(np.array(x)), False):
+        for batch in data:
+            model(batch[0] if len(batch) == 1 else list(batch), training=False)
+    return given
+
+
 def multiply(kernel, rows):
     """What a kernel makes of its rows: `(positions, outputs)`, the outputs sorted by group."""
     products = rows @ kernel.layout.to_matrices(np.array(tf.convert_to_tensor(kernel.variable)))

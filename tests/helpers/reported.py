@@ -12,4 +12,4 @@ def report_of_small_model():
     x = layers.DepthwiseConv2D(3, name="depthwise")(layers.Conv2D(4, 3, name="conv")(inputs))
     x = layers.SeparableConv2D(6, 3, name="separable")(x)
     x = layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x))
-    return tf_lap.prune(keras.Model(inputs, x), 0.5, filters="conv|separable")
+    return tf_lap.prune(keras.Model(inputs, x), 0.5, allocation="uniform", filters="conv|separable")

@@ -77,7 +77,7 @@ def reference(model, fraction=0.9):
     """The masks that tf_lap.prune would choose, by path."""
     clone = tf_keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    pruner = tf_lap.Pruner(clone)
+    pruner = tf_lap.Pruner(clone, allocation="uniform")
     pruner.update(fraction)
     return {path: mask.numpy() for path, mask in pruner.masks.items()}
 

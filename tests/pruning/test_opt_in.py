@@ -36,7 +36,7 @@ def test_a_key_that_is_the_path_or_matches_all_of_it_prunes(library, key):
 @pytest.mark.parametrize("sparsity", [0.5, {"hidden": 0.5, "out": 0.5, "word": 0.5}, {"hidden": 0.5, "o": 0.5}])
 def test_a_number_and_an_expression_found_inside_the_path_leave_it_whole(sparsity):
     model = reader()
-    report = tf_lap.prune(model, sparsity)
+    report = tf_lap.prune(model, sparsity, allocation="uniform")
     assert zeros(model) == {"words": 0, "hidden": 16, "out": 8}
     assert {layer.path: layer.skipped for layer in report.skipped}["words"] == OPT_IN
 
@@ -70,14 +70,14 @@ def test_filters_choose_before_a_mapping_does():
     report = tf_lap.prune(model, {".*": 0.5}, filters=["hidden", "out"])
     assert zeros(model) == {"words": 0, "hidden": 16, "out": 8}
     assert {layer.path: layer.skipped for layer in report.skipped}["words"] == "left out by filters"
-    tf_lap.prune(model, 0.5, filters=["hidden", "words"])
+    tf_lap.prune(model, 0.5, filters=["hidden", "words"], allocation="uniform")
     assert zeros(model)["words"] == 24
 
 
 @pytest.mark.filterwarnings("ignore:model .* can be pruned")
 def test_a_function_as_filter_never_names_it():
     model = reader()
-    tf_lap.prune(model, 0.5, filters=lambda layer: True)
+    tf_lap.prune(model, 0.5, filters=lambda layer: True, allocation="uniform")
     assert zeros(model) == {"words": 0, "hidden": 16, "out": 8}
     tf_lap.prune(model, {".*": 0.5}, filters=lambda layer: True)
     assert zeros(model)["words"] == 24
@@ -86,7 +86,7 @@ def test_a_function_as_filter_never_names_it():
 @pytest.mark.parametrize("order", ["simultaneous", "forward", "backward"])
 def test_a_pruner_takes_it_in_when_a_mapping_names_it(order):
     model = reader()
-    pruner = tf_lap.Pruner(model, order=order)
+    pruner = tf_lap.Pruner(model, order=order, allocation="uniform")
     pruner.update(0.5)
     masks = {path: mask.numpy() for path, mask in pruner.masks.items()}
     pruner.update({"words": 0.25})
@@ -121,7 +121,7 @@ def test_what_fails_takes_nothing_in():
 
 def test_masks_that_were_frozen_before_hold_it_too():
     model = reader()
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     pruner.freeze()
     pruner.update({"words": 0.5})

@@ -33,7 +33,7 @@ def test_given_neighbours_take_the_place_of_the_graphs():
     model = chain(6, 8, 8, 8)
     _, own, last = (w.astype(np.float64) for w in kernels(model).values())
     score = np.abs(own) * np.sqrt(np.sum(last**2, axis=1) + np.sum(own**2, axis=1))
-    pruner = tf_lap.Pruner(model, neighbors={"dense_1": ([], ["dense_2", "dense_1"])})
+    pruner = tf_lap.Pruner(model, neighbors={"dense_1": ([], ["dense_2", "dense_1"])}, allocation="uniform")
     pruner.update(0.5)
     np.testing.assert_array_equal(pruner.masks["dense_1"], score >= np.sort(score, axis=None)[-32])
     report = {layer.path: layer for layer in pruner.report().layers}
@@ -47,7 +47,7 @@ def test_given_neighbours_of_a_shared_layer_hold_for_all_its_uses():
     model = keras.Model(inputs, layers.Dense(2, name="last")(shared(shared(inputs))))
     own, last = shared.kernel.numpy(), model.get_layer("last").kernel.numpy()
     score = np.abs(own) * np.linalg.norm(last, axis=1)
-    pruner = tf_lap.Pruner(model, neighbors={"shared": ([], ["last"])})
+    pruner = tf_lap.Pruner(model, neighbors={"shared": ([], ["last"])}, allocation="uniform")
     pruner.update(0.5)
     np.testing.assert_array_equal(pruner.masks["shared"], score >= np.sort(score, axis=None)[-18])
 

@@ -21,7 +21,7 @@ def test_orders_see_the_neighbours_that_were_pruned_before(order):
         masks[i] = lookahead_mask(seen, i, round(weights[i].size * 0.25))
         if order != "simultaneous":
             seen[i] = weights[i] * masks[i]
-    pruner = tf_lap.Pruner(model, order=order)
+    pruner = tf_lap.Pruner(model, order=order, allocation="uniform")
     pruner.update(0.75)
     for mask, expected in zip(pruner.masks.values(), masks, strict=True):
         np.testing.assert_array_equal(mask, expected)
@@ -38,18 +38,18 @@ def test_in_several_steps_each_has_new_scores(order):
             alive[i] = alive[i] & lookahead_mask(seen, i, round(weights[i].size * (1 - 0.9 * part / 3)))
             if order != "simultaneous":
                 seen[i] = weights[i] * alive[i]
-    tf_lap.prune(model, 0.9, order=order, steps=3)
+    tf_lap.prune(model, 0.9, order=order, steps=3, allocation="uniform")
     for kernel, mask in zip(kernels(model).values(), alive, strict=True):
         np.testing.assert_array_equal(kernel != 0, mask)
     for steps in (0, 1.5, True):
         with pytest.raises(ValueError, match=f"steps={steps}: expected a whole number of at least 1"):
-            tf_lap.prune(model, 0.9, steps=steps)
+            tf_lap.prune(model, 0.9, steps=steps, allocation="uniform")
 
 
 def test_prune_leaves_surviving_weights_untouched_and_returns_the_report():
     model = chain(12, 20, 5)
     before = kernels(model)
-    report = tf_lap.prune(model, 0.9)
+    report = tf_lap.prune(model, 0.9, allocation="uniform")
     for name, kernel in kernels(model).items():
         kept = kernel != 0
         assert np.count_nonzero(kept) == round(kernel.size * 0.1)
@@ -109,7 +109,7 @@ def test_a_shared_layer_adds_the_squares_of_its_uses():
     first = np.outer(np.ones(6), np.linalg.norm(w, axis=1))
     second = np.outer(np.linalg.norm(w, axis=0), np.linalg.norm(last, axis=1))
     score = np.abs(w) * np.sqrt(first**2 + second**2)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     np.testing.assert_array_equal(pruner.masks["shared"], score >= np.sort(score, axis=None)[-18])
 
@@ -121,7 +121,7 @@ def test_a_custom_training_loop_keeps_exact_counts(frozen, traced):
     x, y = rng.standard_normal((32, 12)).astype(np.float32), rng.integers(0, 5, 32)
     model, optimizer = chain(12, 20, 5), keras.optimizers.Adam(0.01)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     if frozen:
         pruner.freeze()
 
@@ -160,7 +160,7 @@ def test_a_frozen_kernel_is_skipped_with_that_reason_and_still_seen():
     model = chain(12, 20, 20, 5)
     model.layers[1].trainable = False
     weights = list(kernels(model).values())
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     assert list(pruner.masks) == ["dense_0", "dense_2"]
     assert (
@@ -184,7 +184,7 @@ def test_a_neighbour_whose_norms_are_all_zero_counts_as_one():
     model = chain(12, 20, 15, 5)
     model.layers[2].kernel.assign(model.layers[2].kernel * 0.0)
     weights = list(kernels(model).values())
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     weights[2] = np.ones((15, 1))
     np.testing.assert_array_equal(pruner.masks["dense_1"], lookahead_mask(weights, 1, 150))
@@ -193,11 +193,11 @@ def test_a_neighbour_whose_norms_are_all_zero_counts_as_one():
 @pytest.mark.parametrize("score", ["lookahead", "magnitude", "random"])
 def test_pruning_again_at_the_same_or_a_lower_sparsity_changes_nothing(score):
     model = chain(12, 20, 16, 5)
-    tf_lap.prune(model, 0.95, score=score)
+    tf_lap.prune(model, 0.95, score=score, allocation="uniform")
     before = kernels(model)
-    assert tf_lap.prune(model, 0.95).layers[0].kept == 12
+    assert tf_lap.prune(model, 0.95, allocation="uniform").layers[0].kept == 12
     with pytest.warns(UserWarning, match="more zeros already than is asked now: 'dense_0' 95.0%, asked 50.0%"):
-        report = tf_lap.prune(model, 0.5)
+        report = tf_lap.prune(model, 0.5, allocation="uniform")
     for name, kernel in kernels(model).items():
         np.testing.assert_array_equal(kernel, before[name])
     assert report.layers[0].kept == 12
@@ -208,7 +208,7 @@ def test_live_weights_between_dead_channels_rank_by_magnitude_above_zeros():
     model = chain(2, 4, 3)
     model.layers[0].kernel.assign([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 3.0, 0.0]])
     model.layers[1].kernel.assign(np.repeat([[1.0], [1.0], [0.0], [0.0]], 3, axis=1))
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.75)
     np.testing.assert_array_equal(pruner.masks["dense_0"], [[0, 0, 0, 1], [0, 0, 1, 0]])
 
@@ -228,7 +228,7 @@ def test_zeros_that_the_same_choices_put_there_are_no_more_than_asked(choices):
 
 def test_kept_weights_that_something_zeroed_are_reported():
     model = chain(12, 20, 5)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     model.layers[0].kernel.assign(np.zeros((12, 20)))
     assert pruner.report().layers[0].zero == 120
@@ -254,7 +254,7 @@ def test_zeros_of_weights_that_are_not_sound_are_not_taken_for_pruned_ones():
     sound = model.get_weights()
     model.layers[0].kernel.assign(np.zeros((12, 20)))
     model.layers[1].kernel.assign(np.where(np.eye(20, 5) > 0, np.nan, 0.0))
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     with pytest.raises(ValueError, match="kernel of layer 'dense_1' holds NaN"):
         pruner.update(0.5)
     model.set_weights(sound)
@@ -270,7 +270,7 @@ def test_layers_that_a_mapping_does_not_name_are_reported_so():
 
 def test_pruned_weights_that_something_wrote_are_reported():
     model = chain(12, 20, 5)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     model.layers[0].kernel.assign(np.ones((12, 20)))
     assert pruner.report().layers[0].revived == 120

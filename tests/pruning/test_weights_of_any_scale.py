@@ -53,7 +53,7 @@ def test_one_kernel_of_another_scale_changes_no_mask_of_a_chain(exponent, number
     model = chain(8, 256, 256, 3)
     weights = [w.astype(np.float64) for w in kernels(model).values()]
     model.layers[number].kernel.assign(model.layers[number].kernel * 2.0**exponent)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     for i, mask in enumerate(pruner.masks.values()):
         np.testing.assert_array_equal(mask, lookahead_mask(weights, i, weights[i].size // 2))
@@ -87,7 +87,7 @@ def test_weights_of_any_scale_beside_a_skip_from_the_input_count_as_they_are():
         rng = np.random.default_rng(0)
         model.set_weights([rng.standard_normal(w.shape) for w in model.get_weights()])
         first.kernel.assign(first.kernel * 2.0**exponent)
-        pruner = tf_lap.Pruner(model)
+        pruner = tf_lap.Pruner(model, allocation="uniform")
         pruner.update(0.5)
         last = np.abs(model.get_layer("last").kernel.numpy().astype(np.float64))
         incoming = 1 + np.sum(np.square(first.kernel.numpy().astype(np.float64)), axis=0)

@@ -30,7 +30,7 @@ def kernel(path, weights=100, kept=10, **others):
 
 @pytest.fixture(scope="module")
 def mobilenet():
-    return tf_lap.prune(keras.applications.MobileNetV2(weights=None), 0.9)
+    return tf_lap.prune(keras.applications.MobileNetV2(weights=None), 0.9, allocation="uniform")
 
 
 @pytest.fixture

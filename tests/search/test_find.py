@@ -193,7 +193,7 @@ def test_lines_say_what_was_tried(capsys):
         verbose=1,
     )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "find_sparsity: dense 1.0000; within a drop of 0.6 is 0.4000 or higher"
+    assert lines[0] == "find_sparsity: dense 1.0000; within a drop of 0.6: 0.4000 or higher"
     assert lines[1].split()[:4] == ["1", "lookahead_activation,", "uniform,", "2:4"]
     assert lines[1].split()[4:] == ["50.00%", "0.5000", "within"]
     assert "Lookahead(distance=2), uniform, 2:4" in lines[2]
@@ -219,7 +219,9 @@ def test_its_text_fits_and_html_is_escaped(width):
 
 
 def test_a_loss_that_is_taken_for_an_accuracy_is_warned_of():
-    with pytest.warns(PruningWarning, match=r"which counts as better. If it returns a loss .* higher_is_better=False"):
+    with pytest.warns(
+        PruningWarning, match=r"counts as better.* returns a loss or an error, pass higher_is_better=False"
+    ):
         find(build_model(), lambda model: 2 - kept_fraction(model))
 
 
@@ -244,6 +246,11 @@ def test_a_loss_that_is_taken_for_an_accuracy_is_warned_of():
         ({"data": np.ones((4, 12), np.float32)}, ValueError, "data is given, and nothing here needs it"),
         ({"scores": "obd"}, ValueError, "is measured over data: pass data="),
         ({"scores": "obd", "data": np.ones((4, 5), np.float32)}, ValueError, "samples have"),
+        ({"repair": "loud"}, ValueError, "repair='loud' is not known"),
+        ({"repair": 3}, TypeError, "repair=3: expected True"),
+        ({"repair": "batchnorm"}, ValueError, "are measured over data: pass data="),
+        ({"repair": True, "data": np.ones((4, 5), np.float32)}, ValueError, "samples have"),
+        ({"repair": False, "data": np.ones((4, 12), np.float32)}, ValueError, "nothing here needs it"),
         ({"evaluate": 0.9}, TypeError, "evaluate=0.9: expected a function"),
         ({"path": "none/there.json"}, FileNotFoundError, "there is no folder 'none'"),
         ({"path": 3}, TypeError, "path=3: expected a path"),
@@ -263,11 +270,10 @@ def test_an_evaluation_that_gives_no_number_leaves_the_model_as_it_was(returned)
     assert state(model) == before
 
 
-@pytest.mark.skipif(
-    "repair" not in tf_lap.prune.__kwdefaults__, reason="switched on as soon as prune takes the argument repair"
-)
-def test_repair_is_passed_on():
-    model, x = build_model(), np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+@pytest.mark.parametrize("library", libraries(), ids=lambda library: library.__name__)
+@pytest.mark.parametrize("repair", [True, "weights", ["bias", "batchnorm"]], ids=str)
+def test_what_is_repaired_is_put_back_and_made_again(library, repair):
+    model, x = build_model(library), np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
     models = {}
 
     def keep(model):
@@ -276,9 +282,9 @@ def test_repair_is_passed_on():
         return value
 
     before = state(model)
-    result = find(model, keep, 0.5, relative=True, patterns="2:4", repair="weights", data=x)
+    result = find(model, keep, 0.5, relative=True, patterns="2:4", repair=repair, data=x)
     assert state(model) == before
-    assert result.best["repair"] == "weights"
+    assert result.best["repair"] == repair
     tf_lap.prune(model, **result.best)
     for variable, array in zip(model.weights, models[result.best_evaluation.value], strict=True):
         np.testing.assert_array_equal(variable.numpy(), array)

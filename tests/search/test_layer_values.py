@@ -86,6 +86,21 @@ def test_what_is_chosen_goes_to_prune():
     assert over_data.together == pytest.approx((0.5,))
 
 
+def test_repair_is_passed_on_and_put_back():
+    model, x = build_model(), np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    before, dense = state(model), model.predict(x, verbose=0)
+
+    def distance(model):
+        return float(np.mean((model.predict(x, verbose=0) - dense) ** 2))
+
+    choices = {"higher_is_better": False, "sparsities": [0.5]}
+    plain, repaired = (measure(model, distance, **choices, **more) for more in ({}, {"repair": "weights", "data": x}))
+    assert state(model)[0] == before[0]
+    assert repaired.together[0] < plain.together[0]
+    # Of the last layer the distance is what a repair makes as small as it can be.
+    assert repaired.layers[-1].values[0] < plain.layers[-1].values[0]
+
+
 def test_lines_say_how_far_it_is(capsys):
     measure(build_model(), sparsities=[0.5, 0.75], verbose=1)
     lines = capsys.readouterr().out.splitlines()

@@ -96,8 +96,8 @@ class FitMasks:
         else:
             kernels, before = resolved.enforcement.kernels, self._pruner.enforcement.kernels
             if kernels.keys() != before.keys() or any(kernels[path] is not before[path] for path in kernels):
-                known = {id(variable) for variable in before.values()}
-                self._thawed = [path for path, variable in kernels.items() if id(variable) not in known]
+                identities = {id(variable) for variable in before.values()}
+                self._thawed = [path for path, variable in kernels.items() if id(variable) not in identities]
                 resolved.adopt(self._pruner)
                 self._pruner = resolved
         self._pruner.enforcement.trainer = model

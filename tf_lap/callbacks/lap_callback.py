@@ -100,7 +100,7 @@ class LAPCallback(compat.Callback):
         pruning_schedule: Schedule | Sparsity,
         *,
         score: ScoreLike = "lookahead",
-        allocation: AllocationLike = "uniform",
+        allocation: AllocationLike = "auto",
         pattern: PatternLike = "unstructured",
         order: str = "simultaneous",
         filters: Filters = None,

@@ -125,7 +125,7 @@ def measure(task: Task, seeds: int, steps: int) -> Outcome:
         for t, method in itertools.product(task.rounds, METHODS):
             progress.begin(f"seed {seed}, {method}, hidden layers at {1 - 0.5**t:.2%}")
             schedule = tf_lap.LookaheadPruningSchedule(fractions[t], decay="one_shot")
-            pruning = tf_lap.LAPCallback(schedule, score=method)
+            pruning = tf_lap.LAPCallback(schedule, score=method, allocation="uniform")
             weights = train(model, trained, data(steps, (seed, 1)), LEARNING_RATE, [pruning, watch])
             report = pruning.report
             outcome.retrained.append(

@@ -107,7 +107,9 @@ def _multiply(kernel: Kernel, moments: ChannelMoments) -> ChannelMoments:
 
 
 def _activate(moments: ChannelMoments, activation: Any) -> ChannelMoments:
-    name = getattr(activation, "__name__", type(activation).__name__).lower()
+    activation = getattr(activation, "activation", activation)  # a layer Activation has one
+    name = compat.function_name(activation) or getattr(activation, "__name__", type(activation).__name__).lower()
+    name = name.rpartition(".")[2]
     if name in ("softmax", "log_softmax", "logsoftmax", "sparsemax", "prelu"):  # no function of one number
         return moments
     return activate(moments, as_function(activation), name == "relu" and _is_plain_relu(activation))

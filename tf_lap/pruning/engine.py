@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
+from tf_lap.allocation import Allocation
 from tf_lap.compat.types import Model
 from tf_lap.graph.energy import KernelEnergies
 from tf_lap.graph.measurer import Gains
@@ -41,14 +42,16 @@ class Engine:
         self.updater = updater
         self.runner = choose_runner(updater)
 
-    def retarget(self, targets: Sequence[int], masks: Sequence[tf.Variable]) -> None:
-        """Chooses masks of other kernels from now on.
+    def retarget(self, targets: Sequence[int], masks: Sequence[tf.Variable], allocation: Allocation) -> None:
+        """Chooses masks of other kernels, or by another allocation, from now on.
 
         Args:
             targets: their numbers in the recipe.
             masks: a bool variable for each.
+            allocation: whether kernels are ranked apart or together.
         """
-        self.updater = dataclasses.replace(self.updater, targets=targets, masks=masks)
+        selection = dataclasses.replace(self.updater.selection, allocation=allocation)
+        self.updater = dataclasses.replace(self.updater, selection=selection, targets=targets, masks=masks)
         self.runner = choose_runner(self.updater)
 
     def check(self) -> None:

@@ -15,13 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import compat
-from tf_lap.allocation import ERK, Allocation, Uniform, protect_best
+from tf_lap.allocation import ERK, LAMP, Allocation, Uniform, protect_best
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.measurer import Gains, Measurer
 from tf_lap.graph.scaled_weights import ScaledWeights
 from tf_lap.patterns import Pattern, Ranked, Unstructured
 from tf_lap.scores import Score, channel_factors
+from tf_lap.topk.layer_adaptive import count_layer_adaptively, rank_layer_adaptively
 from tf_lap.topk.select import keep_largest_on_host, make_sort_keys_on_host
 from tf_lap.topk.sort_keys import TopK, make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
@@ -176,7 +177,11 @@ class HostSelection:
     def __init__(self, selection: MaskSelection, memory: ScratchMemory) -> None:
         self._selection, self._memory = selection, memory
         # Exactly these classes: a subclass may shape masks, or rank weights, in another way.
-        self._is_unstructured = type(selection.pattern) is Unstructured and type(selection.allocation) in (Uniform, ERK)
+        self._is_unstructured = type(selection.pattern) is Unstructured and type(selection.allocation) in (
+            Uniform,
+            ERK,
+            LAMP,
+        )
 
     def select(self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.
@@ -191,8 +196,14 @@ class HostSelection:
             Bool arrays of the kernels' shapes, in memory that TensorFlow takes without a copy, and the lowest score
             that is kept.
         """
-        if self._is_unstructured and len(kernels) == 1:
-            return self._select_unstructured(kernels[0], energies, keep, gains)
+        if self._is_unstructured:
+            counts = [keep] if len(kernels) == 1 else self._count_layer_adaptively(kernels, energies, keep, gains)
+            if counts is not None:
+                tops = [
+                    self._select_unstructured(kernel, energies, count, gains)
+                    for kernel, count in zip(kernels, counts, strict=True)
+                ]
+                return TopK([mask for top in tops for mask in top.masks], min(top.threshold for top in tops))
         pattern, recipe = self._selection.pattern, self._selection.measurer.recipe
         tensors = [KernelWeights(n, tf.constant(values), tf.constant(live)) for n, values, live in kernels]
         more = tf.constant(keep > sum(pattern.least(recipe.kernels[kernel.number].layout.plain) for kernel in kernels))
@@ -206,15 +217,25 @@ class HostSelection:
         ]
         return TopK(masks, top.threshold)
 
+    def _count_layer_adaptively(
+        self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains
+    ) -> list[int] | None:
+        """How many weights each kernel keeps by layer-adaptive scores; None where scores do not say it."""
+        ranked = [
+            rank_layer_adaptively(self.compute_score_bits(_as_float32(kernel), energies, gains), keep)
+            for kernel in kernels
+        ]
+        return count_layer_adaptively(ranked, keep)
+
     def _select_unstructured(self, kernel: KernelWeights, energies: Energies, keep: int, gains: Gains) -> TopK:
         """The mask of a kernel whose weights are ranked by their scores alone."""
-        values = kernel.values.astype(np.float32, copy=False)
-        bits = self.compute_score_bits(kernel._replace(values=values), energies, gains)
+        kernel = _as_float32(kernel)
+        bits = self.compute_score_bits(kernel, energies, gains)
         mask = compat.host_memory(bits.shape, np.bool_)
         return keep_largest_on_host(
             [bits],
             keep,
-            lambda: [make_sort_keys_on_host(bits.view(np.float32), values, kernel.live)],
+            lambda: [make_sort_keys_on_host(bits.view(np.float32), kernel.values, kernel.live)],
             self._memory,
             [mask],
         )
@@ -250,3 +271,7 @@ class HostSelection:
             # The magnitude of a live weight, or nothing.
             bits[place] &= np.multiply(live_rows[place], _MAGNITUDE_BITS, out=magnitude_bits)
         return bits.reshape(layout.shape)
+
+
+def _as_float32(kernel: KernelWeights) -> KernelWeights:
+    return kernel._replace(values=kernel.values.astype(np.float32, copy=False))

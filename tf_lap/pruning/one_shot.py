@@ -23,7 +23,7 @@ def prune(
     sparsity: Sparsity,
     *,
     score: ScoreLike = "lookahead",
-    allocation: AllocationLike = "uniform",
+    allocation: AllocationLike = "auto",
     pattern: PatternLike = "unstructured",
     order: str = "simultaneous",
     filters: Filters = None,
@@ -53,7 +53,7 @@ def prune(
         filters: as in `Pruner`.
         neighbors: as in `Pruner`.
         data: as in `Pruner`, and what a repair is measured over.
-        steps: in how many equal parts, with new scores for each.
+        steps: in how many equal parts, with new scores and a repair for each.
         repair: what the kept weights do to make up for the others: True, "weights", "bias", "batchnorm" or several of
             these, as `method` of `tf_lap.repair`. Without data, moments are carried through the graph.
         verbose: 1 prints what is being repaired, and the report.

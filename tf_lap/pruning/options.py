@@ -65,6 +65,10 @@ class Options:
         options = cls(
             scores.get(score), allocations.get(allocation), patterns.get(pattern), order, filters, neighbors, data
         )
+        if isinstance(options.allocation, allocations.Auto) and (
+            options.pattern.sparsity is not None or order != "simultaneous"
+        ):
+            options = dataclasses.replace(options, allocation=options.allocation.resolve(by_kernel=True))
         if options.pattern.sparsity is not None and isinstance(options.allocation, allocations.ERK):
             raise ValueError(
                 f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "

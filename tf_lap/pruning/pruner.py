@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,8 @@ class Pruner:
         model: a built Keras model; its kernels are changed in place.
         score: how much a weight matters: "lookahead", "magnitude" or "random"; with `data` "wanda", "lookahead_wanda",
             "obs", "obs_lookahead", "lookahead_activation", "obd" or "obd_lookahead"; or an object of `tf_lap.scores`.
-        allocation: how many weights each kernel keeps: "uniform", "global", "erk" or "lamp", or an object of
-            `tf_lap.allocation`.
+        allocation: how many weights each kernel keeps: "auto", "uniform", "global", "erk" or "lamp", or an object of
+            `tf_lap.allocation`. "auto" is "lamp", and "uniform" where kernels have sparsities of their own.
         pattern: in what shape weights go: "unstructured", "2:4" (any N:M: N of every M consecutive inputs of an output
             stay), "block:1x4" (blocks of 1 output by 4 consecutive inputs go whole), or an object of `tf_lap.patterns`.
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
@@ -77,7 +77,7 @@ class Pruner:
         model: Any,
         *,
         score: ScoreLike = "lookahead",
-        allocation: AllocationLike = "uniform",
+        allocation: AllocationLike = "auto",
         pattern: PatternLike = "unstructured",
         order: str = "simultaneous",
         filters: Filters = None,
@@ -104,7 +104,7 @@ class Pruner:
             self._neighbors[path] = Neighbors(previous, following, ("given by the user",))
         distance = self.score.distance if self.score.needs_energies else 0
         measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override, not self.score.gains_in_energies)
-        selection = MaskSelection(measurer, self.score, self.allocation, self.pattern)
+        selection = MaskSelection(measurer, self.score, self._targets.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
         self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
         self._enforcement = Enforcement(model, variables, self._masks.variables)
@@ -150,8 +150,7 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         if sparsity is not None:
-            fractions = self._targets.fractions(sparsity)
-            self._targets.including(fractions).count_kept(fractions)
+            self._targets.aimed_at(sparsity).count_kept(self._targets.fractions(sparsity))
         self._engine.check()
 
     def check_final(self, sparsity: Any) -> None:
@@ -179,7 +178,7 @@ class Pruner:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are. Embeddings and depthwise kernels are
                 named by their path, or by an expression that matches all of it.
-            steps: in how many equal parts, counted from nothing pruned, with new scores for each.
+            steps: in how many equal parts, counted from nothing pruned, with new scores and a repair for each.
             repair: what the kept weights do to make up for the others: as `method` of `tf_lap.repair`.
             data: what repair is measured over; by default the data that the pruner was given, if any.
             verbose: 1 prints what is being repaired.
@@ -192,41 +191,45 @@ class Pruner:
         """
         batches = read_repair_batches(repair, data, self._engine.data, self.model)
         methods = read_methods(repair, bool(batches))
+        self._repaired = None
         if not methods:
             self._choose_masks(sparsity, steps)
-            self._repaired = None
             return
         numbers = self._targets.including(self._targets.fractions(sparsity)).numbers
         pending = PendingRepair(self.model, self._recipe, numbers, methods, batches)
         before = self._masks.values(), self._has_taken_zeros, self._named
-        try:
-            self._choose_masks(sparsity, steps)
+
+        def repair_part() -> None:
             masks = dict(zip(self._targets.numbers, self._masks.values().values(), strict=True))
             self._repaired = pending.run(masks, verbose)
+
+        try:
+            self._choose_masks(sparsity, steps, repair_part)
         except BaseException:
             pending.undo()
             masks_before, self._has_taken_zeros, self._named = before
             self._masks.replace({**self._masks.whole(), **masks_before})
             raise
 
-    def _choose_masks(self, sparsity: Sparsity, steps: int) -> None:
+    def _choose_masks(self, sparsity: Sparsity, steps: int, finish_part: Callable[[], None] = lambda: None) -> None:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self._targets.fractions(sparsity)
-        targets = self._targets.including(fractions)
+        targets = self._targets.aimed_at(sparsity)
         parts = [
             targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
             for part in range(1, steps + 1)
         ]
-        if targets is not self._targets:
+        if targets.paths != self._targets.paths:
             self._engine.check()  # kernels are added only where the update will do
-        self._include(fractions)
+        self._aim(targets)
         before = self._has_taken_zeros
         if not before:
             self.hold_zeros(sparsity)
         try:
             for keep in parts:
                 self._masks.kept = self._engine.update(keep)
+                finish_part()
         except BaseException as error:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
@@ -288,16 +291,20 @@ class Pruner:
 
     def _include(self, paths: Collection[str]) -> None:
         """Adds the opt-in kernels among `paths` to those that are pruned."""
-        targets = self._targets.including(paths)
+        self._aim(self._targets.including(paths))
+
+    def _aim(self, targets: Targets) -> None:
+        """Takes on targets that hold the present ones, and their allocation."""
         if targets is self._targets:
             return
         added = set(targets.paths).difference(self._targets.paths)
-        variables = self.kernels_with(paths)
         self._targets = targets
-        self._masks.include(variables)
-        self._engine.retarget(targets.numbers, self._masks.variables)
-        self._enforcement.include(variables, self._masks.variables)
-        if self._has_taken_zeros:
+        if added:
+            variables = self.kernels_with(())
+            self._masks.include(variables)
+            self._enforcement.include(variables, self._masks.variables)
+        self._engine.retarget(targets.numbers, self._masks.variables, targets.allocation)
+        if added and self._has_taken_zeros:
             self._masks.drop_zeros(added)
 
     def _note_names(self, sparsity: Sparsity) -> None:
@@ -342,7 +349,8 @@ class Pruner:
         limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
         notes = {path: text for path, text in limits.items() if text is not None}
         sides = self.score.sides
-        report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, sides)
+        about = (sides, self._targets.allocation_note)
+        report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, *about)
         return report if self._repaired is None else dataclasses.replace(report, repair=self._repaired)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
@@ -357,6 +365,7 @@ class Pruner:
         """
         check_masks(masks, self.kernels_with(masks))
         self._include(masks)
+        self._aim(self._targets.aimed_at(sparsity))
         self._masks.replace(masks)
         self._note_names(sparsity)
         self._has_taken_zeros = True

@@ -13,7 +13,8 @@ from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.options import REPAIR_BATCH, read_model_batches
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, RepairLike, read_methods
-from tf_lap.reconstruction.plan import find_normalizations, plan_kernels
+from tf_lap.reconstruction.normalizations import find_normalizations
+from tf_lap.reconstruction.plan import plan_kernels
 from tf_lap.reconstruction.repairer import DataRepairer
 from tf_lap.reconstruction.report import RepairReport
 from tf_lap.reconstruction.whole_weights import WholeWeights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tf_lap.allocation import Allocation, Sparsity, assign_sparsities, check_sparsity
+from tf_lap.allocation import Allocation, Auto, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern
@@ -27,8 +27,10 @@ class Targets:
         allocation: how many weights each keeps.
         pattern: in what shape weights go.
         named: the opt-in kernels among the skipped ones that mappings have named, which are pruned too.
+        by_kernel: whether each kernel has a sparsity of its own, which decides what the allocation "auto" is.
 
     Attributes:
+        allocation: how many weights each keeps, with what "auto" stands for in its place.
         skipped: why other kernels are not pruned, without those that were named.
         numbers: the kernels' numbers in the recipe.
         paths: the paths of their layers.
@@ -43,14 +45,18 @@ class Targets:
         allocation: Allocation,
         pattern: Pattern,
         named: Collection[str] = (),
+        by_kernel: bool = False,
     ) -> None:
         self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
+        self._by_kernel = by_kernel
         self._opt_in = {path for path, reason in skipped.items() if reason == OPT_IN}
         self.skipped = {path: reason for path, reason in skipped.items() if path not in named}
         self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in self.skipped]
         self.paths = [recipe.kernels[i].path for i in self.numbers]
         self.layouts: list[Layout] = [recipe.kernels[i].layout.plain for i in self.numbers]
         self.sizes = [layout.size for layout in self.layouts]
+        is_alone = len(self.numbers) < 2
+        self.allocation = allocation.resolve(by_kernel or is_alone) if isinstance(allocation, Auto) else allocation
         self._units = [pattern.units(layout) for layout in self.layouts]
         self._least = [pattern.least(layout) for layout in self.layouts]
 
@@ -76,7 +82,31 @@ class Targets:
         named = {path for path in self._opt_in if path in paths or path not in self.skipped}
         if named.isdisjoint(self.skipped):
             return self
-        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named)
+        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, self._by_kernel)
+
+    def aimed_at(self, sparsity: Sparsity) -> Targets:
+        """These kernels, the opt-in ones that a mapping names, and what the allocation "auto" is at this sparsity.
+
+        Raises:
+            TypeError, ValueError: as `fractions`.
+        """
+        fractions = self.fractions(sparsity)
+        targets = self.including(fractions)
+        # Some kernels may have no sparsity now, such as those that an earlier mapping has named.
+        by_kernel = isinstance(sparsity, Mapping) or len(fractions) < len(targets.paths)
+        if by_kernel == self._by_kernel:
+            return targets
+        named = self._opt_in.intersection(targets.paths)
+        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel)
+
+    @property
+    def allocation_note(self) -> str:
+        """What the allocation "auto" is now, in words; empty where it was not chosen, or nothing is to be divided."""
+        if not isinstance(self._allocation, Auto) or len(self.numbers) < 2:
+            return ""
+        if self._by_kernel:
+            return 'allocation "auto": "uniform", because kernels have sparsities of their own'
+        return 'allocation "auto": "lamp", which ranks all kernels together'
 
     def count_kept(self, fractions: Mapping[str, float]) -> list[int]:
         """How many units (weights, or the pattern's blocks of them) each kernel keeps; one count where they are pooled.
@@ -87,14 +117,14 @@ class Targets:
         Raises:
             ValueError: a sparsity beyond the pattern's, or of some kernels where all are ranked together.
         """
-        if self._allocation.pooled and len(fractions) < len(self.paths):
+        if self.allocation.pooled and len(fractions) < len(self.paths):
             raise ValueError(
                 "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
         sparsities = [match_pattern(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
-        keep = self._allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
-        least = [sum(self._least)] if self._allocation.pooled else self._least
+        keep = self.allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
+        least = [sum(self._least)] if self.allocation.pooled else self._least
         return [max(counts) for counts in zip(keep, least, strict=True)]
 
     def check_final(self, sparsity: Any) -> None:
@@ -106,7 +136,7 @@ class Targets:
         fractions = self.fractions(sparsity)
         for fraction in fractions.values():
             check_final(self._pattern, fraction)
-        self.including(fractions).count_kept(fractions)
+        self.aimed_at(sparsity).count_kept(fractions)
 
     def have_pattern(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
         """Whether masks that keep so many weights have the pattern by now: N:M is complete at its own sparsity alone.
@@ -127,8 +157,9 @@ class Targets:
             sparsity: what is asked.
         """
         fractions = self.fractions(sparsity)
-        keep = self.count_kept(fractions)
-        if self._allocation.pooled:
+        aimed = self.aimed_at(sparsity)
+        keep = aimed.count_kept(fractions)
+        if aimed.allocation.pooled:
             groups = [("all kernels together", sum(kept), sum(self.sizes), keep[0], sum(self._units))]
         else:
             groups = [

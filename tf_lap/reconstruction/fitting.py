@@ -64,6 +64,12 @@ class OutputMoments:
             moment += product.numpy().astype(np.float64) / total
         self.count = total
 
+    @property
+    def are_finite(self) -> bool:
+        """Whether they hold no NaN and no infinity."""
+        moments = (self.second, self.cross, self.mean, self.output_mean, self.output_square)
+        return all(bool(np.isfinite(moment).all()) for moment in moments)
+
     def centre(self) -> tuple[np.ndarray, np.ndarray]:
         """`second` and `cross` of rows and outputs less their means."""
         mean = self.mean[:, :, np.newaxis]
@@ -122,6 +128,8 @@ def fit_kernel(moments: OutputMoments, whole: np.ndarray, mask: np.ndarray, fits
     Raises:
         ValueError: moments that are not finite.
     """
+    if not moments.are_finite:
+        raise ValueError("the moments of what it reads and puts out hold NaN or infinity")
     matrices, damping = np.where(mask, whole, 0.0), DAMPING
     if fits_weights:
         second, cross = moments.centre() if has_shift else (moments.second, moments.cross)

@@ -2,59 +2,56 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
-from typing import Any
+import math
 
 import numpy as np
 import tensorflow as tf
 
-from tf_lap import compat
-from tf_lap.compat import exporting
-from tf_lap.compat.types import Layer, Model, Variable
-from tf_lap.samples import Batch
+from tf_lap.compat.types import Layer, Model
+from tf_lap.moments.measured import InputObserver
+from tf_lap.moments.rows import ChannelReader
 
 
-class _Reached(BaseException):
-    """Ends a call of the model at the normalization."""
+def find_normalizations(model: Model) -> list[Layer]:
+    """The batch normalizations of a model that are built, each once."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if any(cls.__name__ == "BatchNormalization" for cls in type(layer).__mro__) and layer.built
+    ]
 
 
-def measure_statistics(model: Model, layer: Layer, data: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The mean and the variance of what a batch normalization reads, over all its calls but those of later uses.
+def read_channels(layer: Layer) -> ChannelReader:
+    """What reads the channels that a batch normalization has statistics of."""
+    axes = (layer.axis,) if isinstance(layer.axis, int) else tuple(layer.axis)
+    return ChannelReader(layer, 1, math.prod(layer.moving_mean.shape), axes)
+
+
+def measure_statistics(observer: InputObserver, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the variance of each channel that a batch normalization reads, over all its calls.
 
     Args:
-        model: the model.
-        layer: a batch normalization in it.
-        data: batches of the model's inputs.
+        observer: what runs the model.
+        number: the number of the normalization's reader.
 
     Returns:
-        Float64 arrays of the shape of its statistics; None where the model does not call it at inference.
+        Float64 `(channels,)` each.
+
+    Raises:
+        ValueError: they are not finite.
     """
     total, square, count = np.zeros(()), np.zeros(()), 0
 
-    def note(inputs: Any, _: Any) -> None:
+    def add(_: int, rows: tf.Tensor) -> None:
         nonlocal total, square, count
-        tensor = tf.cast(tf.convert_to_tensor(inputs), tf.float64)
-        axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
-        reduced = [a for a in range(tensor.shape.rank) if a != axis % tensor.shape.rank]
-        total = total + tf.reduce_sum(tensor, reduced).numpy()
-        square = square + tf.reduce_sum(tf.square(tensor), reduced).numpy()
-        count += int(tf.size(tensor)) // tensor.shape[axis]
-        raise _Reached
+        rows = tf.cast(rows[0], tf.float64)
+        total = total + tf.reduce_sum(rows, axis=0).numpy()
+        square = square + tf.reduce_sum(tf.square(rows), axis=0).numpy()
+        count += rows.shape[0]
 
-    for batch in data:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(exporting.states_kept(model))
-            stack.enter_context(exporting.in_float32(model))
-            stack.enter_context(compat.intercepted(layer, note, False))
-            stack.enter_context(contextlib.suppress(_Reached))
-            exporting.tensors(model, batch)
-    if not count:
-        return None
+    for batch in observer.data:
+        observer.visit_rows(batch, [number], add)
+    if not (np.isfinite(total).all() and np.isfinite(square).all()):
+        raise ValueError("what it reads holds NaN or infinity")
     mean = total / count
     return mean, np.maximum(square / count - mean**2, 0.0)
-
-
-def statistics_of(layer: Layer) -> list[Variable]:
-    """The variables of a batch normalization that a repair may change."""
-    return [layer.moving_mean, layer.moving_variance]

@@ -6,8 +6,9 @@ import dataclasses
 import math
 from collections.abc import Collection
 
-from tf_lap.compat.types import Layer, Model, Variable
-from tf_lap.graph.model_graph import Kernel, KernelStep, Recipe, RuleStep
+from tf_lap.compat.types import Layer, Variable
+from tf_lap.graph.model_graph import Kernel, KernelStep, ProductStep, Recipe, RuleStep, Step
+from tf_lap.graph.rule_tables import has_activation
 from tf_lap.moments.rows import RowReader, find_reader
 
 
@@ -19,7 +20,8 @@ class KernelPlan:
         kernel: the kernel.
         reader: what reads the rows that it is multiplied by.
         bias: what is added to each of its outputs, in their order; None where nothing is.
-        normalization: the batch normalization that alone reads what it puts out; None where there is none.
+        normalization: the batch normalization that alone reads what it puts out, before any activation; None where
+            there is none.
     """
 
     kernel: Kernel
@@ -56,45 +58,51 @@ def plan_kernels(recipe: Recipe, numbers: Collection[int]) -> tuple[dict[int, Ke
             continue
         kernel = recipe.kernels[number]
         bias = _find_bias(kernel)
-        plans[number] = KernelPlan(kernel, reader, bias, _find_normalization(recipe, number))
+        plans[number] = KernelPlan(kernel, reader, bias, _find_normalization(recipe, kernel, number))
     return plans, reasons
 
 
-def find_normalizations(model: Model) -> list[Layer]:
-    """The batch normalizations of a model that are at work, each once."""
-    names = ("BatchNormalization", "SyncBatchNormalization")
-    return [
-        layer
-        for layer in model._flatten_layers()
-        if any(cls.__name__ in names for cls in type(layer).__mro__) and isinstance(layer.axis, (int, list, tuple))
-    ]
-
-
 def _find_bias(kernel: Kernel) -> Variable | None:
-    """The bias that a layer adds to the outputs of its only kernel, one number for each of them."""
+    """The bias that a layer adds to the outputs of its only kernel, one number for each of them and in their order."""
     layer = kernel.layer
     bias = getattr(layer, "bias", None)
     if hasattr(layer, "cell") or bias is None or getattr(layer, "use_bias", True) is False:
         return None
-    return bias if math.prod(bias.shape) == kernel.layout.outputs else None
+    return bias if math.prod(bias.shape) == kernel.layout.outputs and _has_order_of_outputs(kernel) else None
 
 
-def _find_normalization(recipe: Recipe, number: int) -> Layer | None:
-    """The batch normalization that reads a kernel's only use, and nothing else does."""
-    uses = [step for step in recipe.steps if isinstance(step, KernelStep) and step.kernel == number]
-    if len(uses) != 1:
+def _has_order_of_outputs(kernel: Kernel) -> bool:
+    """Whether the axes of a layer's bias are those of the kernel's outputs, in their order."""
+    operands, _, output = getattr(kernel.layer, "equation", "").partition("->")
+    labels = operands.partition(",")[2]
+    if not labels:
+        return True
+    in_kernel = [labels[axis] for axis in kernel.layout.order if labels[axis] in output]
+    return in_kernel == [label for label in output if label in kernel.layer.bias_axes]
+
+
+def _find_normalization(recipe: Recipe, kernel: Kernel, number: int) -> Layer | None:
+    """The batch normalization that alone reads what a kernel puts out, right behind it."""
+    uses = [use for use in recipe.kernel_uses if use.kernel == number]
+    if len(uses) != 1 or has_activation(kernel.layer):
         return None
     target = uses[0].target
-    readers = [
-        step
-        for step in recipe.steps
-        if target in (step.sources if hasattr(step, "sources") else (getattr(step, "source", None),))
-    ]
+    readers = [step for step in recipe.steps if target in _find_sources(step)]
     if len(readers) != 1 or not isinstance(readers[0], RuleStep) or target in dict(recipe.outputs):
         return None
     layer = readers[0].layer
     is_normalization = any(cls.__name__ == "BatchNormalization" for cls in type(layer).__mro__)
     return layer if is_normalization and _has_one_use(recipe, layer) else None
+
+
+def _find_sources(step: Step) -> tuple[int, ...]:
+    """The tensors that a step reads."""
+    match step:
+        case KernelStep():
+            return (step.source,)
+        case ProductStep():
+            return (step.left, step.right)
+    return step.sources
 
 
 def _has_one_use(recipe: Recipe, layer: Layer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -10,11 +11,12 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.moments.measured import InputObserver
+from tf_lap.moments.rows import RowReader
 from tf_lap.reconstruction.fitting import OutputMoments, fit_kernel
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, BIAS, WEIGHTS
-from tf_lap.reconstruction.normalizations import measure_statistics
+from tf_lap.reconstruction.normalizations import find_normalizations, measure_statistics, read_channels
 from tf_lap.reconstruction.over_data import measure_outputs
-from tf_lap.reconstruction.plan import KernelPlan, find_normalizations, plan_kernels
+from tf_lap.reconstruction.plan import KernelPlan, plan_kernels
 from tf_lap.reconstruction.report import LayerRepair, RepairReport
 from tf_lap.reconstruction.solver import DAMPING
 from tf_lap.reconstruction.whole_weights import WholeWeights
@@ -57,12 +59,9 @@ class DataRepairer:
             progress: is told what is being done.
 
         Raises:
-            ValueError: what a kernel reads is not finite over the data.
+            ValueError: what a kernel or a normalization reads is not finite over the data.
         """
-        if self._fits_kernels:
-            self._repair_kernels(progress)
-        if BATCH_NORMALIZATION in self._methods:
-            self._measure_normalizations(progress)
+        self._repair_in_order(progress)
         paths = {number: self._recipe.kernels[number].path for number in self._masks}
         left = [LayerRepair(paths[number], left=reason) for number, reason in self._reasons.items()]
         if not self._fits_kernels:
@@ -74,22 +73,47 @@ class DataRepairer:
     def _fits_kernels(self) -> bool:
         return WEIGHTS in self._methods or BIAS in self._methods
 
-    def _repair_kernels(self, progress: Progress) -> None:
-        readers = {number: plan.reader for number, plan in self._plans.items()}
+    def _repair_in_order(self, progress: Progress) -> None:
+        """Repairs kernels and normalizations in the order of their calls, each on what is repaired by then."""
+        plans = self._plans if self._fits_kernels else {}
+        layers = find_normalizations(self._model) if BATCH_NORMALIZATION in self._methods else []
+        normalizations = dict(enumerate(layers, len(self._recipe.kernels)))
+        readers: dict[int, RowReader] = {number: plan.reader for number, plan in plans.items()}
+        readers.update((number, read_channels(layer)) for number, layer in normalizations.items())
+        if not readers:
+            return
         observer = InputObserver(self._model, readers, self._data)
-        for number in self._plans.keys() - set(observer.order):
-            self._reasons[number] = "its layer is not called at inference"
-        for number in observer.order:
-            if observer.count_calls(number) < self._recipe.kernels[number].uses:
+        for number in plans:
+            if number not in observer.order:
+                self._reasons[number] = "its layer is not called at inference"
+            elif observer.count_calls(number) < self._recipe.kernels[number].uses:
                 self._reasons[number] = "another layer has its kernel too"
         # A kernel that is whole has nothing to make up for.
-        pruned = {number for number in self._plans.keys() - self._reasons.keys() if not self._masks[number].all()}
-        stages = [stage for numbers in observer.stages if (stage := [n for n in numbers if n in pruned])]
-        for place, stage in enumerate(stages):
-            progress(f"{place + 1}/{len(stages)}: {self._recipe.kernels[stage[0]].path}")
-            matrices = {number: self._whole_matrices(self._plans[number]) for number in stage}
-            for number, moments in measure_outputs(observer, readers, matrices, self._whole).items():
-                self._layers[number] = self._repair_kernel(number, moments, matrices[number])
+        pruned = {number for number in plans.keys() - self._reasons.keys() if not self._masks[number].all()}
+        last = sum(not pruned.isdisjoint(stage) for stage in observer.stages)
+        place = 0
+        for stage in observer.stages:
+            if numbers := [number for number in stage if number in pruned]:
+                place += 1
+                progress(f"{place}/{last}: {self._recipe.kernels[numbers[0]].path}")
+                self._repair_kernels(observer, numbers)
+            for number in stage:
+                if number in normalizations and id(normalizations[number]) not in self._normalizations:
+                    progress(f"statistics of {normalizations[number].name}")
+                    self._measure_normalization(observer, number, normalizations[number])
+
+    def _repair_kernels(self, observer: InputObserver, numbers: Sequence[int]) -> None:
+        """Repairs kernels that are multiplied with the same tensors."""
+        matrices = {number: self._whole_matrices(self._plans[number]) for number in numbers}
+        for number, moments in measure_outputs(observer, observer.readers, matrices, self._whole).items():
+            self._layers[number] = self._repair_kernel(number, moments, matrices[number])
+
+    def _measure_normalization(self, observer: InputObserver, number: int, layer: Layer) -> None:
+        try:
+            statistics = measure_statistics(observer, number)
+        except ValueError as error:
+            raise ValueError(f"the statistics of layer {layer.name!r} cannot be measured: {error}") from error
+        self._set_statistics(layer, *statistics)
 
     def _whole_matrices(self, plan: KernelPlan) -> np.ndarray:
         return plan.kernel.layout.to_matrices(self._whole.value(plan.kernel.variable)).astype(np.float64)
@@ -117,22 +141,15 @@ class DataRepairer:
         return LayerRepair(kernel.path, before, after, note=_describe(fit.damping, moments, matrices.shape[1]))
 
     def _set_statistics(self, layer: Layer, mean: np.ndarray, variance: np.ndarray) -> None:
-        compat.assign(layer.moving_mean, mean)
-        compat.assign(layer.moving_variance, variance)
+        compat.assign(layer.moving_mean, mean.reshape(layer.moving_mean.shape))
+        compat.assign(layer.moving_variance, variance.reshape(layer.moving_variance.shape))
         self._normalizations.add(id(layer))
-
-    def _measure_normalizations(self, progress: Progress) -> None:
-        """Measures the statistics of those normalizations that are not right behind a kernel, in their order."""
-        for layer in find_normalizations(self._model):
-            if id(layer) not in self._normalizations:
-                progress(f"statistics of {layer.name}")
-                statistics = measure_statistics(self._model, layer, self._data)
-                if statistics is not None:
-                    self._set_statistics(layer, *statistics)
 
 
 def _describe(damping: float, moments: OutputMoments, rows: int) -> str | None:
     """What was done otherwise than usual, or None."""
+    if math.isinf(damping):
+        return "its second moment has no inverse, however it is damped: its kept weights are as they were"
     if damping > DAMPING:
         return f"its second moment has no inverse: the damping was raised from {DAMPING:g} to {damping:g}"
     if moments.count < rows:

@@ -102,7 +102,7 @@ class RepairReport:
         data = "without data" if self.samples is None else f"with {self.samples:,} samples"
         parts = [f"{len(self.repaired)} of {len(self.layers)} kernels"] if self.repaired else []
         if self.normalizations:
-            parts.append(f"statistics of {self.normalizations} normalizations")
+            parts.append(f"statistics of {self.normalizations} normalization{'s' * (self.normalizations != 1)}")
         return f"repaired {data}: {' and '.join(parts) or 'nothing'}"
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ weights at once (Hassibi, Stork: "Second order derivatives for network pruning",
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ import tensorflow as tf
 DAMPING = 0.01
 """The damping, as a fraction of the mean of the diagonal of the second moment."""
 _RAISE = 10.0
+_LEAST_DAMPING = 1e-16
 _MAX_DAMPING = 1e4
 _MAX_NUMBERS = 1 << 25
 """How many numbers the systems that are solved at once hold at most: 256 MiB in float64."""
@@ -28,7 +30,8 @@ class Solution:
 
     Attributes:
         weights: float64, of the shape of the matrices, zero where the mask is False.
-        damping: the damping with which the systems were solved, as a fraction of the mean diagonal.
+        damping: the damping with which the systems were solved, as a fraction of the mean diagonal; infinity where no
+            damping helps, so that weights stay what they are.
     """
 
     weights: np.ndarray
@@ -50,27 +53,24 @@ def solve_kept(
 
     Returns:
         The solution. Outputs of which nothing was dropped keep their weights where `cross` is `second @ weights`.
-
-    Raises:
-        ValueError: moments that are not finite.
     """
-    if not (np.isfinite(second).all() and np.isfinite(cross).all()):
-        raise ValueError("the second moments of what it reads hold NaN or infinity")
     scale = float(np.mean(np.diag(second)))
     if scale <= 0:  # all that it reads is zero
         return Solution(np.where(mask, weights, 0.0), damping)
-    while True:
+    while damping <= _MAX_DAMPING:
         ridge = damping * scale
-        try:
-            return Solution(_solve_all(second + ridge * np.eye(len(second)), cross + ridge * weights, mask), damping)
-        except tf.errors.InvalidArgumentError:  # a system that is not positive definite
-            if damping > _MAX_DAMPING:
-                raise
-        damping *= _RAISE
+        solved = _solve_all(second + ridge * np.eye(len(second)), cross + ridge * weights, mask)
+        if np.isfinite(solved).all():
+            return Solution(solved, damping)
+        damping = max(damping * _RAISE, _LEAST_DAMPING)
+    return Solution(np.where(mask, weights, 0.0), math.inf)
 
 
 def _solve_all(second: np.ndarray, cross: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Solves the system of each output, those of about as many kept weights together."""
+    """Solves the system of each output, those of about as many kept weights together.
+
+    NaN stands for what is not solved, because a system is not positive definite.
+    """
     solved = np.zeros_like(cross)
     kept = mask.sum(axis=0)
     ascending = np.argsort(kept, kind="stable")
@@ -96,6 +96,9 @@ def _solve_batch(
     diagonal = np.einsum("bii->bi", systems)
     diagonal += ~is_kept
     right = np.where(is_kept, cross[order, outputs[:, np.newaxis]], 0.0)
-    factors = tf.linalg.cholesky(systems)
-    weights = tf.linalg.cholesky_solve(factors, right[..., np.newaxis])[..., 0].numpy()
+    try:
+        factors = tf.linalg.cholesky(systems)
+        weights = tf.linalg.cholesky_solve(factors, right[..., np.newaxis])[..., 0].numpy()
+    except tf.errors.InvalidArgumentError:  # releases of TensorFlow differ: others give NaN
+        weights = np.full_like(right, np.nan)
     solved[order[is_kept], np.broadcast_to(outputs[:, np.newaxis], order.shape)[is_kept]] = weights[is_kept]

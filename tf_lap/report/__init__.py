@@ -83,6 +83,7 @@ class PruningReport:
             "biases, normalization and other vectors". Each variable counts once.
         score_sides: on which sides of a kernel the score looks: both of "before" and "after", one, or none.
         repair: what a repair did; None where nothing was repaired.
+        allocation_note: what the allocation "auto" was, and why; empty where another was chosen.
     """
 
     layers: tuple[LayerReport, ...]
@@ -91,6 +92,7 @@ class PruningReport:
     left_whole: Mapping[str, int]
     score_sides: tuple[str, ...] = ("before", "after")
     repair: RepairReport | None = None
+    allocation_note: str = ""
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -147,6 +149,7 @@ class PruningReport:
             "left_whole": dict(self.left_whole),
             "score_sides": list(self.score_sides),
             "repair": None if self.repair is None else self.repair.to_dict(),
+            "allocation_note": self.allocation_note,
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},
@@ -202,6 +205,7 @@ def make_report(
     census: Mapping[str, tuple[int, int]],
     notes: Mapping[str, str],
     score_sides: tuple[str, ...],
+    allocation_note: str,
 ) -> PruningReport:
     """The report of what was done to a resolved model; all mappings are by layer path.
 
@@ -214,6 +218,7 @@ def make_report(
         census: how many pruned weights of a kernel are not zero, and how many kept ones are zero.
         notes: why a pruned kernel keeps more than was asked for.
         score_sides: on which sides of a kernel the score looks.
+        allocation_note: as in `PruningReport`.
     """
     other_matrices = [matrix for other in recipe.others.values() for matrix in other.matrices]
     model_census = count_model(model, [*(kernel.variable for kernel in recipe.kernels), *other_matrices])
@@ -241,7 +246,14 @@ def make_report(
         rows.append((LayerReport(path, layer_class, shape, size, size, skipped=reason, zero=zero), matrix))
     layers = tuple(layer for layer, _ in rows)
     left_whole = _count_left_whole(rows, model_census.weights)
-    return PruningReport(layers, model_census.weights, model_census.zeros, left_whole, score_sides)
+    return PruningReport(
+        layers,
+        model_census.weights,
+        model_census.zeros,
+        left_whole,
+        score_sides,
+        allocation_note=allocation_note,
+    )
 
 
 def _find_other_matrices(

@@ -30,6 +30,7 @@ def layer_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
         *_remark_revived(report, shorten),
         *_remark_zeros(report, shorten),
         *_remark_notes(report, shorten),
+        *([Remark(report.allocation_note)] if report.allocation_note else []),
         *_remark_sides(report, shorten),
         *_remark_boundaries(report, shorten),
         *_remark_repair(report, shorten),

@@ -176,7 +176,7 @@ class Runner:
         with np.load(self._weights(seed)) as archive:
             trained = [archive[name] for name in archive.files]
         schedule = tf_lap.LookaheadPruningSchedule(self.experiment.sparsities(t), decay="one_shot")
-        pruning = tf_lap.LAPCallback(schedule, **self._choose_arguments(method, seed))
+        pruning = tf_lap.LAPCallback(schedule, allocation="uniform", **self._choose_arguments(method, seed))
         train(model, trained, self._make_batches((seed, 1), 1), self.experiment.learning_rate, [pruning, watch])
         report = pruning.report
         cell = {"seed": seed, "rounds": t, "method": method, "sparsity": report.sparsity}

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_lap.allocation import Sparsity, check_fraction, check_sparsity
 from tf_lap.choices import Configurable
-from tf_lap.schedule.arguments import check_epoch, check_order, check_power, check_step, settle_phases
+from tf_lap.schedule.arguments import check_epoch, check_initial, check_order, check_power, check_step, settle_phases
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -126,14 +126,7 @@ class LookaheadPruningSchedule(Configurable):
         initial = check_fraction("initial_sparsity", self.initial_sparsity)
         if self.decay not in _DECAYS:
             raise ValueError(f"decay={self.decay!r} is not known: use one of {list(_DECAYS)}")
-        lowest = min(final.values()) if isinstance(final, Mapping) else final
-        if initial > lowest:
-            raise ValueError(
-                f"initial_sparsity={initial} lies above the final sparsity {lowest}, and pruned weights never come "
-                f"back: give at most {lowest}"
-            )
-        if initial and self.alternates:
-            raise ValueError(f"initial_sparsity={initial}: dense phases of decay='alternating' have none, leave it out")
+        check_initial(initial, final, self.alternates)
         for edge in ("begin", "end"):
             step, epoch = getattr(self, f"{edge}_step"), getattr(self, f"{edge}_epoch")
             if step is not None and epoch is not None:

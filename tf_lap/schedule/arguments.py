@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 _PHASES = 3  # dense phases, by default
+
+
+def check_initial(initial: float, final: Any, alternates: bool) -> None:
+    """Raises ValueError where a schedule cannot begin at this sparsity.
+
+    Args:
+        initial: the fraction of zeros at the beginning.
+        final: that at the end, a number or a mapping.
+        alternates: whether dense phases take turns with sparse ones.
+    """
+    lowest = min(final.values()) if isinstance(final, Mapping) else final
+    if initial > lowest:
+        raise ValueError(
+            f"initial_sparsity={initial} lies above the final sparsity {lowest}, and pruned weights never come back: "
+            f"give at most {lowest}"
+        )
+    if initial and alternates:
+        raise ValueError(f"initial_sparsity={initial}: dense phases of decay='alternating' have none, leave it out")
 
 
 def settle_phases(

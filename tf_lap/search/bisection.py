@@ -64,7 +64,8 @@ class Search:
             other = not goal.higher_is_better
             warn(
                 f"evaluate returned {goal.dense:.4g} for the dense model and {best.value:.4g} with {best.sparsity:.2%} "
-                f"zeros, which counts as better. If it returns {kinds}, pass higher_is_better={other}"
+                f"zeros, which counts as better. A trained model is seldom better when it is pruned: if evaluate "
+                f"returns {kinds}, pass higher_is_better={other}"
             )
 
     def report(self) -> SearchReport:
@@ -114,7 +115,7 @@ class Search:
         return self._reached(evaluation), self._goal.gain(evaluation.value)
 
     def _reached(self, evaluation: Evaluation) -> float:
-        """The sparsity that a model is compared by: what was asked, but for what rounding does not explain."""
+        """The sparsity that a model is compared by: its target, but where more than rounding lies between."""
         differs = abs(evaluation.target - evaluation.sparsity) > self._tolerance
         return evaluation.sparsity if differs else evaluation.target
 

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap import allocation as allocations
-from tf_lap import patterns, scores
+from tf_lap import compat, patterns, scores
 from tf_lap.choices import Configurable
 from tf_lap.compat import exporting
 from tf_lap.compat.types import Model
 from tf_lap.pruning.pruner import Pruner
+from tf_lap.reconstruction.methods import read_methods
 from tf_lap.samples import Representative, read_samples
 
 _MAX_SAMPLES = 100_000  # as `prune` reads
@@ -71,11 +72,13 @@ def fix_data(model: Model, data: Representative) -> Representative:
     """Data that are the same at each pruning: a dataset may shuffle anew, and a function may draw.
 
     Raises:
-        TypeError, ValueError: a dataset or a function whose samples do not fit the model.
+        TypeError, ValueError: no built model, or data whose samples do not fit it.
     """
-    if isinstance(data, tf.data.Dataset) or callable(data):
-        return SamplesReadOnce(read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES))
-    return data
+    compat.check_model(model)
+    if data is None:
+        return None
+    samples = read_samples(data, exporting.inputs(model), "data", _MAX_SAMPLES)
+    return SamplesReadOnce(samples) if isinstance(data, tf.data.Dataset) or callable(data) else data
 
 
 def combine(
@@ -93,16 +96,17 @@ def combine(
             measured over data, and to all where there is a `repair`.
 
     Raises:
-        TypeError, ValueError: a choice that is not known, or data that no choice needs.
+        TypeError, ValueError: a choice or a repair that is not known, or data that nothing needs.
     """
     score_list = _as_choices("scores", score_choices, scores.get)
     allocation_list = _as_choices("allocations", allocation_choices, allocations.get)
     pattern_list = _as_choices("patterns", pattern_choices, patterns.get)
-    repairs = options.get("repair") is not None
-    if options.get("data") is not None and not repairs and not any(scores.get(s).needs_data for s in score_list):
+    has_data = options.get("data") is not None
+    repairs = bool(read_methods(options.get("repair"), has_data))
+    if has_data and not repairs and not any(scores.get(score).needs_data for score in score_list):
         raise ValueError(
-            "data is given, and nothing here needs it: leave it out, or use a score that is measured over data, such "
-            "as 'lookahead_activation'"
+            "data is given, and nothing here needs it: leave it out, pass repair=True too, or use a score that is "
+            "measured over data, such as 'lookahead_activation'"
         )
     others = {name: value for name, value in options.items() if value is not None and name != "data"}
     combinations = []

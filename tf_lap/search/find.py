@@ -10,6 +10,7 @@ from tf_lap.allocation import AllocationLike
 from tf_lap.files import AnyPath, as_path
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import PatternLike
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
 from tf_lap.search.bisection import Search
@@ -33,7 +34,7 @@ def find_sparsity(
     filters: Filters = None,
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
     data: Representative = None,
-    repair: Any = None,
+    repair: RepairLike = None,
     tolerance: float = 0.005,
     path: AnyPath | None = None,
     verbose: int = 1,
@@ -51,8 +52,10 @@ def find_sparsity(
 
     Example:
 
-    >>> measure_loss = lambda model: model.evaluate(x, y, verbose=0)
-    >>> result = tf_lap.find_sparsity(model, measure_loss, max_drop=0.1, higher_is_better=False, verbose=0)
+    >>> labels = model.predict(x, verbose=0).argmax(axis=1)
+    >>> def share_as_before(model):
+    ...     return (model.predict(x, verbose=0).argmax(axis=1) == labels).mean()
+    >>> result = tf_lap.find_sparsity(model, share_as_before, max_drop=0.1, verbose=0)
     >>> report = tf_lap.prune(model, **result.best)
     >>> report.sparsity == result.sparsity
     True

@@ -9,6 +9,7 @@ from typing import Any
 from tf_lap.allocation import AllocationLike, check_fraction
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import PatternLike
+from tf_lap.reconstruction.methods import RepairLike
 from tf_lap.samples import Representative
 from tf_lap.scores import ScoreLike
 from tf_lap.search.combinations import Combination, check, combine, fix_data
@@ -35,7 +36,7 @@ def sensitivity(
     order: str = "simultaneous",
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
     data: Representative = None,
-    repair: Any = None,
+    repair: RepairLike = None,
     higher_is_better: bool = True,
     verbose: int = 1,
 ) -> SensitivityReport:

@@ -27,7 +27,7 @@ def describe_goal(goal: Goal) -> str:
     """The dense model's value, and what is within the drop."""
     side = "or higher" if goal.higher_is_better else "or lower"
     dense, limit = format_value(goal.dense, goal.dense), format_value(goal.limit, goal.dense)
-    return f"dense {dense}; within a drop of {goal.drop:.4g} is {limit} {side}"
+    return f"dense {dense}; within a drop of {goal.drop:.4g}: {limit} {side}"
 
 
 def evaluation_line(number: int, combination: Combination, evaluation: Evaluation, goal: Goal) -> str:

@@ -1,0 +1,94 @@
+"""The tables and the picture of docs/choosing.md, from the runs of `benchmarks.choosing` and `benchmarks.gradual`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Runs = Sequence[Mapping[str, Any]]
+
+_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def format_error(errors: Sequence[float]) -> str:
+    """The mean of errors in percent; empty where nothing was measured."""
+    return f"{statistics.mean(errors):.1f}" if errors else ""
+
+
+def list_rows(runs: Runs, task: str, regime: str) -> list[tuple[str, ...]]:
+    """For each score and allocation the mean errors at each sparsity; the least of a column is bold.
+
+    Args:
+        runs: what the benchmark wrote.
+        task: a network.
+        regime: how it is pruned.
+    """
+    errors: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for run in runs:
+        if run["task"] == task and run["regime"] == regime:
+            errors.setdefault((run["score"], run["allocation"]), {}).setdefault(run["sparsity"], []).append(
+                run["error"]
+            )
+    columns = [[format_error(by_sparsity.get(s, [])) for by_sparsity in errors.values()] for s in _SPARSITIES]
+    least = [min((float(cell) for cell in column if cell), default=0.0) for column in columns]
+    rows = []
+    for row, (score, allocation) in enumerate(errors):
+        cells = [column[row] for column in columns]
+        marked = [
+            f"**{cell}**" if cell and float(cell) == best else cell for cell, best in zip(cells, least, strict=True)
+        ]
+        rows.append((score, allocation, *marked))
+    return rows
+
+
+def format_task(
+    task: str, name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
+) -> str:
+    """A table for each way to prune a network."""
+    runs: Runs = [run for run in result["runs"] if run["task"] == task]
+    dense = [run["error"] for run in runs if run["regime"] == "dense"]
+    seeds = len({run["seed"] for run in runs})
+    parts = [f"Not pruned: {format_error(dense)}% errors. Means of up to {seeds} seeds."]
+    for regime in dict.fromkeys(run["regime"] for run in runs if run["regime"] != "dense"):
+        header = ("score", "allocation", *(f"{sparsity:.0%}" for sparsity in _SPARSITIES))
+        parts.append(f"Pruned once, {regime}:" if regime != "once" else "Pruned once:")
+        parts.append(format_rows(header, list_rows(runs, task, regime)))
+    return "\n\n".join(parts)
+
+
+def format_best(
+    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
+) -> str:
+    """For each network and way to prune it the least mean error over scores and allocations, and which had it."""
+    runs = result["runs"]
+    rows = []
+    for task in dict.fromkeys(run["task"] for run in runs):
+        dense = format_error([run["error"] for run in runs if run["task"] == task and run["regime"] == "dense"])
+        regimes = dict.fromkeys(run["regime"] for run in runs if run["task"] == task and run["regime"] != "dense")
+        for regime in regimes:
+            cells = []
+            for place in range(len(_SPARSITIES)):
+                by_error = {}
+                for score, allocation, *errors in list_rows(runs, task, regime):
+                    if errors[place]:
+                        by_error[float(errors[place].strip("*"))] = f"{score} {allocation}"
+                cells.append(f"{min(by_error):.1f} ({by_error[min(by_error)]})" if by_error else "")
+            rows.append((f"{task}, {dense}", regime, *cells))
+    return format_rows(("network, errors dense", "pruned", *(f"{s:.0%}" for s in _SPARSITIES)), rows)
+
+
+def format_gradual(
+    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
+) -> str:
+    """Errors after gradual training, by sparsity and recipe."""
+    runs = result["runs"]
+    recipes = list(dict.fromkeys(run["recipe"] for run in runs))
+    rows = []
+    for sparsity in sorted({run["sparsity"] for run in runs}):
+        cells = []
+        for recipe in recipes:
+            errors = [run["error"] for run in runs if run["sparsity"] == sparsity and run["recipe"] == recipe]
+            cells.append(f"{statistics.mean(errors):.1f} ({min(errors):.1f} to {max(errors):.1f})" if errors else "")
+        rows.append((f"{sparsity:.0%}", *cells))
+    return format_rows(("zeros", *recipes), rows)
