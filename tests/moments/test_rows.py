@@ -1,10 +1,10 @@
-"""Rows times a kernel's matrices are what its layer puts out, for every kind of layer; and why some cannot be read."""
+"""Rows times a kernel's matrices are what its layer puts out, for every kind of layer."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from observed import check_layer, find_readers, find_reason, multiply, observe_rows, record_outputs
+from observed import check_layer, find_readers, multiply, observe_rows, record_outputs
 from relu_chains import data
 
 from tf_lap.moments import rows as rows_module
@@ -120,12 +120,6 @@ def test_einsum_dense(flavour, equation):
     shape, output, channel_axes = EQUATIONS[equation]
     layer = flavour.layers.EinsumDense(equation, output, name="a")
     check_layer(built(layer, shape, flavour), data(shape, 6), "a", channel_axes)
-
-
-@pytest.mark.parametrize("equation", ["abc,cd->ad", "abc,bd->ad", "...bc,cd->...d"])
-def test_sums_over_axes_that_the_kernel_has_not_are_not_read(equation):
-    model = built(layers.EinsumDense(equation, 4, name="a"), (3, 5))
-    assert find_reason(model, "a") == "its equation adds up axes that the kernel has not"
 
 
 def test_multi_head_attention():
@@ -299,67 +293,3 @@ def test_rows_are_made_in_parts_that_are_bounded(make, monkeypatch):
     parts = list(readers[0].read_in_parts(tf.constant(x)))
     assert [part.shape[1] for part in parts] == [whole.shape[1] * n // 7 for n in (2, 2, 2, 1)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
-
-
-class OwnDense(layers.Dense):
-    def call(self, inputs):
-        return keras.ops.matmul(inputs, keras.ops.tanh(self.kernel)) + self.bias
-
-
-REASONS = {
-    "embedding": (
-        lambda: built(layers.Embedding(7, 4, name="a"), (3,)),
-        "a",
-        "the rows that a Embedding multiplies it with are no input of the layer",
-    ),
-    "transposed": (
-        lambda: built(layers.Conv2DTranspose(4, 3, name="a"), (5, 5, 2)),
-        "a",
-        "the patches of a transposed convolution are not read",
-    ),
-    "separable": (lambda: built(layers.SeparableConv2D(4, 3, name="a"), (5, 5, 2)), "a", "cannot be read"),
-    "its filters": (
-        lambda: built(layers.SeparableConv2D(4, 3, name="a"), (5, 5, 2)),
-        "a/depthwise_kernel",
-        "cannot be read",
-    ),
-    "ConvLSTM": (lambda: built(layers.ConvLSTM2D(4, 3, name="a"), (3, 5, 5, 2)), "a/kernel", "cannot be read"),
-    "own call": (
-        lambda: built(OwnDense(4, name="a"), (5,)),
-        "a",
-        "what a OwnDense multiplies it with is known to its own call alone",
-    ),
-    "stacked cells": (
-        lambda: built(layers.RNN([layers.GRUCell(4, name="b"), layers.GRUCell(4, name="c")], name="a"), (3, 5)),
-        "a/b/kernel",
-        "are no input of the layer",
-    ),
-    "table of both directions": (
-        lambda: (lambda inputs, table: keras.Model(inputs, table(table(inputs), reverse=True)))(
-            keras.Input((3,), dtype="int32"), layers.ReversibleEmbedding(7, 4, name="a")
-        ),
-        "a",
-        "it is used in both directions",
-    ),
-}
-
-
-@pytest.mark.parametrize(("make", "path", "text"), REASONS.values(), ids=REASONS)
-def test_why_rows_cannot_be_read(make, path, text):
-    assert text in find_reason(make(), path)
-
-
-def test_a_kernel_that_no_call_reaches():
-    class Network(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
-            self.unused.build((None, 4))
-
-        def call(self, x):
-            return self.used(x)
-
-    model = Network()
-    model(np.ones((1, 4), np.float32))
-    assert find_reason(model, "unused")
-    assert list(observe_rows(model, [[data((4,), 3)]])) == ["used"]
