@@ -193,17 +193,21 @@ def _cut(batch: Batch, size: int) -> Iterator[list[np.ndarray]]:
 
 def measure_moments(observer: InputObserver, numbers: Collection[int]) -> dict[int, Moments]:
     """The moments of the rows of kernels, by the kernels' numbers; in one run over the data."""
-    sums: dict[int, list[Any]] = {number: [0.0, 0.0, 0] for number in numbers}
+    sizes = {number: (observer.readers[number].groups, observer.readers[number].row_size) for number in numbers}
+    seconds = {number: np.zeros((groups, row_size, row_size)) for number, (groups, row_size) in sizes.items()}
+    totals = {number: np.zeros(size) for number, size in sizes.items()}
+    counts = dict.fromkeys(numbers, 0)
 
     def add(number: int, rows: tf.Tensor) -> None:
-        second, total, count = sums[number]
-        product = tf.matmul(rows, rows, transpose_a=True).numpy().astype(np.float64)
-        row_sum = tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
-        sums[number] = [second + product, total + row_sum, count + rows.shape[1]]
+        seconds[number] += tf.matmul(rows, rows, transpose_a=True).numpy()
+        totals[number] += tf.reduce_sum(tf.cast(rows, tf.float64), axis=1).numpy()
+        counts[number] += rows.shape[1]
 
     for batch in observer.data:
         observer.visit_rows(batch, numbers, add)
-    return {number: Moments(second / count, total / count, count) for number, (second, total, count) in sums.items()}
+    for number, count in counts.items():
+        seconds[number] /= count
+    return {number: Moments(seconds[number], totals[number] / count, count) for number, count in counts.items()}
 
 
 def measure_squares(observer: InputObserver, numbers: Collection[int]) -> dict[int, np.ndarray]:
