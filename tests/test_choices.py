@@ -56,7 +56,7 @@ def test_a_configuration_of_another_form_is_told_the_right_one(module, name, nam
     ("module", "named"),
     [
         (scores, {"lookahead", "magnitude", "random", "lookahead_activation", "obd", "obd_lookahead"}),
-        (allocation, {"uniform", "global", "lamp", "erk"}),
+        (allocation, {"auto", "uniform", "global", "lamp", "erk"}),
         (patterns, {"unstructured"}),
     ],
     ids=["scores", "allocation", "patterns"],
