@@ -144,6 +144,55 @@ def _format_errors(errors: Sequence[float]) -> str:
     return f"{statistics.mean(errors):.2%} ({min(errors):.2%} to {max(errors):.2%})"
 
 
+def _format_accuracy(name: str, result: Mapping[str, Any]) -> str:
+    """How many images are right, a row for each tool, a column for each sparsity."""
+    right: dict[str, dict[float, list[float]]] = {}
+    for fit in result["runs"]:
+        right.setdefault(fit["tool"], {}).setdefault(fit["sparsity"], []).append(fit["right"])
+    sparsities = sorted({fit["sparsity"] for fit in result["runs"] if fit["sparsity"]})
+    rows = [
+        (tool, *(_format_right(by_sparsity[s]) for s in sparsities))
+        for tool, by_sparsity in right.items()
+        if tool != "unpruned"
+    ]
+    rows += [("unpruned", *[_format_right(right["unpruned"][0.0])] * len(sparsities))]
+    seeds = len({fit["seed"] for fit in result["runs"]})
+    return f"`{result['command']}`: {result['what']}; means of {seeds} seeds (least to most).\n\n" + _format_rows(
+        ("tool", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows
+    )
+
+
+def _format_allocations(name: str, result: Mapping[str, Any]) -> str:
+    """How many images are right, a row for each way of pruning, a column for each allocation."""
+    right: dict[str, dict[str, list[float]]] = {}
+    for fit in result["runs"]:
+        way = fit["network"] + (f", {fit['mode']}, {fit['sparsity']:.0%}" if fit["sparsity"] else ", dense")
+        right.setdefault(way, {}).setdefault(fit["allocation"], []).append(fit["right"])
+    allocations = list(dict.fromkeys(fit["allocation"] for fit in result["runs"] if fit["sparsity"]))
+    rows = [
+        (way, *(_format_right(by_name[a]) if a in by_name else "" for a in allocations))
+        if "none" not in by_name
+        else (f"{way}: {_format_right(by_name['none'])}", *[""] * len(allocations))
+        for way, by_name in right.items()
+    ]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(("pruned", *allocations), rows)
+
+
+def _format_right(fractions: Sequence[float]) -> str:
+    """A mean in percent, and the least and the most."""
+    mean, least, most = (f"{100 * value:.1f}" for value in (statistics.mean(fractions), min(fractions), max(fractions)))
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
+def _format_means(name: str, result: Mapping[str, Any]) -> str:
+    """A benchmark's figures as means."""
+    rows = [
+        (row, f"{spread['mean']:.3g} ({spread['least']:.3g} to {spread['most']:.3g})")
+        for row, spread in result["ratios"].items()
+    ]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(("what", "mean (least to most)"), rows)
+
+
 def _format_device(name: str, result: Mapping[str, Any]) -> str:
     """An update on an accelerator."""
     rows = [
@@ -193,6 +242,9 @@ def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
 
 
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
+    "accuracy": ("accuracy", _format_accuracy),
+    "allocations": ("allocations", _format_allocations),
+    "one_shot": ("one_shot", _format_means),
     "first_updates": ("first_updates", _format_first_updates),
     "files": ("tflite", _format_files),
     "steps_inside_tfmot": ("wrapped_steps", _format_steps),

@@ -130,7 +130,9 @@ def test_a_training_that_crashed_before_its_weights_were_saved_begins_anew(tmp_p
 def test_weights_that_were_restored_without_their_optimizer_keep_their_zeros(tmp_path):
     model = compiled()
     with pytest.raises(KeyboardInterrupt):
-        fit(model, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path, allocation="uniform"), Interrupt(9)])
+        fit(
+            model, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path, allocation="uniform"), Interrupt(9)]
+        )
     again = compiled()
     again.set_weights(model.get_weights())
     recorder = Recorder()

@@ -97,7 +97,15 @@ def test_a_model_that_was_fitted_before_is_pruned_inside_its_step_too(score):
     model = compiled(optimizer=keras.optimizers.SGD(0.1))
     fit(model, [])
     recorder = Recorder()
-    fit(model, [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), score=score, allocation="uniform"), recorder])
+    fit(
+        model,
+        [
+            tf_lap.LAPCallback(
+                tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), score=score, allocation="uniform"
+            ),
+            recorder,
+        ],
+    )
     assert [np.count_nonzero(kernel) for kernel in recorder.kernels] == [38] * STEPS
 
 

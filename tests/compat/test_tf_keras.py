@@ -208,7 +208,10 @@ def test_a_model_that_was_fitted_before_is_pruned_inside_its_step_too():
     model = compiled(optimizer=tf_keras.optimizers.SGD(0.1))
     fit(model, [])
     recorder = Recorder()
-    fit(model, [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), allocation="uniform"), recorder])
+    fit(
+        model,
+        [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), allocation="uniform"), recorder],
+    )
     assert [np.count_nonzero(kernel) for kernel in recorder.kernels] == [38] * 12
     fit(model, [])
     assert np.count_nonzero(model.get_layer("first").kernel.numpy()) > 100

@@ -23,7 +23,9 @@ def plain_counts(kernels, keep):
 
 
 # Powers of two and sums of few of them: exact in both precisions.
-KERNELS = st.lists(st.lists(st.sampled_from([1.0, 2.0, 4.0, 8.0, 64.0]), min_size=1, max_size=6), min_size=1, max_size=4)
+KERNELS = st.lists(
+    st.lists(st.sampled_from([1.0, 2.0, 4.0, 8.0, 64.0]), min_size=1, max_size=6), min_size=1, max_size=4
+)
 
 
 @given(KERNELS, st.data())
