@@ -13,20 +13,13 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.ticker import PercentFormatter
 
+from benchmarks.tables import ACCURACY_TOOLS
+
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 CHART = DOCS / "update_time.png"
 ACCURACY_RESULTS = RESULTS.with_name("accuracy.json")
 ACCURACY_CHART = DOCS / "accuracy.png"
-ACCURACY_TOOLS = {
-    "tf_lap lookahead lamp": "tf_lap",
-    "tf_lap magnitude lamp": 'tf_lap, score="magnitude"',
-    "tf_lap lookahead uniform": 'tf_lap, allocation="uniform"',
-    "tfmot": "TensorFlow's toolkit (tfmot 0.8.1)",
-    "PQuantML PDP": "PQuantML 0.1.0, PDP",
-    "PQuantML Wanda": "PQuantML 0.1.0, Wanda",
-}
-"""The tools that are drawn, and what the picture calls them."""
 
 
 def draw(results: Path = RESULTS, chart: Path = CHART) -> None:
@@ -60,7 +53,7 @@ def draw_accuracy(results: Path = ACCURACY_RESULTS, chart: Path = ACCURACY_CHART
         above = [max(fractions) - mean for mean, fractions in zip(means, right, strict=True)]
         # Side by side, so that no bars hide others.
         places = [i + 0.03 * (place - len(ACCURACY_TOOLS) / 2) for i in range(len(sparsities))]
-        axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=label)
+        axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=label.replace("`", ""))
     unpruned = statistics.mean(fit["right"] for fit in runs if not fit["sparsity"])
     axes.axhline(unpruned, color="grey", linestyle="--", label="not pruned")
     axes.set_xticks(range(len(sparsities)), [f"{sparsity:.0%}" for sparsity in sparsities])

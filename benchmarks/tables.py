@@ -18,7 +18,24 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md", "docs/results.md")
+ACCURACY_TOOLS: Mapping[str, str] = {
+    "tf_lap lookahead lamp": "tf_lap, by default",
+    "tf_lap magnitude lamp": 'tf_lap, `score="magnitude"`',
+    "tf_lap lookahead uniform": 'tf_lap, `allocation="uniform"`',
+    "tfmot": "tfmot 0.8.1",
+    "PQuantML PDP": "PQuantML 0.1.0, PDP",
+    "PQuantML Wanda": "PQuantML 0.1.0, Wanda",
+}
+"""The tools in README's table and picture, and what they are called there."""
+DOCUMENTS = (
+    "README.md",
+    "docs/guide.md",
+    "docs/performance.md",
+    "docs/export.md",
+    "docs/tfmot.md",
+    "docs/models.md",
+    "docs/results.md",
+)
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 AIMS: Mapping[str, Mapping[str, str]] = {
@@ -162,6 +179,17 @@ def _format_accuracy(name: str, result: Mapping[str, Any]) -> str:
     )
 
 
+def _format_drawn_accuracy(name: str, result: Mapping[str, Any]) -> str:
+    """The means that docs/accuracy.png shows."""
+    runs = result["runs"]
+    sparsities = sorted({fit["sparsity"] for fit in runs if fit["sparsity"]})
+    rows = []
+    for tool, label in ACCURACY_TOOLS.items():
+        right = [[fit["right"] for fit in runs if (fit["tool"], fit["sparsity"]) == (tool, s)] for s in sparsities]
+        rows.append((label, *(f"{statistics.mean(fractions):.1%}" for fractions in right)))
+    return _format_rows(("test images that are right, at", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows)
+
+
 def _format_allocations(name: str, result: Mapping[str, Any]) -> str:
     """How many images are right, a row for each way of pruning, a column for each allocation."""
     right: dict[str, dict[str, list[float]]] = {}
@@ -243,6 +271,7 @@ def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
 
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "accuracy": ("accuracy", _format_accuracy),
+    "drawn_accuracy": ("accuracy", _format_drawn_accuracy),
     "allocations": ("allocations", _format_allocations),
     "one_shot": ("one_shot", _format_means),
     "first_updates": ("first_updates", _format_first_updates),
