@@ -98,8 +98,8 @@ def test_a_subclassed_model_that_cannot_be_followed_is_still_pruned():
     model(np.zeros((2, 4), np.float32))
     assert "cannot be followed" in tf_lap.neighbors(model)["first"].boundaries[0]
     with pytest.warns(UserWarning, match="the call of Opaque 'opaque.*' cannot be followed"):
-        assert [layer.kept for layer in tf_lap.prune(model, 0.5).layers] == [10, 8]
-    assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude").layers] == [10, 8]
+        assert [layer.kept for layer in tf_lap.prune(model, 0.5, allocation="uniform").layers] == [10, 8]
+    assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude", allocation="uniform").layers] == [10, 8]
 
 
 def test_what_the_message_about_a_model_that_cannot_be_followed_names_helps():
