@@ -20,6 +20,8 @@ DAMPING = 0.01
 _RAISE = 10.0
 _LEAST_DAMPING = 1e-16
 _MAX_DAMPING = 1e4
+_LEAST_FOR_INVERSE = 1e-4
+"""With less damping than this a second moment may be so close to one without an inverse that it is not used."""
 _LEAST_FILLED = 0.8
 """How full the smallest of the systems that are solved at once is, against the largest."""
 _MAX_NUMBERS = 1 << 25
@@ -61,28 +63,32 @@ def solve_kept(
         return Solution(np.where(mask, weights, 0.0), damping)
     while damping <= _MAX_DAMPING:
         ridge = damping * scale
-        solved = _solve_all(second + ridge * np.eye(len(second)), cross + ridge * weights, mask)
+        damped = second + ridge * np.eye(len(second))
+        solved = _solve_all(damped, cross + ridge * weights, mask, damping >= _LEAST_FOR_INVERSE)
         if np.isfinite(solved).all():
             return Solution(solved, damping)
         damping = max(damping * _RAISE, _LEAST_DAMPING)
     return Solution(np.where(mask, weights, 0.0), math.inf)
 
 
-def _solve_all(second: np.ndarray, cross: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _solve_all(second: np.ndarray, cross: np.ndarray, mask: np.ndarray, has_inverse: bool) -> np.ndarray:
     """Solves the system of each output; NaN stands for what is not solved, because one is not positive definite.
 
     Where an output keeps more weights than it drops, the solution with all weights is corrected for those that it
     drops: `w = u - inv(G)[:, R] inv(inv(G)[R, R]) u_R`. So a system has half the rows at most.
+
+    Args:
+        second: as in `solve_kept`, damped.
+        cross: likewise.
+        mask: likewise.
+        has_inverse: whether `second` is so well conditioned that its inverse can be used.
     """
     solved = np.zeros_like(cross)
-    are_few = 2 * mask.sum(axis=0) <= len(mask)
+    are_few = (2 * mask.sum(axis=0) <= len(mask)) | (not has_inverse)
     _solve_systems(second, cross, mask & are_few, solved)
     many = np.flatnonzero(~are_few)
     if len(many):
-        try:
-            inverse = np.linalg.inv(second)
-        except np.linalg.LinAlgError:
-            return np.full_like(cross, np.nan)
+        inverse = np.linalg.inv(second)
         whole = inverse @ cross[:, many]
         corrections = np.zeros_like(whole)
         _solve_systems(inverse, whole, ~mask[:, many], corrections)
