@@ -155,6 +155,8 @@ def _repair(
     data: Sequence[Batch],
     verbose: int,
 ) -> RepairReport:
+    # A kernel that is whole has nothing to make up for.
+    masks = {number: mask for number, mask in masks.items() if not mask.all()}
     if not data:
         return repair_without_data(recipe, masks, whole, methods)
     repairer = DataRepairer(model, recipe, masks, whole, methods, data)

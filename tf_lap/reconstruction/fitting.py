@@ -85,6 +85,11 @@ class OutputMoments:
         square = np.einsum("gro,gro->go", matrices, self.second @ matrices)
         return mean.reshape(-1), np.maximum(square - mean**2, 0.0).reshape(-1)
 
+    @property
+    def output_variance(self) -> float:
+        """The variance of all outputs together."""
+        return float(np.sum(self.output_square - self.output_mean**2))
+
     def measure_loss(self, matrices: np.ndarray, is_centred: bool) -> float:
         """How much of what the whole kernel put out is lost with other weights, over the variance of it.
 
@@ -95,9 +100,8 @@ class OutputMoments:
         second, cross = self.centre() if is_centred else (self.second, self.cross)
         square = self.output_square - self.output_mean**2 * is_centred
         products = np.einsum("gro,gro->go", matrices, second @ matrices - 2 * cross)
-        variance = float(np.sum(self.output_square - self.output_mean**2))
         lost = float(np.sum(square + products))
-        return max(lost, 0.0) / variance if variance > 0 else 0.0
+        return max(lost, 0.0) / self.output_variance if self.output_variance > 0 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

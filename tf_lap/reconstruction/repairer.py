@@ -31,7 +31,7 @@ class DataRepairer:
     Args:
         model: the model, its kernels pruned.
         recipe: its graph.
-        masks: which weights stay, by the numbers of the pruned kernels; bool, in the kernels' shapes.
+        masks: which weights stay, by the numbers of the kernels that lack some; bool, in the kernels' shapes.
         whole: the weights before pruning.
         methods: of "weights", "bias" and "batchnorm".
         data: batches of inputs.
@@ -48,7 +48,7 @@ class DataRepairer:
     ) -> None:
         self._model, self._recipe, self._masks, self._whole = model, recipe, masks, whole
         self._methods, self._data = methods, data
-        self._plans, self._reasons = plan_kernels(recipe, masks.keys())
+        self._plans, self._reasons = plan_kernels(recipe, masks.keys(), WEIGHTS in methods)
         self._layers: dict[int, LayerRepair] = {}
         self._normalizations: set[int] = set()
 
@@ -88,8 +88,7 @@ class DataRepairer:
                 self._reasons[number] = "its layer is not called at inference"
             elif observer.count_calls(number) < self._recipe.kernels[number].uses:
                 self._reasons[number] = "another layer has its kernel too"
-        # A kernel that is whole has nothing to make up for.
-        pruned = {number for number in plans.keys() - self._reasons.keys() if not self._masks[number].all()}
+        pruned = plans.keys() - self._reasons.keys()
         last = sum(not pruned.isdisjoint(stage) for stage in observer.stages)
         place = 0
         for stage in observer.stages:
@@ -134,7 +133,7 @@ class DataRepairer:
         if BATCH_NORMALIZATION in self._methods and plan.normalization is not None:
             mean, variance = moments.find_output_statistics(fit.matrices)
             if plan.bias is not None:
-                mean = mean + np.array(compat.host_value(plan.bias)).reshape(-1)
+                mean = mean + compat.host_array(plan.bias).reshape(-1)
             self._set_statistics(plan.normalization, mean, variance)
         before = moments.measure_loss(np.where(mask, matrices, 0.0), False)
         after = moments.measure_loss(fit.matrices, shifted is not None)
