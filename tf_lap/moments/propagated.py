@@ -70,11 +70,11 @@ def find_block_moments(kernel: Kernel, moments: ChannelMoments) -> tuple[np.ndar
     covariance, mean = moments.covariance, moments.mean
     blocks, size, _ = covariance.shape
     if size > group_size or group_size % size:  # groups cut through blocks
-        whole = moments.as_one_block().covariance
-        if whole.shape[0] > 1:
+        joined = moments.as_one_block().covariance
+        if joined.shape[0] > 1:
             covariance = moments.variances.reshape(-1, 1, 1)
         else:
-            cut = whole[0].reshape(groups, group_size, groups, group_size)
+            cut = joined[0].reshape(groups, group_size, groups, group_size)
             covariance = np.einsum("gigj->gij", cut)
         blocks, size, _ = covariance.shape
     by_group = np.broadcast_to(

@@ -38,7 +38,7 @@ class PendingRepair:
     ) -> None:
         self._model, self._recipe = model, recipe
         self._methods, self._data = methods, data
-        self._whole = WholeWeights.of(find_variables(model, recipe, numbers))
+        self._whole_weights = WholeWeights.of(find_variables(model, recipe, numbers))
 
     def run(self, masks: Mapping[int, np.ndarray], verbose: int = 0) -> RepairReport:
         """Repairs the model that has been pruned since.
@@ -50,11 +50,11 @@ class PendingRepair:
         Raises:
             ValueError: what a kernel reads is not finite over the data.
         """
-        return _repair(self._model, self._recipe, masks, self._whole, self._methods, self._data, verbose)
+        return _repair(self._model, self._recipe, masks, self._whole_weights, self._methods, self._data, verbose)
 
     def undo(self) -> None:
         """Makes the weights what they were before the update."""
-        self._whole.restore()
+        self._whole_weights.restore()
 
 
 def find_variables(model: Model, recipe: Recipe, numbers: Collection[int]) -> list[Variable]:
@@ -122,9 +122,9 @@ def repair(
     masks = {number: np.array(mask) for number, mask in values.items() if not mask.all() and mask.any()}
     variables = find_variables(model, recipe, masks)
     present = WholeWeights.of(variables)
-    whole = present if dense is None else _find_whole_weights(model, dense, variables)
+    whole_weights = present if dense is None else _find_whole_weights(model, dense, variables)
     try:
-        report = _repair(model, recipe, masks, whole, methods, batches, verbose)
+        report = _repair(model, recipe, masks, whole_weights, methods, batches, verbose)
     except BaseException:
         present.restore()
         raise
@@ -150,7 +150,7 @@ def _repair(
     model: Model,
     recipe: Recipe,
     masks: Mapping[int, np.ndarray],
-    whole: WholeWeights,
+    whole_weights: WholeWeights,
     methods: Sequence[str],
     data: Sequence[Batch],
     verbose: int,
@@ -158,8 +158,8 @@ def _repair(
     # A kernel that is whole has nothing to make up for.
     masks = {number: mask for number, mask in masks.items() if not mask.all()}
     if not data:
-        return repair_without_data(recipe, masks, whole, methods)
-    repairer = DataRepairer(model, recipe, masks, whole, methods, data)
+        return repair_without_data(recipe, masks, whole_weights, methods)
+    repairer = DataRepairer(model, recipe, masks, whole_weights, methods, data)
     return repairer.run(_print_line if verbose else lambda line: None)
 
 

@@ -119,12 +119,14 @@ class Fit:
     damping: float
 
 
-def fit_kernel(moments: OutputMoments, whole: np.ndarray, mask: np.ndarray, fits_weights: bool, has_shift: bool) -> Fit:
+def fit_kernel(
+    moments: OutputMoments, weights: np.ndarray, mask: np.ndarray, fits_weights: bool, has_shift: bool
+) -> Fit:
     """Fits the kept weights of a kernel, and a shift of its outputs.
 
     Args:
         moments: those of what it reads and put out.
-        whole: the weights of the whole kernel, float64 `(groups, rows, outputs)`.
+        weights: the weights of the whole kernel, float64 `(groups, rows, outputs)`.
         mask: bool, of its shape.
         fits_weights: whether weights are fitted; otherwise the mask alone is applied.
         has_shift: whether outputs may be shifted.
@@ -134,11 +136,11 @@ def fit_kernel(moments: OutputMoments, whole: np.ndarray, mask: np.ndarray, fits
     """
     if not moments.are_finite:
         raise ValueError("the moments of what it reads and puts out hold NaN or infinity")
-    matrices, damping = np.where(mask, whole, 0.0), DAMPING
+    matrices, damping = np.where(mask, weights, 0.0), DAMPING
     if fits_weights:
         second, cross = moments.centre() if has_shift else (moments.second, moments.cross)
-        for group in range(len(whole)):
-            solution = solve_kept(second[group], cross[group], whole[group], mask[group])
+        for group in range(len(weights)):
+            solution = solve_kept(second[group], cross[group], weights[group], mask[group])
             matrices[group], damping = solution.weights, max(damping, solution.damping)
     shift = moments.find_shift(matrices) if has_shift else np.zeros_like(moments.output_mean)
     return Fit(matrices, shift, damping)
