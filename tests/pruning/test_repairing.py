@@ -269,9 +269,9 @@ def test_repair_says_what_it_lacks():
         with pytest.raises(ValueError, match=message):
             tf_lap.repair(model, **arguments)
         assert_unchanged(model, before)
-    with pytest.raises(TypeError, match="expected a keras.Model or a tf_keras.Model, got str"):
+    with pytest.raises(TypeError, match=r"expected a keras\.Model or a tf_keras.Model, got str"):
         tf_lap.repair("model", x)
-    with pytest.raises(TypeError, match="expected a keras.Model or a tf_keras.Model, got list"):
+    with pytest.raises(TypeError, match=r"expected a keras\.Model or a tf_keras.Model, got list"):
         tf_lap.repair(model, x, dense=[1, 2])
 
 
