@@ -164,7 +164,7 @@ def test_weights_of_half_precision_are_repaired_without_data_and_refused_with_it
     stack = [layers.Dense(12, name="a", dtype=dtype), layers.Dense(4, name="b", dtype=dtype)]
     model = keras.Sequential([keras.Input((8,), dtype=dtype), *stack])
     before = [array(variable) for variable in model.weights]
-    with pytest.raises(ValueError, match="has weights in .*float16, and the model is run in float32 here"):
+    with pytest.raises(ValueError, match=r"has weights in .*float16, and the model is run in float32 here"):
         tf_lap.prune(model, 0.5, repair=True, data=samples((8,)))
     for variable, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(array(variable), value)
