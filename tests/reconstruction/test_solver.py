@@ -89,9 +89,10 @@ def test_inputs_that_are_zero_leave_the_weights_alone():
     np.testing.assert_array_equal(solution.weights, weights * mask)
 
 
-def test_weights_stay_where_no_damping_helps():
+@pytest.mark.parametrize("shift", [1, -1])
+def test_weights_stay_where_no_damping_helps(shift):
     _, weights, mask = rows_and_weights()
-    second = np.diag(np.linspace(-1e7, 1e7 + 1, len(weights)))  # of no data at all, as after rounding
+    second = np.diag(np.linspace(-1e7, 1e7 + shift, len(weights)))  # of no data at all, as after rounding
     solution = solve_kept(second, second @ weights, weights, mask)
     np.testing.assert_array_equal(solution.weights, weights * mask)
     assert solution.damping == np.inf

@@ -208,7 +208,7 @@ class Pruner:
         except BaseException:
             pending.undo()
             masks_before, self._has_taken_zeros, self._named = before
-            self._masks.replace({**self._masks.whole(), **masks_before})
+            self._masks.replace({**self._masks.keep_all(), **masks_before})
             raise
 
     def _choose_masks(self, sparsity: Sparsity, steps: int, finish_part: Callable[[], None] = lambda: None) -> None:

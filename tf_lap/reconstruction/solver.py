@@ -58,10 +58,10 @@ def solve_kept(
     Returns:
         The solution. Outputs of which nothing was dropped keep their weights where `cross` is `second @ weights`.
     """
-    scale = float(np.mean(np.diag(second)))
-    if scale <= 0:  # all that it reads is zero
+    if not second.any():  # all that it reads is zero
         return Solution(np.where(mask, weights, 0.0), damping)
-    while damping <= _MAX_DAMPING:
+    scale = float(np.mean(np.diag(second)))
+    while scale > 0 and damping <= _MAX_DAMPING:
         ridge = damping * scale
         damped = second + ridge * np.eye(len(second))
         solved = _solve_all(damped, cross + ridge * weights, mask, damping >= _LEAST_FOR_INVERSE)
