@@ -87,7 +87,14 @@ def fit(model: Any, kind: Any, digits: Digits, seed: int, epochs: int, callbacks
     loss = kind.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(kind.optimizers.Adam(RATE), loss, jit_compile=False)
     steps = -(-len(digits.x) // BATCH)
-    model.fit(batches(digits, seed, epochs), steps_per_epoch=steps, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    model.fit(
+        batches(digits, seed, epochs),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        shuffle=False,
+        callbacks=list(callbacks),
+        verbose=0,
+    )
 
 
 def train_dense(digits: Digits, seed: int) -> list[np.ndarray]:
