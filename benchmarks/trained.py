@@ -174,7 +174,7 @@ TASKS = {
     "cnn": Task(build_cnn, load_mnist, 4, 1e-3, "MNIST, convolutions"),
     "residual": Task(build_residual, load_cifar10, 6, 3e-3, "CIFAR-10, residual network"),
     "mobile": Task(build_mobile, load_cifar10, 6, 3e-3, "CIFAR-10, depthwise-separable network"),
-    "text": Task(build_text, load_text, 2, 2e-3, "text, transformer"),
+    "text": Task(build_text, load_text, 6, 2e-3, "text, transformer"),
 }
 
 
