@@ -68,7 +68,7 @@ def test_kernels_inside_a_layer_that_cannot_be_followed_are_pruned_between_bound
     assert "tf_lap.register_rule" in around["stem"].boundaries[1]
     np.testing.assert_array_equal(tf_lap.channel_energies(model)["raw/first"].incoming, np.ones(4))
     with pytest.warns(UserWarning, match="the call of RawTensorFlow 'raw' cannot be followed"):
-        report = tf_lap.prune(model, 0.5)
+        report = tf_lap.prune(model, 0.5, allocation="uniform")
     kept = {layer.path: layer.kept for layer in report.layers}
     assert kept == {"stem": 8, "head": 4, "raw/first": 8, "raw/second": 8}
 
