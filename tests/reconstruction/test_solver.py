@@ -30,9 +30,10 @@ def least_squares(x, y, weights, mask, ridge):
     return solved
 
 
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("damping", [1e-14, DAMPING, 1.0])
-def test_weights_are_those_of_least_squares(damping):
-    x, weights, mask = rows_and_weights()
+def test_weights_are_those_of_least_squares(damping, kept):
+    x, weights, mask = rows_and_weights(kept=kept)
     solution = solve(x, weights, mask, damping=damping)
     ridge = damping * np.mean(np.square(x))
     np.testing.assert_allclose(solution.weights, least_squares(x, x @ weights, weights, mask, ridge), atol=1e-9)
@@ -81,6 +82,16 @@ def test_the_damping_is_raised_until_there_is_an_inverse(damping):
     solution = solve(row, weights, mask, damping=damping)
     assert damping < solution.damping < 1e-6
     np.testing.assert_allclose(row @ solution.weights, row @ weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_what_is_not_positive_definite_is_damped_whichever_way_it_is_solved(kept):
+    _, weights, mask = rows_and_weights(kept=kept)
+    mask[0, 2:] = True
+    second = np.diag([-0.5, *np.ones(8)])
+    solution = solve_kept(second, second @ weights, weights, mask)
+    assert solution.damping == pytest.approx(1.0)
+    np.testing.assert_allclose(solution.weights, weights * mask, atol=1e-12)
 
 
 def test_inputs_that_are_zero_leave_the_weights_alone():

@@ -88,11 +88,11 @@ def _solve_all(second: np.ndarray, cross: np.ndarray, mask: np.ndarray, has_inve
     _solve_systems(second, cross, mask & are_few, solved)
     many = np.flatnonzero(~are_few)
     if len(many):
-        inverse = np.linalg.inv(second)
-        whole = inverse @ cross[:, many]
-        corrections = np.zeros_like(whole)
-        _solve_systems(inverse, whole, ~mask[:, many], corrections)
-        solved[:, many] = np.where(mask[:, many], whole - inverse @ corrections, 0.0)
+        inverse = _solve_definite(second, np.eye(len(second)))
+        unpruned = inverse @ cross[:, many]
+        corrections = np.zeros_like(unpruned)
+        _solve_systems(inverse, unpruned, ~mask[:, many], corrections)
+        solved[:, many] = np.where(mask[:, many], unpruned - inverse @ corrections, 0.0)
     return solved
 
 
@@ -124,10 +124,14 @@ def _solve_batch(
     diagonal = np.einsum("bii->bi", systems)
     diagonal += ~is_chosen
     sides = np.where(is_chosen, right[order, columns[:, np.newaxis]], 0.0)
-    try:
-        factors = tf.linalg.cholesky(systems)
-        solutions = tf.linalg.cholesky_solve(factors, sides[..., np.newaxis])[..., 0].numpy()
-    except tf.errors.InvalidArgumentError:  # releases of TensorFlow differ: others give NaN
-        solutions = np.full_like(sides, np.nan)
+    solutions = _solve_definite(systems, sides[..., np.newaxis])[..., 0]
     places = np.broadcast_to(columns[:, np.newaxis], order.shape)
     solved[order[is_chosen], places[is_chosen]] = solutions[is_chosen]
+
+
+def _solve_definite(matrices: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solves systems by Cholesky's factors; NaN where a matrix is not positive definite."""
+    try:
+        return tf.linalg.cholesky_solve(tf.linalg.cholesky(matrices), right).numpy()
+    except tf.errors.InvalidArgumentError:  # releases of TensorFlow differ: others give NaN
+        return np.full_like(right, np.nan)

@@ -61,8 +61,8 @@ def _find_output_moments(
     if len(shapes) != 1:
         return None
     covariance = sum((covariance for covariance, _ in by_use[1:]), start=by_use[0][0]) / len(by_use)
-    known = [mean for _, mean in by_use if mean is not None]
-    mean = sum(known[1:], start=known[0]) / len(known) if len(known) == len(by_use) else np.zeros(covariance.shape[:2])
+    means = [mean for _, mean in by_use if mean is not None]
+    mean = sum(means[1:], start=means[0]) / len(means) if len(means) == len(by_use) else np.zeros(covariance.shape[:2])
     second = covariance + mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
     matrices = _cut(kernel.layout.to_matrices(whole_weights.value(kernel.variable)), covariance.shape[1])
     cross = second @ matrices
