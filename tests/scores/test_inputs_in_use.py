@@ -29,7 +29,7 @@ def test_kernels_whose_inputs_cannot_be_measured_are_ranked_by_magnitude_and_nam
     weights = model.get_layer("memory").cell.recurrent_kernel.numpy()
     magnitudes = np.abs(weights)
     with pytest.warns(UserWarning, match="ranked by magnitude: 'memory/recurrent_kernel': the rows that") as warned:
-        tf_lap.prune(model, 0.5, score=score, data=data((5, 6)))
+        tf_lap.prune(model, 0.5, score=score, allocation="uniform", data=data((5, 6)))
     assert len(warned) == 1
     kept = model.get_layer("memory").cell.recurrent_kernel.numpy() != 0
     np.testing.assert_array_equal(kept, magnitudes >= np.sort(magnitudes, None)[-32])
@@ -137,7 +137,7 @@ def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
     model(np.ones((1, 4), np.float32))
     magnitudes = np.abs(model.unused.kernel.numpy())
     with pytest.warns(UserWarning, match="ranked by magnitude: 'unused'"):
-        tf_lap.prune(model, 0.5, score="wanda", data=data((4,)))
+        tf_lap.prune(model, 0.5, score="wanda", allocation="uniform", data=data((4,)))
     np.testing.assert_array_equal(model.unused.kernel.numpy() != 0, magnitudes >= np.sort(magnitudes, None)[-10])
 
 
@@ -148,5 +148,5 @@ def test_a_subclass_that_scores_in_its_own_way_is_asked():
 
     model = relu_chain(6, 12, 4)
     model.layers[0].kernel.assign(np.tile(np.linspace(0.1, 1.0, 12), (6, 1)))
-    tf_lap.prune(model, 0.4, score=Halved(), data=np.ones((5, 6)))
+    tf_lap.prune(model, 0.4, score=Halved(), allocation="uniform", data=np.ones((5, 6)))
     assert np.count_nonzero(kernels(model)["dense_0"]) == 43
