@@ -20,7 +20,7 @@ from tf_lap.scores import OBS, Lookahead, Score, Wanda
 
 
 def prune_with_names(model: keras.Model) -> tf_lap.PruningReport:
-    return tf_lap.prune(model, 0.75, score="magnitude", allocation="erk", pattern="block:1x4", order="forward")
+    return tf_lap.prune(model, 0.75, score="magnitude", allocation="auto", pattern="block:1x4", order="forward")
 
 
 def prune_with_objects(model: keras.Model) -> tf_lap.PruningReport:

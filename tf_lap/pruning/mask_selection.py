@@ -188,11 +188,8 @@ class HostSelection:
     def __init__(self, selection: MaskSelection, memory: ScratchMemory) -> None:
         self._selection, self._memory = selection, memory
         # Exactly these classes: a subclass may shape masks, or rank weights, in another way.
-        self._is_unstructured = type(selection.pattern) is Unstructured and type(selection.allocation) in (
-            Uniform,
-            ERK,
-            LAMP,
-        )
+        ranks_weights = type(selection.allocation) in (Uniform, ERK, LAMP)
+        self._is_unstructured = type(selection.pattern) is Unstructured and ranks_weights
 
     def select(self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.
