@@ -51,6 +51,7 @@ RESULTS = (
     "ChannelEnergies",
     "Neighbors",
     "PruningReport",
+    "RepairReport",
     "ExportReport",
     "ExportError",
     "SearchReport",

@@ -80,11 +80,11 @@ def repair(
     >>> dense = keras.models.clone_model(model)
     >>> dense.set_weights(model.get_weights())
     >>> report = tf_lap.prune(model, 0.9)
-    >>> repaired = tf_lap.repair(model, x_train[:256], dense=dense)
-    >>> repaired.samples
-    256
+    >>> repaired = tf_lap.repair(model, x, dense=dense)  # inputs alone, a few hundred of them
+    >>> [layer.path for layer in repaired.repaired]
+    ['dense', 'dense_1', 'dense_2']
 
-    `tf_lap.prune(model, 0.9, data=x_train[:256], repair=True)` does both at once, and needs no second model.
+    `tf_lap.prune(model, 0.9, data=x, repair=True)` does both at once, and needs no second model.
 
     Args:
         model: a built Keras model. Its zero weights count as pruned.
