@@ -37,6 +37,7 @@ DOCUMENTS = (
     "docs/tfmot.md",
     "docs/models.md",
     "docs/results.md",
+    "docs/choosing.md",
 )
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
