@@ -26,9 +26,9 @@ from benchmarks import digits_cnn, measure
 from benchmarks.digits_cnn import Digits
 
 RUNS = Path(__file__).parent / "results" / "allocations.json"
-SEEDS = 3
-GRADUAL, ONE_SHOT = (0.9, 0.97), (0.5, 0.8)
-DENSE_EPOCHS, PRUNING_EPOCHS = 6, 4
+SEEDS = 2
+GRADUAL, ONE_SHOT = (0.95,), (0.8,)
+DENSE_EPOCHS, PRUNING_EPOCHS = 6, 3
 CIFAR_TRAINED, CIFAR_TESTED = 5_000, 4_000
 FLOOR = 0.25  # of the fraction that all kernels keep together
 

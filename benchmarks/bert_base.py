@@ -30,7 +30,7 @@ def main() -> dict[str, Any]:
     built = time.perf_counter()
     resolve(model)
     resolved = time.perf_counter()
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     ready = time.perf_counter()
     pruner.update(SPARSITY)
     updated = time.perf_counter()

@@ -45,7 +45,7 @@ def write(folder: Path, model: Any = None) -> None:
     from tf_lap.pruning.mask_selection import KernelWeights
 
     model = keras.applications.ResNet50(weights=None) if model is None else model
-    updater = tf_lap.Pruner(model)._engine.updater
+    updater = tf_lap.Pruner(model, allocation="uniform")._engine.updater
     kernels = updater.measurer.recipe.kernels
     targets = list(range(len(kernels)))
     keep = [max(1, round(kernel.layout.size * (1 - SPARSITY))) for kernel in kernels]

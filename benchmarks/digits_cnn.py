@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -44,15 +43,16 @@ class Measured(NamedTuple):
 
 def load() -> Digits:
     """The first images of MNIST, from the npz file that TF_LAP_MNIST names, or from keras.datasets."""
-    with np.load(os.environ.get(DATA) or Path(keras.utils.get_file("mnist.npz", _ORIGIN))) as file:
-        images = [file[name][:size, ..., np.newaxis].astype(np.float32) / 255 for name, size in _IMAGES.items()]
-        labels = [file[name][:size].astype(np.int64) for name, size in _LABELS.items()]
-    return Digits(images[0], labels[0], images[1], labels[1])
+    if path := os.environ.get(DATA):
+        with np.load(path) as file:
+            (x, y), (x_test, y_test) = ((file[f"x_{part}"], file[f"y_{part}"]) for part in ("train", "test"))
+    else:
+        (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
+    return Digits(_scale(x[:TRAINED]), y[:TRAINED].astype(int), _scale(x_test[:TESTED]), y_test[:TESTED].astype(int))
 
 
-_ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
-_IMAGES = {"x_train": TRAINED, "x_test": TESTED}
-_LABELS = {"y_train": TRAINED, "y_test": TESTED}
+def _scale(images: np.ndarray) -> np.ndarray:
+    return images[..., np.newaxis].astype(np.float32) / 255
 
 
 def network(kind: Any) -> Any:
@@ -87,7 +87,14 @@ def fit(model: Any, kind: Any, digits: Digits, seed: int, epochs: int, callbacks
     loss = kind.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(kind.optimizers.Adam(RATE), loss, jit_compile=False)
     steps = -(-len(digits.x) // BATCH)
-    model.fit(batches(digits, seed, epochs), steps_per_epoch=steps, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    model.fit(
+        batches(digits, seed, epochs),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        shuffle=False,
+        callbacks=list(callbacks),
+        verbose=0,
+    )
 
 
 def train_dense(digits: Digits, seed: int) -> list[np.ndarray]:

@@ -50,7 +50,7 @@ def cpu_seconds(function: Callable[[], Any]) -> float:
 def run() -> dict[str, Any]:
     """Times each choice and the converter alone by turns."""
     model = network()
-    tf_lap.prune(model, SPARSITY)
+    tf_lap.prune(model, SPARSITY, allocation="uniform")
     samples = np.random.default_rng(0).random((SAMPLES, *model.input_shape[1:]), np.float32)
     times: measure.Times = {}
     with tempfile.TemporaryDirectory() as folder:

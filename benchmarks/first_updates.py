@@ -21,7 +21,7 @@ UPDATES, SPARSITY, ROUNDS = 100, 0.9, 3
 def time_updates(network: str, order: str, updates: int) -> list[float]:
     """The seconds that each update of a model takes, from nothing pruned on."""
     model = getattr(keras.applications, network)(weights=None)
-    pruner = tf_lap.Pruner(model, order=order)
+    pruner = tf_lap.Pruner(model, order=order, allocation="uniform")
     seconds = []
     for number in range(1, updates + 1):
         start = time.perf_counter()

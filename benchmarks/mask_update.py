@@ -29,7 +29,7 @@ class Subject:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self.pruner = tf_lap.Pruner(model)
+        self.pruner = tf_lap.Pruner(model, allocation="uniform")
         self.variables = list(self.pruner.enforcement.kernels.values())
         self.arrays = [tf.convert_to_tensor(variable).numpy().copy() for variable in self.variables]
         self.dense = {path: np.ones(mask.shape, bool) for path, mask in self.pruner.masks.items()}

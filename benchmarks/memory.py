@@ -35,7 +35,7 @@ def main(weights: float) -> dict[str, int]:
     weight_bytes = sum(4 * math.prod(kernel.shape) for kernel in model.weights)
     gc.collect()
     before = resident()
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     mask_bytes = sum(mask.dtype.size * math.prod(mask.shape) for mask in pruner.masks.values())
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     for step in range(UPDATES):

@@ -151,7 +151,7 @@ def run() -> dict[str, Any]:
         print(networks[-1], flush=True)
     return {
         "what": f"{digits_cnn.describe()}; pruned once at {SPARSITY:.0%}, not retrained; {SEEDS} seeds; errors are of "
-        f"what the layer {KERNEL} puts out, over {MEASURED:,} images to train with, weighted by the layer that reads it",
+        f"what the layer {KERNEL} puts out, over {MEASURED:,} images to train with, weighted by what reads it",
         "ratios": {name: _spread([figures[name] for figures in networks]) for name in networks[0]},
         "networks": networks,
     }

@@ -20,7 +20,25 @@ from benchmarks import choosing_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("docs/performance.md", "docs/export.md", "docs/tfmot.md", "docs/models.md", "docs/results.md")
+ACCURACY_TOOLS: Mapping[str, str] = {
+    "tf_lap lookahead lamp": "tf_lap, by default",
+    "tf_lap magnitude lamp": 'tf_lap, `score="magnitude"`',
+    "tf_lap lookahead uniform": 'tf_lap, `allocation="uniform"`',
+    "tfmot": "tfmot 0.8.1",
+    "PQuantML PDP": "PQuantML 0.1.0, PDP",
+    "PQuantML Wanda": "PQuantML 0.1.0, Wanda",
+}
+"""The tools in README's table and picture, and what they are called there."""
+DOCUMENTS = (
+    "README.md",
+    "docs/guide.md",
+    "docs/performance.md",
+    "docs/export.md",
+    "docs/tfmot.md",
+    "docs/models.md",
+    "docs/results.md",
+    "docs/choosing.md",
+)
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 
 AIMS: Mapping[str, Mapping[str, str]] = {
@@ -146,6 +164,66 @@ def _format_errors(errors: Sequence[float]) -> str:
     return f"{statistics.mean(errors):.2%} ({min(errors):.2%} to {max(errors):.2%})"
 
 
+def _format_accuracy(name: str, result: Mapping[str, Any]) -> str:
+    """How many images are right, a row for each tool, a column for each sparsity."""
+    right: dict[str, dict[float, list[float]]] = {}
+    for fit in result["runs"]:
+        right.setdefault(fit["tool"], {}).setdefault(fit["sparsity"], []).append(fit["right"])
+    sparsities = sorted({fit["sparsity"] for fit in result["runs"] if fit["sparsity"]})
+    rows = [
+        (tool, *(_format_right(by_sparsity[s]) for s in sparsities))
+        for tool, by_sparsity in right.items()
+        if tool != "unpruned"
+    ]
+    rows += [("unpruned", *[_format_right(right["unpruned"][0.0])] * len(sparsities))]
+    seeds = len({fit["seed"] for fit in result["runs"]})
+    return f"`{result['command']}`: {result['what']}; means of {seeds} seeds (least to most).\n\n" + _format_rows(
+        ("tool", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows
+    )
+
+
+def _format_drawn_accuracy(name: str, result: Mapping[str, Any]) -> str:
+    """The means that docs/accuracy.png shows."""
+    runs = result["runs"]
+    sparsities = sorted({fit["sparsity"] for fit in runs if fit["sparsity"]})
+    rows = []
+    for tool, label in ACCURACY_TOOLS.items():
+        right = [[fit["right"] for fit in runs if (fit["tool"], fit["sparsity"]) == (tool, s)] for s in sparsities]
+        rows.append((label, *(f"{statistics.mean(fractions):.1%}" for fractions in right)))
+    return _format_rows(("test images that are right, at", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows)
+
+
+def _format_allocations(name: str, result: Mapping[str, Any]) -> str:
+    """How many images are right, a row for each way of pruning, a column for each allocation."""
+    right: dict[str, dict[str, list[float]]] = {}
+    for fit in result["runs"]:
+        way = fit["network"] + (f", {fit['mode']}, {fit['sparsity']:.0%}" if fit["sparsity"] else ", dense")
+        right.setdefault(way, {}).setdefault(fit["allocation"], []).append(fit["right"])
+    allocations = list(dict.fromkeys(fit["allocation"] for fit in result["runs"] if fit["sparsity"]))
+    rows = [
+        (way, *(_format_right(by_name[a]) if a in by_name else "" for a in allocations))
+        if "none" not in by_name
+        else (f"{way}: {_format_right(by_name['none'])}", *[""] * len(allocations))
+        for way, by_name in right.items()
+    ]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(("pruned", *allocations), rows)
+
+
+def _format_right(fractions: Sequence[float]) -> str:
+    """A mean in percent, and the least and the most."""
+    mean, least, most = (f"{100 * value:.1f}" for value in (statistics.mean(fractions), min(fractions), max(fractions)))
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
+def _format_means(name: str, result: Mapping[str, Any]) -> str:
+    """A benchmark's figures as means."""
+    rows = [
+        (row, f"{spread['mean']:.3g} ({spread['least']:.3g} to {spread['most']:.3g})")
+        for row, spread in result["ratios"].items()
+    ]
+    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(("what", "mean (least to most)"), rows)
+
+
 def _format_device(name: str, result: Mapping[str, Any]) -> str:
     """An update on an accelerator."""
     rows = [
@@ -208,6 +286,10 @@ def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, 
 
 
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
+    "accuracy": ("accuracy", _format_accuracy),
+    "drawn_accuracy": ("accuracy", _format_drawn_accuracy),
+    "allocations": ("allocations", _format_allocations),
+    "one_shot": ("one_shot", _format_means),
     "first_updates": ("first_updates", _format_first_updates),
     "files": ("tflite", _format_files),
     "steps_inside_tfmot": ("wrapped_steps", _format_steps),

@@ -33,7 +33,7 @@ def run() -> dict[str, Any]:
         for pattern, sparsity in PRUNED:
             model = network()
             model.set_weights(trained.get_weights())
-            tf_lap.prune(model, sparsity, pattern=pattern)
+            tf_lap.prune(model, sparsity, pattern=pattern, allocation="uniform")
             report = tf_lap.export_tflite(model, Path(folder) / "model.tflite", sparse=True)
             latencies = [report.timed(threads=THREADS, rounds=ROUNDS).latency for _ in range(REPEATS)]
             name = f"{pattern} at {sparsity:.0%}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import os
 import sysconfig
 from collections.abc import Callable
@@ -133,6 +134,7 @@ def build_text() -> keras.Model:
     return keras.Model(inputs, layers.Dense(96)(layers.LayerNormalization()(x)))
 
 
+@functools.cache
 def load_mnist(images: int = 12_000, test_images: int = 5_000) -> Data:
     """The first images of MNIST, from 0 to 1."""
     with np.load(os.environ["TF_LAP_MNIST"]) as file:
@@ -141,6 +143,7 @@ def load_mnist(images: int = 12_000, test_images: int = 5_000) -> Data:
     return Data(x[:images], y[:images], x_test[:test_images], y_test[:test_images])
 
 
+@functools.cache
 def load_cifar10(images: int = 10_000, test_images: int = 2_000) -> Data:
     """The first images of CIFAR-10, as `tf-lap reproduce` reads and standardizes them."""
     experiment = experiments.cifar10(Path(os.environ["TF_LAP_CIFAR10"]), "conv6", 1.0)
@@ -153,6 +156,7 @@ def load_cifar10(images: int = 10_000, test_images: int = 2_000) -> Data:
     )
 
 
+@functools.cache
 def load_text() -> Data:
     """The docstrings of the modules of Python's standard library, the last tenth of them to test with."""
     texts = []
@@ -174,7 +178,7 @@ TASKS = {
     "cnn": Task(build_cnn, load_mnist, 4, 1e-3, "MNIST, convolutions"),
     "residual": Task(build_residual, load_cifar10, 6, 3e-3, "CIFAR-10, residual network"),
     "mobile": Task(build_mobile, load_cifar10, 6, 3e-3, "CIFAR-10, depthwise-separable network"),
-    "text": Task(build_text, load_text, 2, 2e-3, "text, transformer"),
+    "text": Task(build_text, load_text, 6, 2e-3, "text, transformer"),
 }
 
 

@@ -37,7 +37,7 @@ class Trained:
         end = STEPS * ROUNDS + before
         if frequency and kind is keras:
             schedule = tf_lap.LookaheadPruningSchedule(FINAL, end_step=end, frequency=frequency)
-            self.callbacks = [tf_lap.LAPCallback(schedule)]
+            self.callbacks = [tf_lap.LAPCallback(schedule, allocation="uniform")]
         elif frequency:
             schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, FINAL, 0, end, frequency=frequency)
             model = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)

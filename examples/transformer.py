@@ -90,7 +90,7 @@ def prune_and_train(
     keras.utils.set_random_seed(seed + 1000)
     model = network()
     model.set_weights(trained.get_weights())
-    pruning = tf_lap.LAPCallback(sparsity, score=method)
+    pruning = tf_lap.LAPCallback(sparsity, score=method, allocation="uniform")
     fit(model, train, [pruning])
     return model, pruning.report
 

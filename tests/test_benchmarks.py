@@ -43,6 +43,53 @@ def test_wrapped_steps_are_measured_and_written(command):
     assert len(command("wrapped_steps", WIDTHS=(8, 6, 4), STEPS=8, ROUNDS=2, WARM_UP=2)) == 4
 
 
+@pytest.fixture
+def few_digits(tmp_path, monkeypatch):
+    """Digits of noise in the place of MNIST, and few of them."""
+    from benchmarks import digits_cnn
+
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, size in (("train", 192), ("test", 100)):
+        arrays[f"x_{part}"] = rng.integers(0, 256, (size, 28, 28), np.uint8)
+        arrays[f"y_{part}"] = rng.integers(0, 10, size, np.uint8)
+    np.savez(tmp_path / "digits.npz", **arrays)
+    monkeypatch.setenv(digits_cnn.DATA, str(tmp_path / "digits.npz"))
+    monkeypatch.setattr(digits_cnn, "END_STEP", 6)
+    monkeypatch.setattr(digits_cnn, "FREQUENCY", 3)
+    return tmp_path / "results"
+
+
+@pytest.mark.slow
+def test_accuracy_is_measured_drawn_and_goes_on_where_it_was(command, few_digits, tmp_path, monkeypatch):
+    from benchmarks import accuracy, chart
+
+    runs = few_digits / "accuracy.json"
+    settings = {"RUNS": runs, "SEEDS": 1, "SPARSITIES": (0.9,), "PQUANTML_PYTHON": None}
+    ratios = command("accuracy", **settings)
+    assert len(ratios) == 8
+    assert {"unpruned", "tfmot, 90%", "tf_lap lookahead lamp, 90%"} <= set(ratios)
+    fits = json.loads(runs.read_text(encoding="utf-8"))["runs"]
+    assert {fit["zeros"] for fit in fits if "tf_lap" in fit["tool"]} == {50_933}
+    assert {fit["weights"] for fit in fits} == {56_592}
+    monkeypatch.setattr(accuracy, "tools", dict)
+    command("accuracy", **settings)
+    assert json.loads(runs.read_text(encoding="utf-8"))["runs"] == fits
+    chart.draw_accuracy(runs, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_one_shot_pruning_is_examined(few_digits, monkeypatch):
+    from benchmarks import one_shot, tables
+
+    monkeypatch.setattr(one_shot, "SEEDS", 1)
+    result = one_shot.run()
+    assert result["ratios"]["hidden, lookahead: weights kept"]["mean"] < 0.2
+    table = tables._format_means("one_shot", {**result, "command": "python -m benchmarks one_shot"})
+    assert "| right, magnitude lamp, hidden by lookahead |" in table
+
+
 @pytest.mark.slow
 def test_the_tracing_of_wrapped_steps_is_measured(command):
     import tf_keras

@@ -57,7 +57,7 @@ def test_a_configuration_of_another_form_is_told_the_right_one(module, name, nam
     [
         (scores, {"lookahead", "magnitude", "random", "lookahead_activation", "obd", "obd_lookahead"}),
         (scores, {"wanda", "lookahead_wanda", "obs", "obs_lookahead"}),
-        (allocation, {"uniform", "global", "lamp", "erk"}),
+        (allocation, {"auto", "uniform", "global", "lamp", "erk"}),
         (patterns, {"unstructured"}),
     ],
     ids=["scores", "scores over inputs", "allocation", "patterns"],

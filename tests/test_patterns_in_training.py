@@ -15,7 +15,7 @@ from tf_lap.patterns import NOfM
 @pytest.mark.parametrize(("pattern", "sparsity"), [("2:4", 0.5), ("block:1x4", 0.9), (NOfM(1, 3), 2 / 3)])
 def test_a_fit_ends_in_the_pattern(pattern, sparsity):
     model = compiled(network())
-    callback = tf_lap.LAPCallback(polynomial(sparsity, frequency=2), pattern=pattern)
+    callback = tf_lap.LAPCallback(polynomial(sparsity, frequency=2), pattern=pattern, allocation="uniform")
     fit(model, [callback])
     fit(model, [tf_lap.PreserveSparsity()])
     chosen = patterns.get(pattern)
@@ -41,7 +41,10 @@ def test_a_crashed_training_goes_on_with_the_same_pattern(tmp_path, pattern, spa
     def callbacks():
         keep = keras.callbacks.BackupAndRestore(tmp_path / "weights", delete_checkpoint=False)
         schedule = polynomial(sparsity, end_step=12, frequency=1)
-        return [keep, tf_lap.LAPCallback(schedule, pattern=pattern, backup_dir=tmp_path / "masks")]
+        return [
+            keep,
+            tf_lap.LAPCallback(schedule, pattern=pattern, backup_dir=tmp_path / "masks", allocation="uniform"),
+        ]
 
     before = compiled(network())
     with pytest.raises(KeyboardInterrupt):

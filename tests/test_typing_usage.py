@@ -17,6 +17,8 @@ ON_A_MODEL = (
     typing_usage.prune_with_configurations,
     typing_usage.prune_some_layers,
     typing_usage.prune_over_data,
+    typing_usage.repair_at_once,
+    typing_usage.repair_later,
     typing_usage.read_graph,
     typing_usage.use_pruner,
     typing_usage.make_learning_rates,

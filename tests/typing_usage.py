@@ -20,7 +20,7 @@ from tf_lap.scores import OBS, Lookahead, Score, Wanda
 
 
 def prune_with_names(model: keras.Model) -> tf_lap.PruningReport:
-    return tf_lap.prune(model, 0.75, score="magnitude", allocation="erk", pattern="block:1x4", order="forward")
+    return tf_lap.prune(model, 0.75, score="magnitude", allocation="auto", pattern="block:1x4", order="forward")
 
 
 def prune_with_objects(model: keras.Model) -> tf_lap.PruningReport:
@@ -52,6 +52,27 @@ def prune_over_data(model: keras.Model) -> tf_lap.PruningReport:
     tf_lap.prune(model, 0.3, score=Wanda(), data=samples)
     tf_lap.prune(model, 0.5, score=OBS(), data=samples, order="forward")
     return tf_lap.prune(model, 0.9, score="lookahead_activation", data=samples)
+
+
+def repair_at_once(model: keras.Model) -> float:
+    samples = np.ones((8, *model.input_shape[1:]), np.float32)
+    report: tf_lap.RepairReport | None = tf_lap.prune(model, 0.5, repair="weights").repair
+    assert report is not None
+    tf_lap.prune(model, 0.6, data=samples, repair=["weights", "bias"], verbose=0)
+    pruner = tf_lap.Pruner(model)
+    pruner.update(0.7, repair=True, data=samples)
+    return sum(layer.after or 0.0 for layer in report.repaired) + len(report.render(all=True))
+
+
+def repair_later(model: keras.Model) -> dict[str, list[str]]:
+    dense = keras.models.clone_model(model)
+    dense.set_weights(model.get_weights())
+    tf_lap.prune(model, 0.5)
+    report: tf_lap.RepairReport = tf_lap.repair(model, dense=dense)
+    plain: dict[str, Any] = report.to_dict()
+    assert plain["samples"] is None
+    assert report.samples is None
+    return report.left_by_reason()
 
 
 def read_report(report: tf_lap.PruningReport) -> str:

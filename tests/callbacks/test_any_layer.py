@@ -110,7 +110,7 @@ def trained(request, flavour):
     loss = flavour.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("adam", loss, jit_compile=False)
     schedule = tf_lap.LookaheadPruningSchedule(SPARSITY, begin_step=0, end_step=8, frequency=2)
-    callback = tf_lap.LAPCallback(schedule, filters=case.filters)
+    callback = tf_lap.LAPCallback(schedule, filters=case.filters, allocation="uniform")
     fit(model, [callback])
     return Trained(model, callback, callback.report, model.get_weights(), case)
 
@@ -179,6 +179,6 @@ def test_masks_are_the_same_on_both(case):
     model, twin = (case.build(flavour) for flavour in FLAVOURS.values())
     twin.set_weights(model.get_weights())
     for each in (model, twin):
-        tf_lap.prune(each, SPARSITY, filters=case.filters)
+        tf_lap.prune(each, SPARSITY, filters=case.filters, allocation="uniform")
     for mask, other in zip(live(model.get_weights()), live(twin.get_weights()), strict=True):
         np.testing.assert_array_equal(mask, other)

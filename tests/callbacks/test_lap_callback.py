@@ -98,7 +98,7 @@ def test_a_model_that_fit_builds_is_resolved_at_the_first_batch(package, kind, s
 
     model = package.Sequential([first, second, head]) if kind == "sequential" else Net()
     model.compile("adam", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    callback = tf_lap.LAPCallback(schedule)
+    callback = tf_lap.LAPCallback(schedule, allocation="uniform")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "model .* cannot be followed")  # of a subclassed model of tf_keras
         model.fit(*data(), batch_size=16, epochs=3, verbose=0, callbacks=[callback])
@@ -134,12 +134,12 @@ def test_frozen_layers_are_left_as_they_are_however_that_was_said(package):
 
 def test_zeros_that_are_there_at_the_start_stay_and_are_said_where_less_is_asked():
     model = compiled()
-    tf_lap.prune(model, 0.9)
+    tf_lap.prune(model, 0.9, allocation="uniform")
     zeros = {name: model.get_layer(name).kernel.numpy() == 0 for name in SIZES}
     with pytest.warns(
         UserWarning, match="more zeros already than is asked now: 'first' 90.1%, asked 50.0%;.*They stay"
     ):
-        history = fit(model, [tf_lap.LAPCallback(polynomial(0.5))])
+        history = fit(model, [tf_lap.LAPCallback(polynomial(0.5), allocation="uniform")])
     assert min(history.history["sparsity"]) >= 0.9
     for name, mask in zeros.items():
         assert not np.any(model.get_layer(name).kernel.numpy()[mask])
@@ -168,10 +168,10 @@ def test_zeros_of_an_initializer_train_after_a_fit_without_pruning():
     with pytest.warns(
         UserWarning, match="'second' 95.8%, asked 50.0%.* let them train again, fit once without pruning"
     ):
-        fit(model, [tf_lap.LAPCallback(polynomial(0.5))], epochs=2)
+        fit(model, [tf_lap.LAPCallback(polynomial(0.5), allocation="uniform")], epochs=2)
     assert np.count_nonzero(model.get_layer("second").kernel) == 24
     fit(model, [])
-    fit(model, [tf_lap.LAPCallback(polynomial(0.5, end_step=12))])
+    fit(model, [tf_lap.LAPCallback(polynomial(0.5, end_step=12), allocation="uniform")])
     assert_exact(model, 0.5)
 
 
@@ -194,9 +194,9 @@ def test_masks_hold_after_every_batch_whatever_moves_the_weights(callback_class,
     plain = network()
     model = compiled(AssigningModel(plain.inputs, plain.outputs))
     schedule = tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot", begin_step=begin_step)
-    callback = tf_lap.LAPCallback(schedule)
+    callback = tf_lap.LAPCallback(schedule, allocation="uniform")
     if callback_class == "PreserveSparsity":
-        tf_lap.prune(model, 0.9)
+        tf_lap.prune(model, 0.9, allocation="uniform")
         callback, begin_step = tf_lap.PreserveSparsity(), 0
     nonzero = []
     first = model.get_layer("first").kernel

@@ -24,23 +24,23 @@ compiled = functools.partial(perceptrons.compiled, run_eagerly=True)
 def test_zeros_that_are_there_are_asked_for_or_trained_away(remedy):
     plain = keras.Sequential([keras.Input((16,)), keras.layers.Dense(24, name="a"), keras.layers.Dense(10, name="b")])
     model = compiled(plain)
-    tf_lap.prune(model, 0.9)
+    tf_lap.prune(model, 0.9, allocation="uniform")
     message = "ask for at least as many. To let them train again, fit once without pruning"
     with pytest.warns(UserWarning, match=message):
-        tf_lap.prune(model, 0.5)
+        tf_lap.prune(model, 0.5, allocation="uniform")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         if remedy == "more":
-            assert tf_lap.prune(model, 0.95).sparsity == pytest.approx(0.95, abs=2e-3)
+            assert tf_lap.prune(model, 0.95, allocation="uniform").sparsity == pytest.approx(0.95, abs=2e-3)
         elif remedy == "a schedule":  # whose first sparsities are lower
-            fit(model, [tf_lap.LAPCallback(Schedule(0.95, end_step=10))])
+            fit(model, [tf_lap.LAPCallback(Schedule(0.95, end_step=10), allocation="uniform")])
             assert np.count_nonzero(model.layers[0].kernel) == 19
         elif remedy == "initial_sparsity":
-            fit(model, [tf_lap.LAPCallback(Schedule(0.95, initial_sparsity=0.9, end_step=10))])
+            fit(model, [tf_lap.LAPCallback(Schedule(0.95, initial_sparsity=0.9, end_step=10), allocation="uniform")])
             assert np.count_nonzero(model.layers[0].kernel) == 19
         else:
             fit(model, [])
-            assert tf_lap.prune(model, 0.5).sparsity == pytest.approx(0.5, abs=2e-3)
+            assert tf_lap.prune(model, 0.5, allocation="uniform").sparsity == pytest.approx(0.5, abs=2e-3)
 
 
 def test_masks_are_restored_into_the_model_and_filters_that_they_were_made_with():
@@ -150,7 +150,7 @@ def test_beside_the_pruning_callback_preserve_sparsity_is_left_out():
 def test_a_frozen_model_is_fitted_without_the_callback_or_thawed(package):
     dense = [package.layers.Dense(24, name="first"), package.layers.Dense(10, name="head")]
     model = package.Sequential([package.Input((16,)), *dense, package.layers.BatchNormalization()])
-    tf_lap.prune(model, 0.9)
+    tf_lap.prune(model, 0.9, allocation="uniform")
     for layer in dense:
         layer.trainable = False
     model.compile("sgd", package.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)

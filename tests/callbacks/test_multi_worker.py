@@ -30,7 +30,7 @@ if sys.argv[1] == "wrapper":
     import tensorflow_model_optimization as tfmot
     callback = tfmot.sparsity.keras.UpdatePruningStep()
 else:
-    callback = tf_lap.LAPCallback(schedule)
+    callback = tf_lap.LAPCallback(schedule, allocation="uniform")
 model.fit(data, epochs=2, steps_per_epoch=5, callbacks=[callback], verbose=0)
 masks = []
 if sys.argv[1] == "wrapper":

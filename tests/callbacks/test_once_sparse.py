@@ -48,7 +48,7 @@ def test_the_best_weights_are_those_of_a_sparse_epoch(package, tmp_path):
     model, path = perceptron(package), tmp_path / "best.keras"
     stopping = package.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True)
     checkpoint = package.callbacks.ModelCheckpoint(str(path), "val_loss", save_best_only=True)
-    pruning = tf_lap.LAPCallback(polynomial(end_step=16), once_sparse=[stopping, checkpoint])
+    pruning = tf_lap.LAPCallback(polynomial(end_step=16), once_sparse=[stopping, checkpoint], allocation="uniform")
     x, y = data()
     model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[rising(package), pruning])  # and no warning
     assert stopping.best_epoch == 3
@@ -75,7 +75,7 @@ def test_beside_the_callback_a_checkpoint_of_a_denser_epoch_is_warned_of(package
 def test_weights_restored_behind_the_callback_are_warned_of_with_what_helps(package):
     model = perceptron(package)
     stopping = package.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True)
-    pruning = tf_lap.LAPCallback(polynomial(end_step=16))
+    pruning = tf_lap.LAPCallback(polynomial(end_step=16), allocation="uniform")
     with pytest.warns(UserWarning, match=r"behind LAPCallback put back .*pruner.apply\(\) zeroes them.*PreserveSpars"):
         model.fit(*data(), batch_size=16, epochs=5, verbose=0, callbacks=[rising(package), pruning, stopping])
     assert pruning.report.sparsity < 0.9

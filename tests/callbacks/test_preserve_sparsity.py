@@ -158,7 +158,7 @@ def test_a_model_that_fit_builds_has_no_zeros_to_preserve_and_is_told_so_in_our_
 
 def test_it_is_copied_and_pickled_after_a_fit():
     model, callback = compiled(), tf_lap.PreserveSparsity()
-    tf_lap.prune(model, 0.9)
+    tf_lap.prune(model, 0.9, allocation="uniform")
     fit(model, [callback])
     for again in (pickle.loads(pickle.dumps(callback)), copy.deepcopy(callback)):
         fit(model, [again])

@@ -130,11 +130,13 @@ def test_a_training_that_crashed_before_its_weights_were_saved_begins_anew(tmp_p
 def test_weights_that_were_restored_without_their_optimizer_keep_their_zeros(tmp_path):
     model = compiled()
     with pytest.raises(KeyboardInterrupt):
-        fit(model, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path), Interrupt(9)])
+        fit(
+            model, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path, allocation="uniform"), Interrupt(9)]
+        )
     again = compiled()
     again.set_weights(model.get_weights())
     recorder = Recorder()
-    fit(again, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path), recorder])
+    fit(again, [tf_lap.LAPCallback(polynomial(end_step=8), backup_dir=tmp_path, allocation="uniform"), recorder])
     assert {np.count_nonzero(kernel) for kernel in recorder.kernels} == {38}
 
 
@@ -166,7 +168,7 @@ def test_layers_thawed_when_the_schedule_is_over_are_brought_to_its_sparsity_at_
     layers = package.layers
     model = package.Sequential([package.Input((16,)), layers.Dense(24, name="first"), layers.Dense(10, name="head")])
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
-    callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1), verbose=1)
+    callback = tf_lap.LAPCallback(polynomial(end_step=6, frequency=1), verbose=1, allocation="uniform")
     model.layers[0].trainable = False
     model.compile("adam", loss, jit_compile=False)
     with pytest.warns(UserWarning, match="can be pruned"):

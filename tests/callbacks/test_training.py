@@ -97,7 +97,15 @@ def test_a_model_that_was_fitted_before_is_pruned_inside_its_step_too(score):
     model = compiled(optimizer=keras.optimizers.SGD(0.1))
     fit(model, [])
     recorder = Recorder()
-    fit(model, [tf_lap.LAPCallback(tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), score=score), recorder])
+    fit(
+        model,
+        [
+            tf_lap.LAPCallback(
+                tf_lap.LookaheadPruningSchedule(0.9, decay="one_shot"), score=score, allocation="uniform"
+            ),
+            recorder,
+        ],
+    )
     assert [np.count_nonzero(kernel) for kernel in recorder.kernels] == [38] * STEPS
 
 
@@ -146,7 +154,7 @@ print(json.dumps({"kept": zeros, "out": np.asarray(model(x)).tolist()}))
 @pytest.mark.slow
 def test_the_saved_model_loads_in_a_fresh_process_with_plain_keras(tmp_path):
     model = compiled()
-    fit(model, [tf_lap.LAPCallback(polynomial())])
+    fit(model, [tf_lap.LAPCallback(polynomial(), allocation="uniform")])
     path = tmp_path / "model.keras"
     model.save(path)
     run = subprocess.run(
@@ -170,7 +178,7 @@ def test_two_replicas_prune_alike():
 def test_masks_made_under_a_strategy_are_the_same_on_all_replicas():
     strategy = two_replicas()
     with strategy.scope():
-        pruner = tf_lap.Pruner(network())
+        pruner = tf_lap.Pruner(network(), allocation="uniform")
         pruner.update(0.5)
     for mask in pruner._masks.variables:
         first, second = mask.values

@@ -86,7 +86,7 @@ def test_what_the_message_about_a_model_that_cannot_be_followed_names_helps():
     model.run_eagerly = True
     model(np.ones((2, 4), np.float32))
     with pytest.warns(UserWarning, match="the call of Opaque 'opaque.*' cannot be followed"):
-        report = tf_lap.prune(model, 0.5)
+        report = tf_lap.prune(model, 0.5, allocation="uniform")
     assert [layer.kept for layer in report.layers] == [10, 8]
     (reason,) = report.layers[0].boundaries
     assert "write it with layers and functions of tf on tensors, without NumPy and without Python conditions" in reason

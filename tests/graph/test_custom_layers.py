@@ -68,7 +68,7 @@ def test_kernels_inside_a_layer_that_cannot_be_followed_are_pruned_between_bound
     assert "tf_lap.register_rule" in around["stem"].boundaries[1]
     np.testing.assert_array_equal(tf_lap.channel_energies(model)["raw/first"].incoming, np.ones(4))
     with pytest.warns(UserWarning, match="the call of RawTensorFlow 'raw' cannot be followed"):
-        report = tf_lap.prune(model, 0.5)
+        report = tf_lap.prune(model, 0.5, allocation="uniform")
     kept = {layer.path: layer.kept for layer in report.layers}
     assert kept == {"stem": 8, "head": 4, "raw/first": 8, "raw/second": 8}
 
@@ -98,8 +98,8 @@ def test_a_subclassed_model_that_cannot_be_followed_is_still_pruned():
     model(np.zeros((2, 4), np.float32))
     assert "cannot be followed" in tf_lap.neighbors(model)["first"].boundaries[0]
     with pytest.warns(UserWarning, match="the call of Opaque 'opaque.*' cannot be followed"):
-        assert [layer.kept for layer in tf_lap.prune(model, 0.5).layers] == [10, 8]
-    assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude").layers] == [10, 8]
+        assert [layer.kept for layer in tf_lap.prune(model, 0.5, allocation="uniform").layers] == [10, 8]
+    assert [layer.kept for layer in tf_lap.prune(model, 0.5, score="magnitude", allocation="uniform").layers] == [10, 8]
 
 
 def test_what_the_message_about_a_model_that_cannot_be_followed_names_helps():

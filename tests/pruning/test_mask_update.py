@@ -84,8 +84,8 @@ def gpu_kernels(node):
 
 CHOICES = [
     {},
+    {"allocation": "uniform"},
     {"allocation": "global"},
-    {"allocation": "lamp"},
     {"pattern": "2:4"},
     {"pattern": "block:1x4"},
     {"score": "magnitude"},
@@ -114,7 +114,9 @@ def _described(node):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choices", [{}, {"allocation": "global", "pattern": "block:1x4"}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, {"allocation": "uniform"}, {"allocation": "global", "pattern": "block:1x4"}], ids=str
+)
 def test_it_compiles_whole_under_xla_and_chooses_the_same(choices):
     plain, whole = network(), network()
     _, pruner = traced(whole, **choices)

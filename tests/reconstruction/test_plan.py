@@ -50,6 +50,13 @@ def test_without_a_bias_it_goes_into_the_mean_that_is_subtracted(kind, flavour):
     assert found.shift_sign == -1
 
 
+def test_kernels_to_whose_outputs_nothing_is_added_are_left_where_no_weights_are_fitted():
+    recipe = resolve(behind(layers.Dense(4, name="a", use_bias=False), (3,)))
+    assert plan_kernels(recipe, [0]) == ({0: plan_kernels(recipe, [0])[0][0]}, {})
+    reason = "nothing is added to its outputs that could make up for their means"
+    assert plan_kernels(recipe, [0], fits_weights=False) == ({}, {0: reason})
+
+
 def shared():
     normalization = layers.BatchNormalization()
     inputs = keras.Input((3,))

@@ -30,9 +30,10 @@ def least_squares(x, y, weights, mask, ridge):
     return solved
 
 
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("damping", [1e-14, DAMPING, 1.0])
-def test_weights_are_those_of_least_squares(damping):
-    x, weights, mask = rows_and_weights()
+def test_weights_are_those_of_least_squares(damping, kept):
+    x, weights, mask = rows_and_weights(kept=kept)
     solution = solve(x, weights, mask, damping=damping)
     ridge = damping * np.mean(np.square(x))
     np.testing.assert_allclose(solution.weights, least_squares(x, x @ weights, weights, mask, ridge), atol=1e-9)
@@ -64,7 +65,7 @@ def test_systems_that_are_solved_apart_give_the_same(monkeypatch):
     np.testing.assert_allclose(solve(x, weights, mask).weights, together, rtol=1e-12, atol=1e-12)
     assert len(shapes) > 3
     assert all(count * size**2 <= 200 for count, size in shapes)
-    assert sum(count for count, _ in shapes) == 29  # nothing is kept of one output
+    assert sum(count for count, _ in shapes) == 28  # nothing is kept of one output, and nothing dropped of another
 
 
 def test_systems_larger_than_the_limit_are_solved_one_by_one(monkeypatch):
@@ -83,15 +84,26 @@ def test_the_damping_is_raised_until_there_is_an_inverse(damping):
     np.testing.assert_allclose(row @ solution.weights, row @ weights, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_what_is_not_positive_definite_is_damped_whichever_way_it_is_solved(kept):
+    _, weights, mask = rows_and_weights(kept=kept)
+    mask[0, 2:] = True
+    second = np.diag([-0.5, *np.ones(8)])
+    solution = solve_kept(second, second @ weights, weights, mask)
+    assert solution.damping == pytest.approx(1.0)
+    np.testing.assert_allclose(solution.weights, weights * mask, atol=1e-12)
+
+
 def test_inputs_that_are_zero_leave_the_weights_alone():
     _, weights, mask = rows_and_weights()
     solution = solve(np.zeros((5, len(weights))), weights, mask)
     np.testing.assert_array_equal(solution.weights, weights * mask)
 
 
-def test_weights_stay_where_no_damping_helps():
+@pytest.mark.parametrize("shift", [1, -1])
+def test_weights_stay_where_no_damping_helps(shift):
     _, weights, mask = rows_and_weights()
-    second = np.diag(np.linspace(-1e7, 1e7 + 1, len(weights)))  # of no data at all, as after rounding
+    second = np.diag(np.linspace(-1e7, 1e7 + shift, len(weights)))  # of no data at all, as after rounding
     solution = solve_kept(second, second @ weights, weights, mask)
     np.testing.assert_array_equal(solution.weights, weights * mask)
     assert solution.damping == np.inf

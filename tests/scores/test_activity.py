@@ -35,7 +35,7 @@ def test_activity_is_lap_act_of_the_authors(flavour, order):
         masks[i] = lookahead_mask(pruned, i, round(weights[i].size * 0.4))
         if order != "simultaneous":
             pruned[i] = weights[i] * masks[i]
-    pruner = tf_lap.Pruner(model, score="lookahead_activation", data=x, order=order)
+    pruner = tf_lap.Pruner(model, score="lookahead_activation", data=x, order=order, allocation="uniform")
     pruner.update(0.6)
     for i, mask in enumerate(pruner.masks.values()):
         np.testing.assert_array_equal(mask, masks[i])

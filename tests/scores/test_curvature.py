@@ -100,7 +100,7 @@ def test_obd_and_its_product_with_lookahead_rank_as_their_formulas():
         model = relu_chain(6, 12, 10, 4)
         for layer, w in zip(model.layers, weights, strict=True):
             layer.kernel.assign(w)
-        pruner = tf_lap.Pruner(model, score=score, data=x)
+        pruner = tf_lap.Pruner(model, score=score, data=x, allocation="uniform")
         pruner.update(0.6)
         for mask, largest in zip(pruner.masks.values(), expected, strict=True):
             np.testing.assert_array_equal(mask, largest)
@@ -141,7 +141,7 @@ def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
     model = Network()
     model(np.ones((1, 4), np.float32))
     kernel = model.unused.kernel.numpy()
-    tf_lap.prune(model, 0.5, score="obd", data=data((4,)))
+    tf_lap.prune(model, 0.5, score="obd", data=data((4,)), allocation="uniform")
     np.testing.assert_array_equal(
         model.unused.kernel.numpy() != 0, np.abs(kernel) >= np.sort(np.abs(kernel), None)[-10]
     )

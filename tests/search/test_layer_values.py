@@ -16,7 +16,9 @@ SIZES = {"first": 288, "second": 384, "head": 160}
 
 
 def measure(model, evaluate=kept_fraction, **arguments):
-    return tf_lap.sensitivity(model, evaluate, **{"score": "magnitude", "verbose": 0, **arguments})
+    return tf_lap.sensitivity(
+        model, evaluate, **{"score": "magnitude", "allocation": "uniform", "verbose": 0, **arguments}
+    )
 
 
 def weigh(model):
@@ -47,7 +49,9 @@ def test_each_layer_is_pruned_by_itself_and_all_together(library):
 
 def test_it_measures_the_very_model_that_prune_makes():
     model, models = build_model(), []
-    measure(model, lambda model: models.append(kernels(model)) or 1, sparsities=[0.8], score="lookahead")
+    measure(
+        model, lambda model: models.append(kernels(model)) or 1, sparsities=[0.8], score="lookahead", allocation="auto"
+    )
     weights = model.get_weights()
     for i, path in enumerate([*SIZES, None], start=1):
         model.set_weights(weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tf_lap.compat.types import Model
 from tf_lap.graph.model_graph import BoundaryStep, KernelStep, ProductStep, Recipe, RuleStep
@@ -44,6 +44,21 @@ def neighbors(model: Model) -> dict[str, Neighbors]:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     return find_neighbors(resolve(model))
+
+
+def name_neighbors(recipe: Recipe, override: Mapping[int, Sequence[Sequence[int]]]) -> dict[str, Neighbors]:
+    """The neighbours that a user gives, by layer path.
+
+    Args:
+        recipe: the recipe.
+        override: by the numbers of kernels the numbers of the kernels before and after.
+    """
+    paths = [kernel.path for kernel in recipe.kernels]
+    neighbors_by_path = {}
+    for number, sides in override.items():
+        previous, following = (tuple(paths[k] for k in side) for side in sides)
+        neighbors_by_path[paths[number]] = Neighbors(previous, following, ("given by the user",))
+    return neighbors_by_path
 
 
 def find_neighbors(recipe: Recipe) -> dict[str, Neighbors]:

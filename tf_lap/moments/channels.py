@@ -92,11 +92,11 @@ class ChannelMoments:
         mean = None if self.mean is None else np.where(is_there, self.mean[index], 0.0)
         if len(index) > MAX_WIDTH:
             return ChannelMoments(np.where(is_there, self.variances[index], 0.0).reshape(-1, 1, 1), mean)
-        whole = self.as_one_block()
-        if whole.covariance.shape[0] > 1:
+        joined = self.as_one_block()
+        if joined.covariance.shape[0] > 1:
             return ChannelMoments(np.where(is_there, self.variances[index], 0.0).reshape(-1, 1, 1), mean)
         copies = _number_copies(index)
-        covariance = whole.covariance[0][np.ix_(index, index)] * (copies[:, np.newaxis] == copies)
+        covariance = joined.covariance[0][np.ix_(index, index)] * (copies[:, np.newaxis] == copies)
         covariance = covariance * is_there[:, np.newaxis] * is_there
         return ChannelMoments(covariance[np.newaxis], mean)
 

@@ -70,11 +70,11 @@ def find_block_moments(kernel: Kernel, moments: ChannelMoments) -> tuple[np.ndar
     covariance, mean = moments.covariance, moments.mean
     blocks, size, _ = covariance.shape
     if size > group_size or group_size % size:  # groups cut through blocks
-        whole = moments.as_one_block().covariance
-        if whole.shape[0] > 1:
+        joined = moments.as_one_block().covariance
+        if joined.shape[0] > 1:
             covariance = moments.variances.reshape(-1, 1, 1)
         else:
-            cut = whole[0].reshape(groups, group_size, groups, group_size)
+            cut = joined[0].reshape(groups, group_size, groups, group_size)
             covariance = np.einsum("gigj->gij", cut)
         blocks, size, _ = covariance.shape
     by_group = np.broadcast_to(
@@ -89,7 +89,7 @@ def find_block_moments(kernel: Kernel, moments: ChannelMoments) -> tuple[np.ndar
 
 def _multiply(kernel: Kernel, moments: ChannelMoments) -> ChannelMoments:
     """The moments of what a kernel puts out, with the bias and the activation of its layer."""
-    matrices = kernel.layout.to_matrices(compat.host_value(kernel.variable)).astype(np.float64)
+    matrices = kernel.layout.to_matrices(compat.host_array(kernel.variable)).astype(np.float64)
     covariance, means = find_block_moments(kernel, moments)
     groups, rows, outputs = matrices.shape
     by_block = matrices.reshape(groups, -1, covariance.shape[1], outputs)
@@ -100,7 +100,7 @@ def _multiply(kernel: Kernel, moments: ChannelMoments) -> ChannelMoments:
         mean = np.einsum("gr,gro->go", means.reshape(groups, rows), matrices).reshape(-1)
         bias = getattr(kernel.layer, "bias", None)
         if bias is not None and math.prod(bias.shape) == len(mean):
-            mean = mean + compat.host_value(bias).reshape(-1)
+            mean = mean + compat.host_array(bias).reshape(-1)
     moments = ChannelMoments(output_covariance, mean)
     is_only = getattr(kernel.layer, "kernel", None) is kernel.variable and not hasattr(kernel.layer, "cell")
     return _activate(moments, kernel.layer.activation) if is_only and has_activation(kernel.layer) else moments
@@ -140,7 +140,7 @@ def _apply_rule(recipe: Recipe, step: RuleStep, sources: Sequence[ChannelMoments
 
 def _filter(kernel: Kernel, moments: ChannelMoments) -> ChannelMoments:
     """The moments behind a depthwise kernel, which multiplies the taps of each channel with a filter of its own."""
-    filters = kernel.layout.to_matrices(compat.host_value(kernel.variable)).astype(np.float64)
+    filters = kernel.layout.to_matrices(compat.host_array(kernel.variable)).astype(np.float64)
     channels, taps, multiplier = filters.shape
     index = np.repeat(np.arange(channels), multiplier)
     moments = moments.spread(channels).as_one_block()
@@ -154,9 +154,9 @@ def _filter(kernel: Kernel, moments: ChannelMoments) -> ChannelMoments:
 
 def _normalize_batch(layer: Layer, moments: ChannelMoments) -> ChannelMoments:
     """Channels whose means and variances batch normalization tells; only their correlations are carried on."""
-    variance = compat.host_value(layer.moving_variance).astype(np.float64)
-    gamma = None if getattr(layer, "gamma", None) is None else compat.host_value(layer.gamma)
-    beta = None if getattr(layer, "beta", None) is None else compat.host_value(layer.beta)
+    variance = compat.host_array(layer.moving_variance).astype(np.float64)
+    gamma = None if getattr(layer, "gamma", None) is None else compat.host_array(layer.gamma)
+    beta = None if getattr(layer, "beta", None) is None else compat.host_array(layer.beta)
     deviations = np.sqrt(variance / (variance + layer.epsilon)) * (1.0 if gamma is None else gamma)
     moments = moments.spread(len(variance))
     present = np.sqrt(np.maximum(moments.variances, 0.0))
@@ -176,6 +176,6 @@ def _apply_map(energy_map: EnergyMap, sources: Sequence[ChannelMoments]) -> Chan
         case Sum(parts=parts):
             return add_independent([_apply_map(part, [source]) for part, source in zip(parts, sources, strict=True)])
         case ChannelScale(factors=factors):
-            return sources[0].scale(np.sqrt(np.asarray(factors(compat.host_value), np.float64)))
+            return sources[0].scale(np.sqrt(np.asarray(factors(compat.host_array), np.float64)))
     variances = energy_map.apply(*(source.variances.astype(np.float32) for source in sources))
     return ChannelMoments(np.asarray(variances, np.float64).reshape(-1, 1, 1))

@@ -7,7 +7,8 @@ A mask is attached to a kernel as the kernel's constraint, and detached again. U
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -171,9 +172,12 @@ class Enforcement:
         """How many pruned weights are not zero now."""
         return sum(revived for revived, _ in self.count_revived_and_zero())
 
-    def count_nonzero(self) -> list[int]:
-        """For each kernel, how many weights are not zero now."""
-        return [int(tf.math.count_nonzero(tf.convert_to_tensor(variable))) for variable in self._variables.values()]
+    def measure_sparsity(self, paths: Collection[str]) -> float:
+        """The fraction of weights that are zero now in some kernels together, given by their layer paths."""
+        variables = [self._variables[path] for path in paths]
+        size = sum(math.prod(variable.shape) for variable in variables)
+        nonzero = sum(int(tf.math.count_nonzero(tf.convert_to_tensor(variable))) for variable in variables)
+        return 1.0 - nonzero / size if size else 0.0
 
     def count_revived_and_zero(self) -> list[tuple[int, int]]:
         """For each kernel, how many pruned weights are not zero now, and how many kept ones are."""

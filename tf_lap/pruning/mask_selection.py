@@ -18,7 +18,9 @@ from tf_lap import compat
 from tf_lap.allocation import ERK, LAMP, Allocation, Uniform, protect_best
 from tf_lap.graph.energy import Energies
 from tf_lap.graph.layouts import Layout
-from tf_lap.graph.measurer import Gains, Measurer
+from tf_lap.graph.measurer import Gains, Measurer, Override
+from tf_lap.graph.model_graph import Recipe
+from tf_lap.graph.scale import Scale
 from tf_lap.graph.scaled_weights import ScaledWeights
 from tf_lap.patterns import Pattern, Ranked, Unstructured
 from tf_lap.scores import Score, channel_factors
@@ -64,6 +66,15 @@ class MaskSelection:
     score: Score
     allocation: Allocation
     pattern: Pattern
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, override: Override, score: Score, allocation: Allocation, pattern: Pattern
+    ) -> MaskSelection:
+        """The choice of masks in a resolved model, whose energies are those that the score asks for."""
+        distance = score.distance if score.needs_energies else 0
+        measurer = Measurer(recipe, Scale.of(recipe), distance, override, not score.gains_in_energies)
+        return cls(measurer, score, allocation, pattern)
 
     def select(
         self,
@@ -177,11 +188,8 @@ class HostSelection:
     def __init__(self, selection: MaskSelection, memory: ScratchMemory) -> None:
         self._selection, self._memory = selection, memory
         # Exactly these classes: a subclass may shape masks, or rank weights, in another way.
-        self._is_unstructured = type(selection.pattern) is Unstructured and type(selection.allocation) in (
-            Uniform,
-            ERK,
-            LAMP,
-        )
+        ranks_weights = type(selection.allocation) in (Uniform, ERK, LAMP)
+        self._is_unstructured = type(selection.pattern) is Unstructured and ranks_weights
 
     def select(self, kernels: Sequence[KernelWeights], energies: Energies, keep: int, gains: Gains) -> TopK:
         """The masks of kernels that are ranked together.

@@ -34,7 +34,7 @@ class Masks:
         """Copies of the masks as bool arrays, by layer path."""
         return {path: mask.numpy().copy() for path, mask in zip(self._kernels, self.variables, strict=True)}
 
-    def whole(self) -> dict[str, np.ndarray]:
+    def keep_all(self) -> dict[str, np.ndarray]:
         """Masks of the same shapes that drop nothing, by layer path."""
         return {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
 

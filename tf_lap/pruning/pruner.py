@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,9 @@ import tensorflow as tf
 from tf_lap.allocation import AllocationLike, Sparsity
 from tf_lap.compat.types import Variable
 from tf_lap.graph.layer_filters import Filters
-from tf_lap.graph.measurer import Measurer
-from tf_lap.graph.neighbors import Neighbors, find_neighbors
+from tf_lap.graph.neighbors import find_neighbors, name_neighbors
 from tf_lap.graph.resolver import resolve
-from tf_lap.graph.scale import Scale
-from tf_lap.patterns import PatternLike, limit
+from tf_lap.patterns import PatternLike
 from tf_lap.pruning.constraints import Enforcement
 from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -25,7 +22,8 @@ from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.masks import Masks, are_in_force, check_masks
 from tf_lap.pruning.options import Options, find_skipped_kernels, read_batches, read_override, read_repair_batches
 from tf_lap.pruning.repairing import PendingRepair
-from tf_lap.pruning.targets import Targets
+from tf_lap.pruning.soundness import describe_untraced
+from tf_lap.pruning.targets import NamedKernels, Targets
 from tf_lap.reconstruction.methods import RepairLike, read_methods
 from tf_lap.reconstruction.report import RepairReport
 from tf_lap.report import PruningReport, make_report
@@ -91,28 +89,18 @@ class Pruner:
         self._neighbors = find_neighbors(self._recipe)
         skipped = find_skipped_kernels(self._recipe, filters, model)
         self._targets = Targets(self._recipe, skipped, self.allocation, self.pattern)
-        kernels = self._recipe.kernels
-        variables = {kernels[i].path: kernels[i].variable for i in self._targets.numbers}
-        self._masks = Masks(variables)
-        self._named: set[str] | None = None  # the kernels that mappings of sparsities named; None: no mapping yet
+        variables = self.kernels_with(())
+        self._masks, self._named = Masks(variables), NamedKernels()
         self._has_taken_zeros = False
         self._repaired: RepairReport | None = None  # by the last update
         override = read_override(self._recipe, neighbors or {}, self.score)
-        for number, sides in override.items():
-            path = kernels[number].path
-            previous, following = (tuple(kernels[k].path for k in side) for side in sides)
-            self._neighbors[path] = Neighbors(previous, following, ("given by the user",))
-        distance = self.score.distance if self.score.needs_energies else 0
-        measurer = Measurer(self._recipe, Scale.of(self._recipe), distance, override, not self.score.gains_in_energies)
-        selection = MaskSelection(measurer, self.score, self._targets.allocation, self.pattern)
+        self._neighbors.update(name_neighbors(self._recipe, override))
+        selection = MaskSelection.of(self._recipe, override, self.score, self._targets.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
         self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
         self._enforcement = Enforcement(model, variables, self._masks.variables)
         if self._recipe.untraced and self.score.needs_energies:
-            warn(
-                f"model {model.name!r}: the call of {', '.join(self._recipe.untraced)} cannot be followed, so kernels "
-                "in and beside it are ranked without the energies on that side; report() has the reasons"
-            )
+            warn(f"model {model.name!r}: {describe_untraced(self._recipe)}")
 
     @property
     def masks(self) -> dict[str, tf.Tensor]:
@@ -122,23 +110,17 @@ class Pruner:
     @property
     def sparsity(self) -> float:
         """The fraction of weights that are zero now in the pruned kernels together, counted in the weights."""
-        counted = [self._is_named(path) for path in self._targets.paths]
-        nonzero = itertools.compress(self._enforcement.count_nonzero(), counted)
-        size = sum(itertools.compress(self._targets.sizes, counted))
-        return 1.0 - sum(nonzero) / size if size else 0.0
+        return self._enforcement.measure_sparsity(self._named.select(self._targets.paths))
 
     @property
     def drops_weights(self) -> bool:
         """Whether the masks drop any weight by now."""
         return self._masks.drop_weights()
 
-    def _is_named(self, path: str) -> bool:
-        return self._named is None or path in self._named
-
     @property
     def patterned(self) -> bool:
         """Whether the masks have the pattern by now: N:M is complete at its own sparsity alone."""
-        return self._targets.have_pattern(self._masks.kept, [self._is_named(path) for path in self._targets.paths])
+        return self._targets.have_pattern(self._masks.kept, self._named.select(self._targets.paths))
 
     def check(self, sparsity: Any = None) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -195,31 +177,24 @@ class Pruner:
         if not methods:
             self._choose_masks(sparsity, steps)
             return
-        numbers = self._targets.including(self._targets.fractions(sparsity)).numbers
-        pending = PendingRepair(self.model, self._recipe, numbers, methods, batches)
+        pending = PendingRepair(self.model, self._recipe, self._targets.aimed_at(sparsity).numbers, methods, batches)
         before = self._masks.values(), self._has_taken_zeros, self._named
 
         def repair_part() -> None:
-            masks = dict(zip(self._targets.numbers, self._masks.values().values(), strict=True))
-            self._repaired = pending.run(masks, verbose)
+            masks = zip(self._targets.numbers, self._masks.values().values(), strict=True)
+            self._repaired = pending.run(dict(masks), verbose)
 
         try:
             self._choose_masks(sparsity, steps, repair_part)
         except BaseException:
             pending.undo()
             masks_before, self._has_taken_zeros, self._named = before
-            self._masks.replace({**self._masks.whole(), **masks_before})
+            self._masks.replace({**self._masks.keep_all(), **masks_before})
             raise
 
     def _choose_masks(self, sparsity: Sparsity, steps: int, finish_part: Callable[[], None] = lambda: None) -> None:
-        if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
-            raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
-        fractions = self._targets.fractions(sparsity)
         targets = self._targets.aimed_at(sparsity)
-        parts = [
-            targets.count_kept({path: f * (part / steps) for path, f in fractions.items()})
-            for part in range(1, steps + 1)
-        ]
+        parts = targets.count_parts(sparsity, steps)
         if targets.paths != self._targets.paths:
             self._engine.check()  # kernels are added only where the update will do
         self._aim(targets)
@@ -238,7 +213,7 @@ class Pruner:
             else:
                 self._masks.recount()  # some may have changed
             raise
-        self._note_names(sparsity)
+        self._named = self._named.after(sparsity, self._targets)
         self._enforcement.zero_averages()
 
     def hold_zeros(self, sparsity: Sparsity | None = None) -> None:
@@ -256,13 +231,8 @@ class Pruner:
             self.take_in(sparsity)
         self._has_taken_zeros = True
         self._masks.drop_zeros()
-        sparser = "" if sparsity is None else self._targets.describe_sparser(self._masks.kept, sparsity)
-        if sparser:
-            warn(
-                f"model {self.model.name!r} has more zeros already than is asked now: {sparser}. They stay zero. To go "
-                "on from them without this warning, ask for at least as many. To let them train again, fit once "
-                "without pruning"
-            )
+        if sparsity is not None and (sparser := self._targets.describe_sparser(self._masks.kept, sparsity)):
+            warn(f"model {self.model.name!r} {sparser}")
 
     def densify(self, sparsity: Sparsity | None = None) -> None:
         """Lets pruned weights train again, from zero, until the next `update`, which chooses among all weights anew.
@@ -287,11 +257,7 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         if isinstance(sparsity, Mapping):
-            self._include(self._targets.fractions(sparsity))
-
-    def _include(self, paths: Collection[str]) -> None:
-        """Adds the opt-in kernels among `paths` to those that are pruned."""
-        self._aim(self._targets.including(paths))
+            self._aim(self._targets.including(self._targets.fractions(sparsity)))
 
     def _aim(self, targets: Targets) -> None:
         """Takes on targets that hold the present ones, and their allocation."""
@@ -306,13 +272,6 @@ class Pruner:
         self._engine.retarget(targets.numbers, self._masks.variables, targets.allocation)
         if added and self._has_taken_zeros:
             self._masks.drop_zeros(added)
-
-    def _note_names(self, sparsity: Sparsity) -> None:
-        """Remembers which kernels mappings of sparsities named: the report calls all others skipped."""
-        if isinstance(sparsity, Mapping):
-            self._named = (self._named or set()) | self._targets.fractions(sparsity).keys()
-        else:
-            self._named = None
 
     def apply(self) -> None:
         """Zeroes all pruned weights: after an optimizer's step that knows nothing of the masks, or after a restore."""
@@ -342,16 +301,12 @@ class Pruner:
     def report(self) -> PruningReport:
         """What is pruned, layer by layer, and what is skipped and why."""
         kept = dict(zip(self._targets.paths, self._masks.kept, strict=True))
-        unnamed = [path for path in self._targets.paths if not self._is_named(path)]
-        skipped = {**self._targets.skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}
+        skipped = self._named.explain_skipped(self._targets)
         census = dict(zip(self._targets.paths, self._enforcement.count_revived_and_zero(), strict=True))
-        layouts = {kernel.path: kernel.layout.plain for kernel in self._recipe.kernels}
-        limits = {path: limit(self.pattern, layouts[path], kept[path]) for path in self._targets.paths}
-        notes = {path: text for path, text in limits.items() if text is not None}
-        sides = self.score.sides
-        about = (sides, self._targets.allocation_note)
+        notes = self._targets.explain_limits(self._masks.kept)
+        about = (self.score.sides, self._targets.allocation_note)
         report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, *about)
-        return report if self._repaired is None else dataclasses.replace(report, repair=self._repaired)
+        return dataclasses.replace(report, repair=self._repaired)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
@@ -364,10 +319,10 @@ class Pruner:
             ValueError: the paths or shapes are not those of this pruner's kernels.
         """
         check_masks(masks, self.kernels_with(masks))
-        self._include(masks)
+        self._aim(self._targets.including(masks))
         self._aim(self._targets.aimed_at(sparsity))
         self._masks.replace(masks)
-        self._note_names(sparsity)
+        self._named = self._named.after(sparsity, self._targets)
         self._has_taken_zeros = True
         self.apply()
 
@@ -389,7 +344,7 @@ class Pruner:
 
         Opt-in kernels that mappings have named to the other one are pruned here too.
         """
-        self._include(other._targets.paths)
+        self._aim(self._targets.including(other._targets.paths))
         masks = {**self.masks, **other.masks}
         self.restore({path: masks[path].numpy() for path in self._targets.paths})
         self._named = other._named

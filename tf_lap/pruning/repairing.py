@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,12 @@ from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, RepairLike, read_
 from tf_lap.reconstruction.normalizations import find_normalizations
 from tf_lap.reconstruction.plan import plan_kernels
 from tf_lap.reconstruction.repairer import DataRepairer
-from tf_lap.reconstruction.report import RepairReport
+from tf_lap.reconstruction.report import LayerRepair, RepairReport
 from tf_lap.reconstruction.whole_weights import WholeWeights
 from tf_lap.reconstruction.without_data import repair_without_data
 from tf_lap.samples import Batch, Representative
+
+_FROZEN = "it is frozen (trainable=False)"
 
 
 class PendingRepair:
@@ -38,7 +41,7 @@ class PendingRepair:
     ) -> None:
         self._model, self._recipe = model, recipe
         self._methods, self._data = methods, data
-        self._whole = WholeWeights.of(find_variables(model, recipe, numbers))
+        self._whole_weights = WholeWeights.of(find_variables(model, recipe, numbers))
 
     def run(self, masks: Mapping[int, np.ndarray], verbose: int = 0) -> RepairReport:
         """Repairs the model that has been pruned since.
@@ -50,11 +53,11 @@ class PendingRepair:
         Raises:
             ValueError: what a kernel reads is not finite over the data.
         """
-        return _repair(self._model, self._recipe, masks, self._whole, self._methods, self._data, verbose)
+        return _repair(self._model, self._recipe, masks, self._whole_weights, self._methods, self._data, verbose)
 
     def undo(self) -> None:
         """Makes the weights what they were before the update."""
-        self._whole.restore()
+        self._whole_weights.restore()
 
 
 def find_variables(model: Model, recipe: Recipe, numbers: Collection[int]) -> list[Variable]:
@@ -77,11 +80,11 @@ def repair(
     >>> dense = keras.models.clone_model(model)
     >>> dense.set_weights(model.get_weights())
     >>> report = tf_lap.prune(model, 0.9)
-    >>> repaired = tf_lap.repair(model, x_train[:256], dense=dense)
-    >>> repaired.samples
-    256
+    >>> repaired = tf_lap.repair(model, x, dense=dense)  # inputs alone, a few hundred of them
+    >>> [layer.path for layer in repaired.repaired]
+    ['dense', 'dense_1', 'dense_2']
 
-    `tf_lap.prune(model, 0.9, data=x_train[:256], repair=True)` does both at once, and needs no second model.
+    `tf_lap.prune(model, 0.9, data=x, repair=True)` does both at once, and needs no second model.
 
     Args:
         model: a built Keras model. Its zero weights count as pruned.
@@ -118,46 +121,67 @@ def repair(
         methods = (BATCH_NORMALIZATION,)
     recipe = resolve(model)
     batches = read_model_batches(data, model, REPAIR_BATCH) if has_data else []
-    values = {number: compat.host_value(kernel.variable) != 0 for number, kernel in enumerate(recipe.kernels)}
-    masks = {number: np.array(mask) for number, mask in values.items() if not mask.all() and mask.any()}
-    variables = find_variables(model, recipe, masks)
-    present = WholeWeights.of(variables)
-    whole = present if dense is None else _find_whole_weights(model, dense, variables)
+    whole_weights = WholeWeights.of([]) if dense is None else _find_whole_weights(model, dense)
+    masks = {} if dense is None else _find_masks(recipe, whole_weights)
+    is_trained = compat.trains(model)
+    frozen = [number for number in masks if not is_trained(recipe.kernels[number].variable)]
+    repaired = {number: mask for number, mask in masks.items() if number not in frozen}
+    present = WholeWeights.of(find_variables(model, recipe, repaired))
     try:
-        report = _repair(model, recipe, masks, whole, methods, batches, verbose)
+        report = _repair(model, recipe, repaired, whole_weights, methods, batches, verbose)
     except BaseException:
         present.restore()
         raise
+    left = [LayerRepair(recipe.kernels[number].path, left=_FROZEN) for number in frozen]
+    report = dataclasses.replace(report, layers=(*report.layers, *left))
     if verbose:
         print(report)
     return report
 
 
-def _find_whole_weights(model: Model, dense: Any, variables: Sequence[Variable]) -> WholeWeights:
-    """The values in another model of some of this model's variables."""
+def _find_whole_weights(model: Model, dense: Any) -> WholeWeights:
+    """The values in another model of this model's variables."""
     compat.check_model(dense)
+    if dense is model:
+        raise ValueError(
+            f"dense: model {model.name!r} is the one that is repaired: pass a copy from before pruning, or prune and "
+            "repair at once with tf_lap.prune(..., repair=True)"
+        )
     shapes, dense_shapes = ([tuple(v.shape) for v in m.weights] for m in (model, dense))
     if shapes != dense_shapes:
         raise ValueError(
             f"dense: model {dense.name!r} has {len(dense_shapes)} weights of other shapes than the {len(shapes)} of "
             f"model {model.name!r}: pass the same model as it was before pruning, such as a clone with its weights"
         )
-    places = {id(variable): place for place, variable in enumerate(model.weights)}
-    return WholeWeights([(v, np.array(compat.host_array(dense.weights[places[id(v)]]))) for v in variables])
+    return WholeWeights(
+        [(v, np.array(compat.host_array(w))) for v, w in zip(model.weights, dense.weights, strict=True)]
+    )
+
+
+def _find_masks(recipe: Recipe, whole_weights: WholeWeights) -> dict[int, np.ndarray]:
+    """Which weights stay of the kernels that have zeros where whole ones have none, by the kernels' numbers."""
+    masks = {}
+    for number, kernel in enumerate(recipe.kernels):
+        mask = compat.host_array(kernel.variable) != 0
+        if mask.any() and whole_weights.value(kernel.variable)[~mask].any():
+            masks[number] = mask
+    return masks
 
 
 def _repair(
     model: Model,
     recipe: Recipe,
     masks: Mapping[int, np.ndarray],
-    whole: WholeWeights,
+    whole_weights: WholeWeights,
     methods: Sequence[str],
     data: Sequence[Batch],
     verbose: int,
 ) -> RepairReport:
+    # A kernel that is whole has nothing to make up for.
+    masks = {number: mask for number, mask in masks.items() if not mask.all()}
     if not data:
-        return repair_without_data(recipe, masks, whole, methods)
-    repairer = DataRepairer(model, recipe, masks, whole, methods, data)
+        return repair_without_data(recipe, masks, whole_weights, methods)
+    repairer = DataRepairer(model, recipe, masks, whole_weights, methods, data)
     return repairer.run(_print_line if verbose else lambda line: None)
 
 

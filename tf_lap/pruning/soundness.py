@@ -1,4 +1,4 @@
-"""What to say where a kernel, or what is measured around it, is not finite."""
+"""What to say where a kernel, or what is measured around it, is not finite or not known."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.energy_maps import Reader
 from tf_lap.graph.measurer import Gains, Measurer
+from tf_lap.graph.model_graph import Recipe
 
 _KERNEL = "the kernel of layer {} holds NaN or infinity: restore sound weights before pruning"
 
@@ -75,3 +76,11 @@ def find_fault(
             if not all(np.isfinite(read(variable)).all() for variable in variables):
                 return f"{BETWEEN} (layer {quote(name)})"
     return ""
+
+
+def describe_untraced(recipe: Recipe) -> str:
+    """What to say of layers whose call cannot be followed."""
+    return (
+        f"the call of {', '.join(recipe.untraced)} cannot be followed, so kernels in and beside it are ranked without "
+        "the energies on that side; report() has the reasons"
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Auto, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
-from tf_lap.patterns import Pattern
+from tf_lap.patterns import Pattern, limit
 from tf_lap.pruning.options import check_final, explain_skipped, match_pattern
 from tf_lap.report.coverage import OPT_IN
 
@@ -127,6 +128,17 @@ class Targets:
         least = [sum(self._least)] if self.allocation.pooled else self._least
         return [max(counts) for counts in zip(keep, least, strict=True)]
 
+    def count_parts(self, sparsity: Sparsity, steps: int) -> list[list[int]]:
+        """What `count_kept` gives for each of the equal parts of a sparsity.
+
+        Raises:
+            TypeError, ValueError: as `fractions` and `count_kept`; steps that are no whole number of at least 1.
+        """
+        if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
+            raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
+        fractions = self.fractions(sparsity)
+        return [self.count_kept({p: f * (part / steps) for p, f in fractions.items()}) for part in range(1, steps + 1)]
+
     def check_final(self, sparsity: Any) -> None:
         """Raises unless masks of this sparsity can be chosen, and have the pattern.
 
@@ -138,19 +150,28 @@ class Targets:
             check_final(self._pattern, fraction)
         self.aimed_at(sparsity).count_kept(fractions)
 
-    def have_pattern(self, kept: Sequence[int], named: Sequence[bool]) -> bool:
+    def explain_limits(self, kept: Sequence[int]) -> dict[str, str]:
+        """Why kernels keep more weights than was asked for, by layer path.
+
+        Args:
+            kept: how many weights each kernel keeps.
+        """
+        texts = (limit(self._pattern, *target) for target in zip(self.layouts, kept, strict=True))
+        return {path: text for path, text in zip(self.paths, texts, strict=True) if text is not None}
+
+    def have_pattern(self, kept: Sequence[int], named: Collection[str]) -> bool:
         """Whether masks that keep so many weights have the pattern by now: N:M is complete at its own sparsity alone.
 
         Args:
             kept: how many weights each kernel keeps.
-            named: which kernels to look at.
+            named: the paths of the kernels to look at.
         """
         if self._pattern.sparsity is None:
             return True
-        return all(count <= least for count, least, is_named in zip(kept, self._least, named, strict=True) if is_named)
+        return all(n <= least for path, n, least in zip(self.paths, kept, self._least, strict=True) if path in named)
 
     def describe_sparser(self, kept: Sequence[int], sparsity: Sparsity) -> str:
-        """The kernels that have clearly more zeros than a sparsity asks for, in words; empty where none has.
+        """What to say of a model whose kernels have clearly more zeros than a sparsity asks for; empty if none has.
 
         Args:
             kept: how many weights each kernel keeps.
@@ -172,5 +193,38 @@ class Targets:
             for name, count, size, goal, units in groups
             if goal / units - count / size > _CLEAR_EXCESS
         ]
+        if not sparser:
+            return ""
         more = [f"and {len(sparser) - _MAX_NAMED} more kernels"] if len(sparser) > _MAX_NAMED else []
-        return "; ".join(sparser[:_MAX_NAMED] + more)
+        return (
+            f"has more zeros already than is asked now: {'; '.join(sparser[:_MAX_NAMED] + more)}. They stay zero. To "
+            "go on from them without this warning, ask for at least as many. To let them train again, fit once without "
+            "pruning"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedKernels:
+    """The kernels that mappings of sparsities have named: the report calls all others skipped.
+
+    Attributes:
+        paths: their paths. None where the last sparsity was for all.
+    """
+
+    paths: frozenset[str] | None = None
+
+    def after(self, sparsity: Sparsity, targets: Targets) -> NamedKernels:
+        """The same after an update at a sparsity."""
+        if not isinstance(sparsity, Mapping):
+            return NamedKernels()
+        return NamedKernels((self.paths or frozenset()).union(targets.fractions(sparsity)))
+
+    def select(self, paths: Collection[str]) -> list[str]:
+        """Those of some kernels that are among them."""
+        return [path for path in paths if self.paths is None or path in self.paths]
+
+    def explain_skipped(self, targets: Targets) -> dict[str, str]:
+        """Why kernels are not pruned, by layer path, those among them that were not named."""
+        named = self.select(targets.paths)
+        unnamed = [path for path in targets.paths if path not in named]
+        return {**targets.skipped, **dict.fromkeys(unnamed, "the mapping of sparsities does not name it")}

@@ -85,6 +85,11 @@ class OutputMoments:
         square = np.einsum("gro,gro->go", matrices, self.second @ matrices)
         return mean.reshape(-1), np.maximum(square - mean**2, 0.0).reshape(-1)
 
+    @property
+    def output_variance(self) -> float:
+        """The variance of all outputs together."""
+        return float(np.sum(self.output_square - self.output_mean**2))
+
     def measure_loss(self, matrices: np.ndarray, is_centred: bool) -> float:
         """How much of what the whole kernel put out is lost with other weights, over the variance of it.
 
@@ -95,9 +100,8 @@ class OutputMoments:
         second, cross = self.centre() if is_centred else (self.second, self.cross)
         square = self.output_square - self.output_mean**2 * is_centred
         products = np.einsum("gro,gro->go", matrices, second @ matrices - 2 * cross)
-        variance = float(np.sum(self.output_square - self.output_mean**2))
         lost = float(np.sum(square + products))
-        return max(lost, 0.0) / variance if variance > 0 else 0.0
+        return max(lost, 0.0) / self.output_variance if self.output_variance > 0 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +119,14 @@ class Fit:
     damping: float
 
 
-def fit_kernel(moments: OutputMoments, whole: np.ndarray, mask: np.ndarray, fits_weights: bool, has_shift: bool) -> Fit:
+def fit_kernel(
+    moments: OutputMoments, weights: np.ndarray, mask: np.ndarray, fits_weights: bool, has_shift: bool
+) -> Fit:
     """Fits the kept weights of a kernel, and a shift of its outputs.
 
     Args:
         moments: those of what it reads and put out.
-        whole: the weights of the whole kernel, float64 `(groups, rows, outputs)`.
+        weights: the weights of the whole kernel, float64 `(groups, rows, outputs)`.
         mask: bool, of its shape.
         fits_weights: whether weights are fitted; otherwise the mask alone is applied.
         has_shift: whether outputs may be shifted.
@@ -130,11 +136,11 @@ def fit_kernel(moments: OutputMoments, whole: np.ndarray, mask: np.ndarray, fits
     """
     if not moments.are_finite:
         raise ValueError("the moments of what it reads and puts out hold NaN or infinity")
-    matrices, damping = np.where(mask, whole, 0.0), DAMPING
+    matrices, damping = np.where(mask, weights, 0.0), DAMPING
     if fits_weights:
         second, cross = moments.centre() if has_shift else (moments.second, moments.cross)
-        for group in range(len(whole)):
-            solution = solve_kept(second[group], cross[group], whole[group], mask[group])
+        for group in range(len(weights)):
+            solution = solve_kept(second[group], cross[group], weights[group], mask[group])
             matrices[group], damping = solution.weights, max(damping, solution.damping)
     shift = moments.find_shift(matrices) if has_shift else np.zeros_like(moments.output_mean)
     return Fit(matrices, shift, damping)

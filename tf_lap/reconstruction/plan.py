@@ -42,12 +42,15 @@ class KernelPlan:
         return 1 if self.bias is not None else -1
 
 
-def plan_kernels(recipe: Recipe, numbers: Collection[int]) -> tuple[dict[int, KernelPlan], dict[int, str]]:
+def plan_kernels(
+    recipe: Recipe, numbers: Collection[int], fits_weights: bool = True
+) -> tuple[dict[int, KernelPlan], dict[int, str]]:
     """Which kernels are repaired, and why others are not, by their numbers.
 
     Args:
         recipe: the recipe of the model.
         numbers: the numbers of the kernels that are pruned.
+        fits_weights: whether weights are fitted. Otherwise kernels to whose outputs nothing is added are left.
     """
     plans: dict[int, KernelPlan] = {}
     reasons: dict[int, str] = {}
@@ -57,8 +60,11 @@ def plan_kernels(recipe: Recipe, numbers: Collection[int]) -> tuple[dict[int, Ke
             reasons[number] = reader
             continue
         kernel = recipe.kernels[number]
-        bias = _find_bias(kernel)
-        plans[number] = KernelPlan(kernel, reader, bias, _find_normalization(recipe, kernel, number))
+        plan = KernelPlan(kernel, reader, _find_bias(kernel), _find_normalization(recipe, kernel, number))
+        if fits_weights or plan.shift is not None:
+            plans[number] = plan
+        else:
+            reasons[number] = "nothing is added to its outputs that could make up for their means"
     return plans, reasons
 
 

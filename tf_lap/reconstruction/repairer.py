@@ -31,8 +31,8 @@ class DataRepairer:
     Args:
         model: the model, its kernels pruned.
         recipe: its graph.
-        masks: which weights stay, by the numbers of the pruned kernels; bool, in the kernels' shapes.
-        whole: the weights before pruning.
+        masks: which weights stay, by the numbers of the kernels that lack some; bool, in the kernels' shapes.
+        whole_weights: the weights before pruning.
         methods: of "weights", "bias" and "batchnorm".
         data: batches of inputs.
     """
@@ -42,13 +42,13 @@ class DataRepairer:
         model: Model,
         recipe: Recipe,
         masks: Mapping[int, np.ndarray],
-        whole: WholeWeights,
+        whole_weights: WholeWeights,
         methods: Sequence[str],
         data: Sequence[Batch],
     ) -> None:
-        self._model, self._recipe, self._masks, self._whole = model, recipe, masks, whole
+        self._model, self._recipe, self._masks, self._whole_weights = model, recipe, masks, whole_weights
         self._methods, self._data = methods, data
-        self._plans, self._reasons = plan_kernels(recipe, masks.keys())
+        self._plans, self._reasons = plan_kernels(recipe, masks.keys(), WEIGHTS in methods)
         self._layers: dict[int, LayerRepair] = {}
         self._normalizations: set[int] = set()
 
@@ -88,8 +88,7 @@ class DataRepairer:
                 self._reasons[number] = "its layer is not called at inference"
             elif observer.count_calls(number) < self._recipe.kernels[number].uses:
                 self._reasons[number] = "another layer has its kernel too"
-        # A kernel that is whole has nothing to make up for.
-        pruned = {number for number in plans.keys() - self._reasons.keys() if not self._masks[number].all()}
+        pruned = plans.keys() - self._reasons.keys()
         last = sum(not pruned.isdisjoint(stage) for stage in observer.stages)
         place = 0
         for stage in observer.stages:
@@ -105,7 +104,7 @@ class DataRepairer:
     def _repair_kernels(self, observer: InputObserver, numbers: Sequence[int]) -> None:
         """Repairs kernels that are multiplied with the same tensors."""
         matrices = {number: self._whole_matrices(self._plans[number]) for number in numbers}
-        for number, moments in measure_outputs(observer, observer.readers, matrices, self._whole).items():
+        for number, moments in measure_outputs(observer, observer.readers, matrices, self._whole_weights).items():
             self._layers[number] = self._repair_kernel(number, moments, matrices[number])
 
     def _measure_normalization(self, observer: InputObserver, number: int, layer: Layer) -> None:
@@ -116,7 +115,7 @@ class DataRepairer:
         self._set_statistics(layer, *statistics)
 
     def _whole_matrices(self, plan: KernelPlan) -> np.ndarray:
-        return plan.kernel.layout.to_matrices(self._whole.value(plan.kernel.variable)).astype(np.float64)
+        return plan.kernel.layout.to_matrices(self._whole_weights.value(plan.kernel.variable)).astype(np.float64)
 
     def _repair_kernel(self, number: int, moments: OutputMoments, matrices: np.ndarray) -> LayerRepair:
         plan = self._plans[number]
@@ -130,11 +129,11 @@ class DataRepairer:
         compat.assign(kernel.variable, layout.from_matrices(fit.matrices))
         if shifted is not None:
             shift = plan.shift_sign * fit.shift.reshape(shifted.shape)
-            compat.assign(shifted, self._whole.value(shifted) + shift)
+            compat.assign(shifted, self._whole_weights.value(shifted) + shift)
         if BATCH_NORMALIZATION in self._methods and plan.normalization is not None:
             mean, variance = moments.find_output_statistics(fit.matrices)
             if plan.bias is not None:
-                mean = mean + np.array(compat.host_value(plan.bias)).reshape(-1)
+                mean = mean + compat.host_array(plan.bias).reshape(-1)
             self._set_statistics(plan.normalization, mean, variance)
         before = moments.measure_loss(np.where(mask, matrices, 0.0), False)
         after = moments.measure_loss(fit.matrices, shifted is not None)

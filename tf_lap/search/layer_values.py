@@ -31,7 +31,7 @@ def sensitivity(
     filters: Filters = None,
     whole_model: bool = True,
     score: ScoreLike = "lookahead",
-    allocation: AllocationLike = "uniform",
+    allocation: AllocationLike = "auto",
     pattern: PatternLike = "unstructured",
     order: str = "simultaneous",
     neighbors: Mapping[str, Sequence[Sequence[str]]] | None = None,
