@@ -26,6 +26,11 @@ DENSE = [*range(3), *range(6, 9), *range(12, 15)]
 SPARSE = [step for step in range(18) if step not in DENSE]
 
 
+def pruning_evenly(schedule, **arguments):
+    """The callback, with the same sparsity for each kernel."""
+    return tf_lap.LAPCallback(schedule, **{"allocation": "uniform", **arguments})
+
+
 def alternating(sparsity=0.9, **arguments):
     steps = {"begin_step": 3, "end_step": 15, "frequency": 3}
     return tf_lap.LookaheadPruningSchedule(sparsity, decay="alternating", **(steps | arguments))
@@ -42,7 +47,7 @@ def most_zeros(sparsity=0.9):
 
 def test_pruned_weights_return_in_dense_phases_and_only_there():
     model, recorder = compiled(), Recorder()
-    quietly(model, [recorder, tf_lap.LAPCallback(alternating())], epochs=3)
+    quietly(model, [recorder, pruning_evenly(alternating())], epochs=3)
     assert [count_zeros(recorder, step) == most_zeros() for step in range(18)] == [step in SPARSE for step in range(18)]
     assert all(count_zeros(recorder, step) < 20 for step in DENSE)
     patterns = [recorder.kernels[step] != 0 for step in (4, 5, 10, 11, 16, 17)]
@@ -55,7 +60,7 @@ def test_pruned_weights_return_in_dense_phases_and_only_there():
 
 def test_returning_weights_start_at_zero():
     model, recorder = compiled(optimizer=keras.optimizers.SGD(1e-3)), Recorder()
-    fit(model, [recorder, tf_lap.LAPCallback(alternating())], epochs=3)
+    fit(model, [recorder, pruning_evenly(alternating())], epochs=3)
     pruned = recorder.kernels[5] == 0
     assert 0 < np.abs(recorder.kernels[6][pruned]).max() < 1e-2 < np.abs(recorder.kernels[2][pruned]).max()
 
@@ -71,14 +76,14 @@ def test_returning_weights_start_at_zero():
     ids=["2:4", "blocks", "lamp", "forward"],
 )
 def test_every_choice_goes_with_it(sparsity, choices):
-    model, callback = compiled(), tf_lap.LAPCallback(alternating(sparsity), **choices)
+    model, callback = compiled(), pruning_evenly(alternating(sparsity), **choices)
     quietly(model, [callback], epochs=3)
     assert callback.report.sparsity == pytest.approx(sparsity, abs=2e-3)
     assert callback.pruner.patterned
 
 
 def test_the_log_and_the_lines_tell_dense_from_sparse(capsys):
-    callback = tf_lap.LAPCallback(alternating(begin_step=0, frequency=6, end_step=12), verbose=1)
+    callback = pruning_evenly(alternating(begin_step=0, frequency=6, end_step=12), verbose=1)
     history = fit(compiled(), [callback], epochs=3).history["sparsity"]
     assert np.round(history, 1).tolist()[::2] == [0.9, 0.9]
     assert capsys.readouterr().out.splitlines() == [
@@ -91,14 +96,14 @@ def test_the_log_and_the_lines_tell_dense_from_sparse(capsys):
 def test_alone_it_takes_its_phases_from_the_fit():
     model, recorder = compiled(), Recorder()
     schedule = tf_lap.LookaheadPruningSchedule(0.9, decay="alternating", phases=2)
-    quietly(model, [recorder, tf_lap.LAPCallback(schedule)], epochs=5)
+    quietly(model, [recorder, pruning_evenly(schedule)], epochs=5)
     is_sparse = [count_zeros(recorder, step) == most_zeros() for step in range(30)]
     # Between steps 6 and 20 lie four phases of 3, and then the last one begins.
     assert is_sparse == [False] * 6 + [True] * 3 + [False] * 3 + [True] * 3 + [False] * 3 + [True] * 12
 
 
 def test_a_fit_that_ends_in_a_dense_phase_warns_and_the_next_goes_on_in_it():
-    model, callback = compiled(), tf_lap.LAPCallback(alternating(begin_step=0, frequency=5, end_step=20))
+    model, callback = compiled(), pruning_evenly(alternating(begin_step=0, frequency=5, end_step=20))
     with pytest.warns(UserWarning, match="ends at step 6, before the pruning schedule does at step 20"):
         fit(model, [callback], epochs=1)
     assert np.count_nonzero(model.get_layer("first").kernel) > 100
@@ -112,10 +117,10 @@ def test_a_fit_that_ends_in_a_dense_phase_warns_and_the_next_goes_on_in_it():
 
 def test_zeros_of_the_start_return_in_dense_phases_too_but_not_in_layers_that_the_schedule_does_not_name():
     model, recorder = compiled(), Recorder()
-    tf_lap.prune(model, 0.95)
+    tf_lap.prune(model, 0.95, allocation="uniform")
     head = model.get_layer("head").kernel.numpy() == 0
     schedule = alternating({"first": 0.9, "second": 0.8}, begin_step=0)
-    quietly(model, [recorder, tf_lap.LAPCallback(schedule)], epochs=3)
+    quietly(model, [recorder, pruning_evenly(schedule)], epochs=3)
     assert count_zeros(recorder, 0) == most_zeros(0.95)  # the first sparse phase begins with them
     assert count_zeros(recorder, 4) < most_zeros(0.7)  # units behind pruned weights are dead, and get no gradient
     assert count_zeros(recorder, 17) == most_zeros(0.9)
@@ -123,8 +128,8 @@ def test_zeros_of_the_start_return_in_dense_phases_too_but_not_in_layers_that_th
 
 
 def test_a_sparse_model_trains_dense_at_once_where_the_schedule_begins_dense():
-    model, recorder, callback = compiled(), Recorder(), tf_lap.LAPCallback(alternating())
-    tf_lap.prune(model, 0.95)
+    model, recorder, callback = compiled(), Recorder(), pruning_evenly(alternating())
+    tf_lap.prune(model, 0.95, allocation="uniform")
     quietly(model, [recorder, callback], epochs=3)
     assert count_zeros(recorder, 1) < most_zeros(0.7)
     assert [layer.kept for layer in callback.report.layers] == [round(size * 0.1) for size in SIZES.values()]
@@ -132,7 +137,7 @@ def test_a_sparse_model_trains_dense_at_once_where_the_schedule_begins_dense():
 
 def test_callbacks_that_wait_for_the_final_sparsity_begin_in_the_last_phase(tmp_path):
     best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True)
-    fit(compiled(), [tf_lap.LAPCallback(alternating(), once_sparse=[best])], epochs=4)
+    fit(compiled(), [pruning_evenly(alternating(), once_sparse=[best])], epochs=4)
     assert_exact(keras.models.load_model(tmp_path / "best.keras"))
 
 
@@ -142,14 +147,14 @@ def test_callbacks_that_wait_for_the_final_sparsity_begin_in_the_last_phase(tmp_
 ], ids=["averages", "accumulated"])  # fmt: skip
 def test_optimizers_that_keep_more_than_weights_end_with_exact_zeros(make_optimizer):
     model, recorder = compiled(optimizer=make_optimizer()), Recorder()
-    quietly(model, [recorder, tf_lap.LAPCallback(alternating())], epochs=3)
+    quietly(model, [recorder, pruning_evenly(alternating())], epochs=3)
     assert count_zeros(recorder, 8) < 20
     assert_exact(model)
 
 
 def test_executions_of_several_steps_change_phases_at_their_ends():
     model, recorder = compiled(steps_per_execution=3), Recorder()
-    quietly(model, [recorder, tf_lap.LAPCallback(alternating())], epochs=3)
+    quietly(model, [recorder, pruning_evenly(alternating())], epochs=3)
     assert [kernel.nonzero()[0].size < 100 for kernel in recorder.kernels] == [False, True, False, True, False, True]
     assert_exact(model)
 
@@ -162,7 +167,7 @@ def test_tf_keras_alternates_too():
         def on_train_batch_end(self, batch, logs=None):
             zeros.append(np.count_nonzero(self.model.get_layer("first").kernel.numpy() == 0))
 
-    resumed.train(model, [Zeros(), tf_lap.LAPCallback(alternating())])
+    resumed.train(model, [Zeros(), pruning_evenly(alternating())])
     assert [count == most_zeros() for count in zeros] == [step in SPARSE for step in range(18)]
     assert np.count_nonzero(model.get_layer("first").kernel) == SIZES["first"] - most_zeros()
 
@@ -177,18 +182,18 @@ def test_a_training_killed_in_a_phase_goes_on_in_it(tmp_path, library, at, save_
         return resumed.prepared(library)
 
     resumed.assert_resumes(
-        tmp_path / "backup", prepared, lambda: [tf_lap.LAPCallback(alternating())], at, save_freq=save_freq
+        tmp_path / "backup", prepared, lambda: [pruning_evenly(alternating())], at, save_freq=save_freq
     )
 
 
 @pytest.mark.parametrize("at", [8, 11, 14], ids=["dense", "sparse", "dense again"])
 def test_a_backup_of_masks_of_another_phase_is_not_put_on_the_weights(tmp_path, at):
     def callbacks():
-        pruning = tf_lap.LAPCallback(alternating(), backup_dir=tmp_path / "masks")
+        pruning = pruning_evenly(alternating(), backup_dir=tmp_path / "masks")
         return [keras.callbacks.BackupAndRestore(tmp_path / "weights"), pruning]
 
     undisturbed = Recorder()
-    fit(compiled(), [undisturbed, tf_lap.LAPCallback(alternating())], epochs=3)
+    fit(compiled(), [undisturbed, pruning_evenly(alternating())], epochs=3)
     with pytest.raises(KeyboardInterrupt):
         fit(compiled(), [*callbacks(), Interrupt(at)], epochs=3)
     model, recorder = compiled(network()), Recorder()
@@ -206,5 +211,5 @@ def test_the_best_weights_of_a_dense_epoch_are_zeroed_again():
     x, y = data()
     stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=10, restore_best_weights=True)
     with pytest.warns(UserWarning, match="They are zeroed again"):
-        model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, tf_lap.LAPCallback(alternating())], verbose=0)
+        model.fit(x, y, batch_size=16, epochs=3, callbacks=[stopping, pruning_evenly(alternating())], verbose=0)
     assert np.count_nonzero(model.get_layer("first").kernel) <= SIZES["first"] - most_zeros()

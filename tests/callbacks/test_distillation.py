@@ -189,7 +189,7 @@ def test_the_teacher_of_a_distiller_of_the_users_own_is_left_alone(library):
     distiller = make_own_distiller(library)
     distiller(np.zeros((1, 16), np.float32))
     before = distiller.teacher.get_weights()
-    callback = tf_lap.LAPCallback(polynomial())
+    callback = tf_lap.LAPCallback(polynomial(), allocation="uniform")
     quietly(distiller, [callback])
     assert callback.pruner.model is distiller.student
     assert [layer.path for layer in callback.report.layers] == ["first", "head"]

@@ -216,7 +216,7 @@ def test_a_backbone_is_pruned_to_the_exact_count():
     model = BACKBONES["Llama"]()
     tokens = {name: np.ones((2, 5), "int32") for name in ("token_ids", "padding_mask")}
     shape = model(tokens).shape
-    tf_lap.prune(model, 0.5)
+    tf_lap.prune(model, 0.5, allocation="uniform")
     kernels = [kernel for kernel in resolve(model).kernels if not kernel.is_opt_in]
     assert [int((kernel.variable.numpy() == 0).sum()) for kernel in kernels] == [k.layout.size // 2 for k in kernels]
     table = model.get_layer("token_embedding").embeddings

@@ -285,7 +285,7 @@ def test_neighbours_are_given_to_a_model_that_cannot_be_followed(library):
         assert [layer.boundaries[0][:4] for layer in tf_lap.prune(model, 0.0).layers] == ["its "] * 3
     weights = [np.square(layer.get_weights()[0].astype(np.float64)) for layer in (model.a, model.b, model.c)]
     with pytest.warns(UserWarning, match="cannot be followed"):
-        pruner = tf_lap.Pruner(model, neighbors=told)
+        pruner = tf_lap.Pruner(model, neighbors=told, allocation="uniform")
     pruner.update(0.5)
     scores = weights[0] * weights[2].sum(1)
     np.testing.assert_array_equal(pruner.masks["a"], scores >= np.sort(scores, axis=None)[-10])

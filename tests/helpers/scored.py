@@ -63,3 +63,16 @@ def check_operator(scored, operator):
         zeroed[index] = 0
         squares = sum(np.sum(np.square(a - b)) for a, b in zip(before, operator(zeroed), strict=True))
         np.testing.assert_allclose(scored.scores[index], np.sqrt(squares), rtol=1e-4, atol=1e-6, err_msg=str(index))
+
+
+def measure_scores(model, score, x):
+    """The scores of all kernels, by path, as the pruner sees them."""
+    scores, kind = {}, type(tf_lap.scores.get(score))
+
+    class Spy(kind):
+        def score(self, kernel, weights, incoming, outgoing):
+            scores[kernel.path] = super().score(kernel, weights, incoming, outgoing).numpy()
+            return scores[kernel.path]
+
+    tf_lap.Pruner(model, score=Spy(), data=x, filters=[kernel.path for kernel in resolve(model).kernels]).update(0.0)
+    return scores

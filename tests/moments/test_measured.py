@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from observed import calls_counted, find_readers, find_reason, observe_rows
+from observed import calls_counted, find_readers, observe_rows
 from relu_chains import data, relu_chain
 
 from tf_lap.moments import measured as measured_module
@@ -165,21 +165,6 @@ def test_a_models_own_error_is_not_hidden():
     with pytest.raises(RuntimeError, match="no more"):
         observer.observe(observer.data[0], [numbers["b"]])
     assert all("call" not in vars(layer) for layer in model.layers)
-
-
-def test_a_kernel_of_two_layers_is_not_read():
-    class Tied(layers.Dense):
-        def __init__(self, other, **options):
-            super().__init__(other.units, use_bias=False, **options)
-            self.other = [other]
-
-        def build(self, shape):
-            self._kernel, self.bias, self.built = self.other[0]._kernel, None, True
-
-    inputs, first = keras.Input((5,)), layers.Dense(5, name="a")
-    x = first(inputs)
-    model = keras.Model(inputs, Tied(first, name="b")(layers.ReLU()(x)))
-    assert find_reason(model, "a") == "another layer has it too"
 
 
 def test_batches_are_divided_so_that_a_run_holds_no_more_than_so_much(monkeypatch):

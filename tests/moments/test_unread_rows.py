@@ -1,4 +1,4 @@
-"""Why the rows of some kernels cannot be read."""
+"""Why the rows of some kernels are not read."""
 
 import keras
 import numpy as np
@@ -13,6 +13,12 @@ def built(layer, shape):
     """A model of one layer, for samples of a shape."""
     inputs = keras.Input(shape)
     return keras.Model(inputs, layer(inputs))
+
+
+@pytest.mark.parametrize("equation", ["abc,cd->ad", "abc,bd->ad", "...bc,cd->...d"])
+def test_sums_over_axes_that_the_kernel_has_not_are_not_read(equation):
+    model = built(layers.EinsumDense(equation, 4, name="a"), (3, 5))
+    assert find_reason(model, "a") == "its equation adds up axes that the kernel has not"
 
 
 class OwnDense(layers.Dense):
@@ -77,3 +83,18 @@ def test_a_kernel_that_no_call_reaches():
     model(np.ones((1, 4), np.float32))
     assert find_reason(model, "unused")
     assert list(observe_rows(model, [[data((4,), 3)]])) == ["used"]
+
+
+def test_a_kernel_of_two_layers_is_not_read():
+    class Tied(layers.Dense):
+        def __init__(self, other, **options):
+            super().__init__(other.units, use_bias=False, **options)
+            self.other = [other]
+
+        def build(self, shape):
+            self._kernel, self.bias, self.built = self.other[0]._kernel, None, True
+
+    inputs, first = keras.Input((5,)), layers.Dense(5, name="a")
+    x = first(inputs)
+    model = keras.Model(inputs, Tied(first, name="b")(layers.ReLU()(x)))
+    assert find_reason(model, "a") == "another layer has it too"

@@ -15,7 +15,7 @@ def make_model():
 
 def test_the_next_update_chooses_among_all_weights_anew():
     model = make_model()
-    pruner = tf_lap.Pruner(model, score="magnitude")
+    pruner = tf_lap.Pruner(model, score="magnitude", allocation="uniform")
     pruner.update(0.5)
     kernel = model.get_layer("dense").kernel
     before = kernel.numpy()
@@ -31,7 +31,7 @@ def test_the_next_update_chooses_among_all_weights_anew():
 
 def test_frozen_masks_let_weights_train_from_then_on():
     model = make_model()
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(0.5)
     pruner.freeze()
     model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
@@ -44,7 +44,7 @@ def test_frozen_masks_let_weights_train_from_then_on():
 
 
 def test_a_mapping_names_the_kernels_that_are_meant():
-    pruner = tf_lap.Pruner(make_model())
+    pruner = tf_lap.Pruner(make_model(), allocation="uniform")
     pruner.update(0.5)
     pruner.densify({"head": 0.9})
     kept = {path: float(np.mean(mask)) for path, mask in pruner.masks.items()}
@@ -57,7 +57,7 @@ def test_zeros_that_are_there_are_not_taken_for_pruned_ones_afterwards():
     model = make_model()
     kernel = model.get_layer("dense").kernel
     kernel.assign(np.where(np.arange(16) < 8, 0.0, kernel.numpy()))
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.densify()
     pruner.update(0.25)
     assert pruner.report().layers[0].kept == 96

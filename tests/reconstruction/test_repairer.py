@@ -9,7 +9,11 @@ from repaired import (
     measure_loss,
     prune_and_repair,
     samples,
+    weights_by_path,
 )
+
+from tf_lap.moments import rows
+from tf_lap.reconstruction import repairer, solver
 
 
 def perceptron(flavour, **options):
@@ -87,11 +91,10 @@ def test_weights_are_those_of_least_squares(make, flavour):
     assert list(report.left_by_reason().values()) == ([["a/recurrent_kernel"]] if make is recurrent else [])
 
 
-@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 @pytest.mark.parametrize("make", [m for m in MODELS if m is not recurrent], ids=lambda make: make.__name__)
-def test_weights_and_biases_are_those_of_least_squares_with_an_intercept(make, flavour):
+def test_weights_and_biases_are_those_of_least_squares_with_an_intercept(make):
     paths, shape = MODELS[make]
-    model = make(pytest.importorskip(flavour), dtype="float64", bias_initializer="random_normal", use_bias=True)
+    model = make(keras, dtype="float64", bias_initializer="random_normal", use_bias=True)
     x = samples(shape)
     dense, report = prune_and_repair(model, x, ["weights", "bias"], filters="[a-d](/.*)?")
     assert len(report.repaired) == len(paths)
@@ -112,3 +115,28 @@ def test_the_report_has_what_the_layers_themselves_lose(methods):
         np.testing.assert_allclose(layer.after, measure_loss(model, dense, [x], layer.path), rtol=1e-6)
         np.testing.assert_allclose(layer.before, loss_without_repair(model, dense, [x], layer.path), rtol=1e-6)
     assert report.samples == len(x)
+
+
+def test_kernels_that_read_very_much_are_left(monkeypatch):
+    monkeypatch.setattr(repairer, "_MAX_ROW_SIZE", 8)
+    model = perceptron(keras)
+    dense, report = prune_and_repair(model, samples((6,)), True)
+    assert [layer.path for layer in report.repaired] == ["a", "c"]
+    reason = "it reads 9 numbers at each position, more than 8: their second moment would take 0.0 GB"
+    assert report.left_by_reason() == {reason: ["b"]}
+    found, before = weights_by_path(model)["b"], weights_by_path(dense)["b"]
+    np.testing.assert_array_equal(found, before * (found != 0))
+
+
+def test_rows_are_read_in_parts_and_systems_solved_in_parts(monkeypatch):
+    x, kernels = samples((7, 6, 4)), []
+    for numbers in (None, 5000):
+        if numbers:
+            monkeypatch.setattr(rows, "_MAX_NUMBERS", numbers)
+            monkeypatch.setattr(solver, "_MAX_NUMBERS", numbers)
+        keras.utils.set_random_seed(1)
+        model = convolutions(keras)
+        prune_and_repair(model, x, True)
+        kernels.append(weights_by_path(model))
+    for path, kernel in kernels[0].items():
+        np.testing.assert_allclose(kernels[1][path], kernel, rtol=1e-3, atol=1e-4)

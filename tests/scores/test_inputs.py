@@ -1,118 +1,21 @@
-"""Scores of weights and what they are multiplied with, against brute force and plain NumPy."""
+"""Scores of weights and what they are multiplied with: masks against plain NumPy, and what else they do."""
 
 import itertools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from chains import kernels
-from observed import multiply, observe_rows
 from relu_chains import data, relu_chain
+from scored import measure_scores
 
 import tf_lap
-from tf_lap.graph.resolver import resolve
 from tf_lap.pruning.traced_update import TracedUpdater
-from tf_lap.scores.inputs import find_obs_factors
+from tf_lap.scores import inputs as inputs_module
 
 layers = keras.layers
 NAMES = ("wanda", "lookahead_wanda", "obs", "obs_lookahead")
-
-
-def measure_scores(model, score, x):
-    """The scores of all kernels, by path, as the pruner sees them."""
-    scores, kind = {}, type(tf_lap.scores.get(score))
-
-    class Spy(kind):
-        def score(self, kernel, weights, incoming, outgoing):
-            scores[kernel.path] = super().score(kernel, weights, incoming, outgoing).numpy()
-            return scores[kernel.path]
-
-    tf_lap.Pruner(model, score=Spy(), data=x, filters=[kernel.path for kernel in resolve(model).kernels]).update(0.0)
-    return scores
-
-
-def network():
-    """Kernels of several kinds, each with the rows of several positions or calls."""
-    inputs = keras.Input((5, 5, 4), dtype="float64")
-    options = {"dtype": "float64", "kernel_initializer": "random_normal"}
-    x = layers.Conv2D(4, 3, strides=2, groups=2, padding="same", activation="relu", name="groups", **options)(inputs)
-    filters = layers.DepthwiseConv2D(2, dtype="float64", name="filters", activation="relu")
-    x = layers.Conv2D(3, 1, name="conv", activation="relu", **options)(filters(x))
-    shared = layers.Dense(3, name="shared", **options)
-    x = layers.EinsumDense("abcd,bdef->acbfe", (2, 2, 2, 3), name="einsum", **options)(shared(layers.ReLU()(shared(x))))
-    return keras.Model(inputs, layers.Dense(3, name="head", **options)(layers.Flatten(dtype="float64")(x)))
-
-
-def test_the_square_of_wanda_is_the_output_error_of_a_weight_that_goes_alone():
-    model, x = network(), data((5, 5, 4), 6).astype(np.float64)
-    scores, rows = measure_scores(model, "wanda", x), observe_rows(model, [[x]])
-    for kernel in resolve(model).kernels:
-        before = multiply(kernel, rows[kernel.path])
-        weights = kernel.variable.numpy()
-        for index in itertools.islice(np.ndindex(weights.shape), 0, None, 3):
-            zeroed = weights.copy()
-            zeroed[index] = 0
-            kernel.variable.assign(zeroed)
-            error = np.mean(np.sum(np.square(multiply(kernel, rows[kernel.path]) - before), axis=1))
-            np.testing.assert_allclose(scores[kernel.path][index], np.sqrt(error), rtol=1e-4, err_msg=kernel.path)
-        kernel.variable.assign(weights)
-
-
-def refit(x, weights, dropped, damping):
-    """The least squared change of an output when a weight goes and the others make up for it, over all rows.
-
-    Args:
-        x: `(rows, inputs)`.
-        weights: those of the output, `(inputs,)`.
-        dropped: which weight goes.
-        damping: what each squared change of a weight counts, as a fraction of the inputs' mean square.
-    """
-    ridge = np.sqrt(damping * np.mean(np.square(x)) * len(x))
-    rows = np.concatenate([x, ridge * np.eye(len(weights))])
-    kept = np.arange(len(weights)) != dropped
-    target = rows @ weights
-    solution, *_ = np.linalg.lstsq(rows[:, kept], target, rcond=None)
-    return np.sum(np.square(rows[:, kept] @ solution - target))
-
-
-def test_the_square_of_obs_is_the_output_error_after_a_refit():
-    model, x = network(), data((5, 5, 4), 6).astype(np.float64)
-    scores, rows = measure_scores(model, "obs", x), observe_rows(model, [[x]])
-    for kernel in resolve(model).kernels:
-        matrices = kernel.layout.to_matrices(kernel.variable.numpy())
-        by_group = kernel.layout.to_matrices(scores[kernel.path])
-        for group, place, output in itertools.islice(np.ndindex(matrices.shape), 0, None, 5):
-            read = rows[kernel.path][group]
-            if np.any(read[:, place]):
-                error = refit(read, matrices[group, :, output], place, 0.01) / len(read)
-                found = by_group[group, place, output]
-                np.testing.assert_allclose(found, np.sqrt(error), rtol=1e-4, err_msg=kernel.path)
-
-
-@pytest.mark.parametrize("damping", [0.0, 1e-3, 0.1])
-def test_obs_factors_are_those_of_a_refit_at_any_damping(damping):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((40, 7)) @ rng.standard_normal((7, 7))
-    weights = rng.standard_normal(7)
-    factors = find_obs_factors((x.T @ x / 40)[np.newaxis], damping)[0]
-    for dropped in range(7):
-        np.testing.assert_allclose(np.square(factors * weights)[dropped] * 40, refit(x, weights, dropped, damping))
-
-
-def test_inputs_that_say_the_same_are_worth_little_to_obs_and_fewer_samples_than_inputs_will_do():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((3, 8))  # rank 3
-    x[:, 1] = x[:, 0]
-    x[:, 5] = 0
-    second = x.T @ x / 3
-    factors = find_obs_factors(second[np.newaxis])[0]
-    weights = np.ones(8)
-    for dropped in range(8):
-        expected = refit(x, weights, dropped, 0.01)
-        np.testing.assert_allclose(factors[dropped] ** 2 * 3, 0 if dropped == 5 else expected, rtol=1e-9)
-    assert factors[0] < 0.2 * np.sqrt(second[0, 0])
-    np.testing.assert_array_equal(find_obs_factors(np.zeros((2, 3, 3))), np.zeros((2, 3)))
-    assert np.isnan(find_obs_factors(np.full((1, 2, 2), np.inf))).all()
 
 
 def chain_scores(weights, biases, x, score):
@@ -149,7 +52,7 @@ def test_masks_are_those_of_the_formulas_and_energies_those_of_the_weights(flavo
         scores = chain_scores(weights if order == "simultaneous" else current, biases, x, score)[i]
         masks[i] = scores >= np.sort(scores, axis=None)[-round(scores.size * 0.4)]
         current[i] = current[i] * masks[i]
-    pruner = tf_lap.Pruner(model, score=score, data=x, order=order)
+    pruner = tf_lap.Pruner(model, score=score, data=x, order=order, allocation="uniform")
     pruner.update(0.6)
     for i, mask in enumerate(pruner.masks.values()):
         np.testing.assert_array_equal(mask, masks[i])
@@ -178,7 +81,7 @@ def test_traced_updates_choose_the_same_and_are_traced_once(score):
 
 def test_each_update_measures_the_network_as_it_is():
     model, x = relu_chain(6, 12, 10, 4), data((6,))
-    pruner = tf_lap.Pruner(model, score="wanda", data=x)
+    pruner = tf_lap.Pruner(model, score="wanda", data=x, allocation="uniform")
     pruner.update(0.2)
     pruned = [layer.kernel.numpy() for layer in model.layers]
     scores = chain_scores(pruned, [layer.bias.numpy() for layer in model.layers], x, "wanda")
@@ -194,13 +97,13 @@ def test_weights_of_dead_inputs_go_first(score):
     model.layers[0].kernel.assign(
         np.where(np.isin(np.arange(8), [1, 5])[:, np.newaxis], 100.0, kernels(model)["dense_0"])
     )
-    pruner = tf_lap.Pruner(model, score=score, data=x)
+    pruner = tf_lap.Pruner(model, score=score, data=x, allocation="uniform")
     pruner.update(0.25)
     np.testing.assert_array_equal(pruner.masks["dense_0"], np.repeat(~np.isin(np.arange(8), [1, 5]), 12).reshape(8, 12))
     # Of weights that are all worth nothing the largest stay.
     model = relu_chain(8, 12, 4)
     magnitudes = np.abs(kernels(model)["dense_0"])
-    tf_lap.prune(model, 0.5, score=score, data=np.zeros((5, 8)))
+    tf_lap.prune(model, 0.5, score=score, data=np.zeros((5, 8)), allocation="uniform")
     np.testing.assert_array_equal(kernels(model)["dense_0"] != 0, magnitudes >= np.sort(magnitudes, None)[-48])
 
 
@@ -223,3 +126,139 @@ def test_patterns_and_allocations_keep_what_they_keep(score, options):
     report = tf_lap.prune(model, 0.5, score=score, data=data((8,)), **options)
     assert report.sparsity == pytest.approx(0.5, abs=0.02)
     assert report.score_sides == (("after",) if "lookahead" in score else ())
+
+
+def recurrent(flavour=keras):
+    inputs = flavour.Input((5, 6))
+    x = flavour.layers.LSTM(4, name="memory")(inputs)
+    return flavour.Model(inputs, flavour.layers.Dense(3, name="head")(flavour.layers.Dense(9, name="hidden")(x)))
+
+
+@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
+@pytest.mark.parametrize("score", ["wanda", "obs"])
+def test_kernels_whose_inputs_cannot_be_measured_are_ranked_by_magnitude_and_named(flavour, score):
+    model = recurrent(pytest.importorskip(flavour))
+    weights = model.get_layer("memory").cell.recurrent_kernel.numpy()
+    magnitudes = np.abs(weights)
+    with pytest.warns(UserWarning, match="ranked by magnitude: 'memory/recurrent_kernel': the rows that") as warned:
+        tf_lap.prune(model, 0.5, score=score, data=data((5, 6)), allocation="uniform")
+    assert len(warned) == 1
+    kept = model.get_layer("memory").cell.recurrent_kernel.numpy() != 0
+    np.testing.assert_array_equal(kept, magnitudes >= np.sort(magnitudes, None)[-32])
+
+
+@pytest.mark.parametrize("allocation", ["global", "lamp"])
+@pytest.mark.parametrize("score", NAMES)
+def test_ranked_together_kernels_that_cannot_be_measured_weigh_the_same_whatever_the_data_are_scaled_by(
+    allocation, score
+):
+    masks = []
+    inputs = keras.Input((4,))
+    x = layers.Dense(5, name="hidden")(layers.Rescaling(1.0, name="scale")(inputs))
+    x = layers.Conv1DTranspose(3, 2, name="transposed")(layers.Reshape((5, 1))(x))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Flatten()(x)))
+    before = model.get_weights()
+    for factor in (1.0, 1024.0):
+        model.set_weights(before)
+        model.get_layer("scale").scale = factor
+        pruner = tf_lap.Pruner(model, score=score, data=data((4,)), allocation=allocation)
+        with pytest.warns(UserWarning, match="'transposed': the patches of a transposed convolution are not read"):
+            pruner.update(0.6)
+        masks.append(pruner.masks)
+    for path, mask in masks[0].items():
+        np.testing.assert_array_equal(mask, masks[1][path])
+    assert 0 < np.mean(masks[0]["transposed"]) < 1
+
+
+def test_what_is_not_finite_names_the_layer_and_changes_nothing():
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.Dense(6, activation="relu", name="first"), layers.Dense(3, name="last")
+
+        def call(self, x):
+            return self.last(self.first(x))
+
+    x = data((4,))
+    x[3, 2] = np.nan
+    for score, order in itertools.product(NAMES, ("simultaneous", "forward")):
+        model = Network()
+        model(np.ones((1, 4), np.float32))
+        before = model.get_weights()
+        pruner = tf_lap.Pruner(model, score=score, data=x, order=order)
+        with pytest.raises(ValueError, match="measured over data around layer 'first' is NaN or infinite"):
+            pruner.update(0.5)
+        for old, new in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+        assert pruner.sparsity == 0
+    with pytest.raises(ValueError, match=r"data: samples of input .* hold NaN or infinity"):
+        tf_lap.prune(relu_chain(4, 5, 3), 0.5, score="obs", data=x)
+
+
+@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
+@pytest.mark.parametrize("score", ["lookahead_wanda", "obs"])
+def test_a_fit_prunes_to_the_end(flavour, score):
+    flavour = pytest.importorskip(flavour)
+    model = relu_chain(16, 24, 10, flavour=flavour)
+    model.compile("sgd", flavour.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = data((16,), 96), np.random.default_rng(0).integers(0, 10, 96)
+    callback = tf_lap.LAPCallback(0.8, score=score, data=x[:40])
+    model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[callback])
+    assert callback.report.sparsity == pytest.approx(0.8, abs=0.003)
+
+
+def test_second_moments_are_measured_in_several_runs_where_they_are_many(monkeypatch):
+    runs, measure = [], inputs_module.measure_moments
+    monkeypatch.setattr(
+        inputs_module, "measure_moments", lambda observer, numbers: runs.append(numbers) or measure(observer, numbers)
+    )
+    x, weights, masks = data((6,)), relu_chain(6, 12, 10, 4).get_weights(), []
+    for most in (1 << 27, 200, 1):
+        monkeypatch.setattr(inputs_module, "_MAX_NUMBERS", most)
+        model = relu_chain(6, 12, 10, 4)
+        model.set_weights(weights)
+        pruner = tf_lap.Pruner(model, score="obs", data=x)
+        pruner.update(0.5)
+        masks.append(pruner.masks.values())
+    assert runs == [[0, 1, 2], [0, 1], [2], [0], [1], [2]]
+    for one, second, third in zip(*masks, strict=True):
+        np.testing.assert_array_equal(one, second)
+        np.testing.assert_array_equal(one, third)
+
+
+def test_kernels_that_are_left_out_are_not_measured(monkeypatch):
+    measured, find = [], inputs_module.find_reader
+    monkeypatch.setattr(
+        inputs_module, "find_reader", lambda recipe, number: measured.append(number) or find(recipe, number)
+    )
+    tf_lap.prune(relu_chain(6, 12, 10, 4), 0.5, score="wanda", data=data((6,)), filters="dense_1")
+    assert measured == [1]
+
+
+def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
+    class Network(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
+            self.unused.build((None, 4))
+
+        def call(self, x):
+            return self.used(x)
+
+    model = Network()
+    model(np.ones((1, 4), np.float32))
+    magnitudes = np.abs(model.unused.kernel.numpy())
+    with pytest.warns(UserWarning, match="ranked by magnitude: 'unused'"):
+        tf_lap.prune(model, 0.5, score="wanda", data=data((4,)), allocation="uniform")
+    np.testing.assert_array_equal(model.unused.kernel.numpy() != 0, magnitudes >= np.sort(magnitudes, None)[-10])
+
+
+def test_a_subclass_that_scores_in_its_own_way_is_asked():
+    class Halved(tf_lap.scores.Wanda):
+        def score(self, kernel, weights, incoming, outgoing):
+            return tf.where(tf.abs(weights) > 0.5, 0.0, super().score(kernel, weights, incoming, outgoing))
+
+    model = relu_chain(6, 12, 4)
+    model.layers[0].kernel.assign(np.tile(np.linspace(0.1, 1.0, 12), (6, 1)))
+    tf_lap.prune(model, 0.4, score=Halved(), data=np.ones((5, 6)), allocation="uniform")
+    assert np.count_nonzero(kernels(model)["dense_0"]) == 43

@@ -22,6 +22,9 @@ from tf_lap.reconstruction.solver import DAMPING
 from tf_lap.reconstruction.whole_weights import WholeWeights
 from tf_lap.samples import Batch
 
+_MAX_ROW_SIZE = 10_000
+"""Of how many numbers a second moment is measured and factorized at most: it takes 0.8 GB, and so do a few copies."""
+
 Progress = Callable[[str], None]
 
 
@@ -83,11 +86,17 @@ class DataRepairer:
         if not readers:
             return
         observer = InputObserver(self._model, readers, self._data)
-        for number in plans:
+        for number, plan in plans.items():
             if number not in observer.order:
                 self._reasons[number] = "its layer is not called at inference"
             elif observer.count_calls(number) < self._recipe.kernels[number].uses:
                 self._reasons[number] = "another layer has its kernel too"
+            elif plan.reader.row_size > _MAX_ROW_SIZE:
+                gigabytes = 8e-9 * plan.reader.groups * plan.reader.row_size**2
+                self._reasons[number] = (
+                    f"it reads {plan.reader.row_size:,} numbers at each position, more than {_MAX_ROW_SIZE:,}: their "
+                    f"second moment would take {gigabytes:.1f} GB"
+                )
         pruned = plans.keys() - self._reasons.keys()
         last = sum(not pruned.isdisjoint(stage) for stage in observer.stages)
         place = 0
