@@ -92,3 +92,34 @@ def format_gradual(
             cells.append(f"{statistics.mean(errors):.1f} ({min(errors):.1f} to {max(errors):.1f})" if errors else "")
         rows.append((f"{sparsity:.0%}", *cells))
     return format_rows(("zeros", *recipes), rows)
+
+
+_COMPARED = (
+    ("magnitude, each kernel alike", "once", "magnitude", "uniform"),
+    ("default", "once", "lookahead", "lamp"),
+    ("default, repaired without data", "repaired without data", "lookahead", "lamp"),
+    ("`obs_lookahead`, repaired with 256 samples", "repaired with 256 samples", "obs_lookahead", "lamp"),
+)
+"""Headings of `format_repaired`, and what stands below each: a regime, a score and an allocation."""
+
+
+def format_repaired(
+    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
+) -> str:
+    """Errors of each network at 80% and 90% zeros, pruned once: plainly, by the default, and repaired."""
+    runs = result["runs"]
+    rows = []
+    for task in dict.fromkeys(run["task"] for run in runs):
+        of_task = [run for run in runs if run["task"] == task]
+        dense = format_error([run["error"] for run in of_task if run["regime"] == "dense"])
+        for sparsity in (0.8, 0.9):
+            cells = []
+            for _, *place in _COMPARED:
+                errors = [
+                    run["error"]
+                    for run in of_task
+                    if [run["regime"], run.get("score"), run.get("allocation")] == place and run["sparsity"] == sparsity
+                ]
+                cells.append(format_error(errors))
+            rows.append((task, dense, f"{sparsity:.0%}", *cells))
+    return format_rows(("network", "not pruned", "zeros", *(heading for heading, *_ in _COMPARED)), rows)

@@ -281,6 +281,7 @@ def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, 
         for task in ("perceptron", "cnn", "residual", "mobile", "text")
     }
     tables["choosing_best"] = ("choosing", functools.partial(choosing_tables.format_best, format_rows=_format_rows))
+    tables["repaired"] = ("choosing", functools.partial(choosing_tables.format_repaired, format_rows=_format_rows))
     tables["gradual"] = ("gradual", functools.partial(choosing_tables.format_gradual, format_rows=_format_rows))
     return tables
 

@@ -100,6 +100,15 @@ def test_the_readmes_example_prunes_and_keeps_the_best_weights(tmp_path, monkeyp
         assert sum(np.count_nonzero(layer.kernel) for layer in model.layers) == 154
 
 
+def test_the_readmes_example_of_repair_loses_less_than_pruning_alone():
+    names, printed = run(example("README.md", "repair"))
+    assert "repaired with 256 samples: 2 of 2 kernels" in printed
+    assert [np.count_nonzero(layer.kernel) for layer in names["model"].layers] == [
+        layer.kept for layer in names["report"].layers
+    ]
+    assert all(layer.after < layer.before for layer in names["report"].repair.layers)
+
+
 def test_the_export_example_writes_a_smaller_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, printed = run(example("docs/export.md", "export"))
