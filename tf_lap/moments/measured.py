@@ -60,11 +60,13 @@ class InputObserver:
         readers: the readers.
         stages: the kernels in the order in which a run of the model is done with them, first to last, those that are
             multiplied with the very same tensors together. Those whose layers are not called at inference are left out.
+        input_sizes: by the kernels' numbers, how many numbers their layers are given for one sample.
     """
 
     def __init__(self, model: Model, readers: Mapping[int, RowReader], data: Sequence[Batch]) -> None:
         self._model, self.readers = model, readers
         self._calls: Counter[int] = Counter()  # by the id of the layer
+        self.input_sizes: dict[int, int] = {}
         self.stages, most = self._find_stages(data[0])
         self.data = list(data) if exporting.has_fixed_batch(model) else [part for b in data for part in _cut(b, most)]
 
@@ -171,9 +173,13 @@ class InputObserver:
         for number in sorted(called, key=lambda number: finished[id(self.readers[number].layer)]):
             identities = tuple(map(id, inputs[id(self.readers[number].layer)]))
             stages.setdefault(identities, []).append(number)
+        sizes = {
+            key: sum(math.prod(tf.convert_to_tensor(first_input).shape[1:]) for first_input in calls)
+            for key, calls in inputs.items()
+        }
+        self.input_sizes = {number: sizes[id(self.readers[number].layer)] for number in called}
         # Keras holds what layers give each other until the run ends.
-        numbers = sum(math.prod(tf.convert_to_tensor(x).shape[1:]) for calls in inputs.values() for x in calls)
-        return list(stages.values()), max(1, _MAX_NUMBERS // max(1, numbers))
+        return list(stages.values()), max(1, _MAX_NUMBERS // max(1, sum(sizes.values())))
 
     @contextlib.contextmanager
     def _watching(self, layers: Mapping[int, Layer], note: Callable[[Layer, Any, Any], None]) -> Iterator[None]:

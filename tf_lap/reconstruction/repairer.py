@@ -15,7 +15,7 @@ from tf_lap.moments.rows import RowReader
 from tf_lap.reconstruction.fitting import OutputMoments, fit_kernel
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, BIAS, WEIGHTS
 from tf_lap.reconstruction.normalizations import find_normalizations, measure_statistics, read_channels
-from tf_lap.reconstruction.over_data import measure_outputs
+from tf_lap.reconstruction.over_data import PairedObserver
 from tf_lap.reconstruction.plan import KernelPlan, plan_kernels
 from tf_lap.reconstruction.report import LayerRepair, RepairReport
 from tf_lap.reconstruction.solver import DAMPING
@@ -98,22 +98,23 @@ class DataRepairer:
                     f"second moment would take {gigabytes:.1f} GB"
                 )
         pruned = plans.keys() - self._reasons.keys()
-        last = sum(not pruned.isdisjoint(stage) for stage in observer.stages)
+        fitted = [numbers for stage in observer.stages if (numbers := [n for n in stage if n in pruned])]
+        pairs = PairedObserver(observer, fitted, self._whole_weights)
         place = 0
         for stage in observer.stages:
             if numbers := [number for number in stage if number in pruned]:
                 place += 1
-                progress(f"{place}/{last}: {self._recipe.kernels[numbers[0]].path}")
-                self._repair_kernels(observer, numbers)
+                progress(f"{place}/{len(fitted)}: {self._recipe.kernels[numbers[0]].path}")
+                self._repair_kernels(pairs, numbers)
             for number in stage:
                 if number in normalizations and id(normalizations[number]) not in self._normalizations:
                     progress(f"statistics of {normalizations[number].name}")
                     self._measure_normalization(observer, number, normalizations[number])
 
-    def _repair_kernels(self, observer: InputObserver, numbers: Sequence[int]) -> None:
+    def _repair_kernels(self, pairs: PairedObserver, numbers: Sequence[int]) -> None:
         """Repairs kernels that are multiplied with the same tensors."""
         matrices = {number: self._whole_matrices(self._plans[number]) for number in numbers}
-        for number, moments in measure_outputs(observer, observer.readers, matrices, self._whole_weights).items():
+        for number, moments in pairs.measure_outputs(matrices).items():
             self._layers[number] = self._repair_kernel(number, moments, matrices[number])
 
     def _measure_normalization(self, observer: InputObserver, number: int, layer: Layer) -> None:
