@@ -62,7 +62,7 @@ def test_a_schedule_that_returns_no_pair_is_an_error_before_training():
 
 @pytest.mark.parametrize("schedule", [0.9, {"first|second": 0.9, "head": 0.8}, tf_lap.LookaheadPruningSchedule(0.9)])
 def test_a_sparsity_alone_takes_its_steps_from_the_length_of_the_fit(schedule):
-    model, callback = compiled(), tf_lap.LAPCallback(schedule)
+    model, callback = compiled(), tf_lap.LAPCallback(schedule, allocation="uniform")
     sparsities = []
     look = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: sparsities.append(callback.pruner.sparsity)
