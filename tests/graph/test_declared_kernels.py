@@ -70,7 +70,7 @@ def test_one_matrix_that_fits_has_both_sides(library):
     np.testing.assert_allclose(energies["custom"].incoming, stem.sum(0), rtol=1e-5)
     np.testing.assert_allclose(energies["custom"].outgoing, head.sum(1), rtol=1e-5)
     np.testing.assert_allclose(energies["head"].incoming, kernel.sum(0), rtol=1e-5)
-    report = tf_lap.prune(model, 0.5)
+    report = tf_lap.prune(model, 0.5, allocation="uniform")
     assert [(layer.path, layer.kept) for layer in report.layers] == [("stem", 6), ("custom", 10), ("head", 5)]
 
 
@@ -118,7 +118,7 @@ def test_several_matrices_stand_between_boundaries(library):
     )
     assert around["head"].previous == ()
     assert any("a matrix that is no kernel" in reason for reason in around["head"].boundaries)
-    report = tf_lap.prune(model, 0.5)
+    report = tf_lap.prune(model, 0.5, allocation="uniform")
     assert {layer.path: layer.kept for layer in report.layers if "custom" in layer.path} == {
         "custom/a": 4,
         "custom/b": 5,

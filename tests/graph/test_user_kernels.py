@@ -63,7 +63,7 @@ def test_a_matrix_has_both_sides(library, roles, shape, equation):
     np.testing.assert_allclose(energies["custom"].outgoing, squares(model, "head").sum(1), rtol=1e-5)
     np.testing.assert_allclose(energies["head"].incoming, matrix.sum(0), rtol=1e-5)
     np.testing.assert_allclose(energies["stem"].outgoing, matrix.sum(1), rtol=1e-5)
-    report = tf_lap.prune(model, 0.5)
+    report = tf_lap.prune(model, 0.5, allocation="uniform")
     assert [(layer.path, layer.kept) for layer in report.layers] == [("stem", 6), ("custom", 10), ("head", 5)]
 
 

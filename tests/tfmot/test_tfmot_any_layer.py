@@ -59,7 +59,7 @@ def masks_of_prune(model, fraction, score="lookahead"):
     clone = tf_keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     originals = dict(zip(map(id, clone.weights), model.weights, strict=True))
-    pruner = tf_lap.Pruner(clone, score=score)
+    pruner = tf_lap.Pruner(clone, score=score, allocation="uniform")
     pruner.update(fraction)
     kernels = pruner.enforcement.kernels
     return {id(originals[id(kernels[path])]): mask.numpy() for path, mask in pruner.masks.items()}
@@ -87,7 +87,7 @@ def test_an_embedding_is_pruned_as_tfmot_does_and_ranked_by_lookahead():
     model = tf_keras.Model(words, layers.Dense(3)(layers.Embedding(20, 8, name="table")(words)))
     clone = tf_keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    tf_lap.prune(clone, 0.5, filters=["table", "dense"])
+    tf_lap.prune(clone, 0.5, filters=["table", "dense"], allocation="uniform")
     wrapped = tf_lap.prune_lookahead(model, at_once(0.5))
     wrapped.compile(still(), "mse", run_eagerly=True)
     x = np.zeros((4, 6), np.int32)

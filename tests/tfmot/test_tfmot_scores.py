@@ -27,7 +27,7 @@ SCORES = [*QUICK, "random", Lookahead(distance=2), Lookahead(look="back")]
 def expected_masks(model, score, fraction=0.8):
     twin = tf_keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
-    pruner = tf_lap.Pruner(twin, score=score)
+    pruner = tf_lap.Pruner(twin, score=score, allocation="uniform")
     pruner.update(fraction)
     return {path: mask.numpy() for path, mask in pruner.masks.items()}
 
