@@ -52,7 +52,7 @@ def draw_accuracy(results: Path = ACCURACY_RESULTS, chart: Path = ACCURACY_CHART
         below = [mean - min(fractions) for mean, fractions in zip(means, right, strict=True)]
         above = [max(fractions) - mean for mean, fractions in zip(means, right, strict=True)]
         # Side by side, so that no bars hide others.
-        places = [i + 0.03 * (place - len(ACCURACY_TOOLS) / 2) for i in range(len(sparsities))]
+        places = [i + 0.03 * (place - (len(ACCURACY_TOOLS) - 1) / 2) for i in range(len(sparsities))]
         axes.errorbar(places, means, [below, above], marker="o", capsize=3, label=label.replace("`", ""))
     unpruned = statistics.mean(fit["right"] for fit in runs if not fit["sparsity"])
     axes.axhline(unpruned, color="grey", linestyle="--", label="not pruned")

@@ -176,8 +176,7 @@ def _format_accuracy(name: str, result: Mapping[str, Any]) -> str:
         if tool != "unpruned"
     ]
     rows += [("unpruned", *[_format_right(right["unpruned"][0.0])] * len(sparsities))]
-    seeds = len({fit["seed"] for fit in result["runs"]})
-    return f"`{result['command']}`: {result['what']}; means of {seeds} seeds (least to most).\n\n" + _format_rows(
+    return f"`{result['command']}`: {result['what']}; {_count_seeds(result)} (least to most).\n\n" + _format_rows(
         ("tool", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows
     )
 
@@ -190,7 +189,15 @@ def _format_drawn_accuracy(name: str, result: Mapping[str, Any]) -> str:
     for tool, label in ACCURACY_TOOLS.items():
         right = [[fit["right"] for fit in runs if (fit["tool"], fit["sparsity"]) == (tool, s)] for s in sparsities]
         rows.append((label, *(f"{statistics.mean(fractions):.1%}" for fractions in right)))
-    return _format_rows(("test images that are right, at", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)), rows)
+    return _format_rows(
+        (f"test images that are right, {_count_seeds(result)}", *(f"{sparsity:.0%} zeros" for sparsity in sparsities)),
+        rows,
+    )
+
+
+def _count_seeds(result: Mapping[str, Any]) -> str:
+    seeds = len({fit["seed"] for fit in result["runs"]})
+    return f"means of {seeds} seeds" if seeds > 1 else "one seed"
 
 
 def _format_allocations(name: str, result: Mapping[str, Any]) -> str:

@@ -139,8 +139,8 @@ class LAMP(Allocation):
 class Auto(LAMP):
     """The default: `LAMP` where one sparsity is for all kernels together, and `Uniform` where each has its own.
 
-    That is so with a mapping of sparsities, with a pattern of m of n, and in the orders "forward" and "backward". Runs
-    of `python -m benchmarks accuracy` and `python -m benchmarks allocations` recommend it.
+    That is so with a mapping of sparsities, with a pattern of m of n, and in the orders "forward" and "backward". The
+    runs of `python -m benchmarks accuracy` recommend it.
     """
 
     def resolve(self, by_kernel: bool) -> LAMP | Uniform:

@@ -109,7 +109,7 @@ def test_mixed_precision_ranks_the_full_precision(policy, jit):
         tf_keras.mixed_precision.set_global_policy("float32")
     reference = perceptron()
     reference.set_weights(model.get_weights())
-    pruner = tf_lap.Pruner(reference)
+    pruner = tf_lap.Pruner(reference, allocation="uniform")
     pruner.update(0.9)
     fit(wrapped, epochs=1)
     for name, mask in pruner.masks.items():
