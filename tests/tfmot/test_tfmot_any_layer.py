@@ -87,11 +87,7 @@ def test_an_embedding_is_pruned_as_tfmot_does_and_ranked_by_lookahead():
     model = tf_keras.Model(words, layers.Dense(3)(layers.Embedding(20, 8, name="table")(words)))
     clone = tf_keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-<<<<<<< HEAD
     tf_lap.prune(clone, 0.5, allocation="uniform", filters=["table", "dense"])
-=======
-    tf_lap.prune(clone, 0.5, filters=["table", "dense"], allocation="uniform")
->>>>>>> 37a641f16c73c6b9578e0988925d05b9363aee02
     wrapped = tf_lap.prune_lookahead(model, at_once(0.5))
     wrapped.compile(still(), "mse", run_eagerly=True)
     x = np.zeros((4, 6), np.int32)
