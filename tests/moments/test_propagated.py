@@ -197,3 +197,20 @@ def test_functions_of_tf_keras_are_activations(name):
     apart = between(tf_keras.layers.Activation(name), flavour=tf_keras)
     apart.set_weights(model.get_weights())
     np.testing.assert_allclose(read_by(model, "b")[0], read_by(apart, "b")[0], rtol=1e-2)  # gelu has two forms
+
+
+def test_a_factor_for_all_channels_scales_them_and_attention_is_followed():
+    inputs = keras.Input((5, 6))
+    x = keras.layers.Dense(8, use_bias=False, name="first")(inputs) * 0.5
+    y = keras.layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    recipe = resolve(keras.Model(inputs, keras.layers.Dense(3, name="last")(y)))
+    numbers = {kernel.path: number for number, kernel in enumerate(recipe.kernels)}
+    read = propagate_moments(recipe)
+    first = recipe.kernels[numbers["first"]].variable.numpy().astype(np.float64)
+    for name in ("query", "key", "value"):
+        (moments,) = read[numbers[f"attention/{name}"]]
+        np.testing.assert_allclose(moments.covariance[0], 0.25 * first.T @ first, rtol=1e-6, atol=1e-9)
+    value = recipe.kernels[numbers["attention/value"]].variable.numpy().reshape(8, 8).astype(np.float64)
+    (moments,) = read[numbers["attention/attention_output"]]
+    expected = 0.25 * value.T @ first.T @ first @ value
+    np.testing.assert_allclose(moments.as_one_block().covariance[0], expected, rtol=1e-5, atol=1e-8)

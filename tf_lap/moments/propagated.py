@@ -176,6 +176,6 @@ def _apply_map(energy_map: EnergyMap, sources: Sequence[ChannelMoments]) -> Chan
         case Sum(parts=parts):
             return add_independent([_apply_map(part, [source]) for part, source in zip(parts, sources, strict=True)])
         case ChannelScale(factors=factors):
-            return sources[0].scale(np.sqrt(np.asarray(factors(compat.host_array), np.float64)))
+            return sources[0].scale(np.sqrt(np.asarray(factors(compat.host_array), np.float64)).reshape(-1))
     variances = energy_map.apply(*(source.variances.astype(np.float32) for source in sources))
     return ChannelMoments(np.asarray(variances, np.float64).reshape(-1, 1, 1))
