@@ -173,7 +173,7 @@ def test_a_stripped_model_may_be_pruned_on_by_a_callback():
     stripped = compiled(sparsity.strip_pruning(model))
     schedule = tf_lap.LookaheadPruningSchedule(0.9, initial_sparsity=0.5, end_step=5, frequency=1)
     fit(stripped, callbacks=None)
-    callback = tf_lap.LAPCallback(schedule)
+    callback = tf_lap.LAPCallback(schedule, allocation="uniform")
     stripped.fit(np.zeros((96, 16)), np.zeros(96), batch_size=16, callbacks=[callback], verbose=0)
     assert [np.count_nonzero(layer.kernel) for layer in stripped.layers] == exactly(0.9)
 
