@@ -14,7 +14,6 @@ from typing import Any
 
 NAMES = (
     "accuracy",
-    "allocations",
     "one_shot",
     "first_updates",
     "mask_update",

@@ -200,22 +200,6 @@ def _count_seeds(result: Mapping[str, Any]) -> str:
     return f"means of {seeds} seeds" if seeds > 1 else "one seed"
 
 
-def _format_allocations(name: str, result: Mapping[str, Any]) -> str:
-    """How many images are right, a row for each way of pruning, a column for each allocation."""
-    right: dict[str, dict[str, list[float]]] = {}
-    for fit in result["runs"]:
-        way = fit["network"] + (f", {fit['mode']}, {fit['sparsity']:.0%}" if fit["sparsity"] else ", dense")
-        right.setdefault(way, {}).setdefault(fit["allocation"], []).append(fit["right"])
-    allocations = list(dict.fromkeys(fit["allocation"] for fit in result["runs"] if fit["sparsity"]))
-    rows = [
-        (way, *(_format_right(by_name[a]) if a in by_name else "" for a in allocations))
-        if "none" not in by_name
-        else (f"{way}: {_format_right(by_name['none'])}", *[""] * len(allocations))
-        for way, by_name in right.items()
-    ]
-    return f"`{result['command']}`: {result['what']}.\n\n" + _format_rows(("pruned", *allocations), rows)
-
-
 def _format_right(fractions: Sequence[float]) -> str:
     """A mean in percent, and the least and the most."""
     mean, least, most = (f"{100 * value:.1f}" for value in (statistics.mean(fractions), min(fractions), max(fractions)))
@@ -296,7 +280,6 @@ def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, 
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "accuracy": ("accuracy", _format_accuracy),
     "drawn_accuracy": ("accuracy", _format_drawn_accuracy),
-    "allocations": ("allocations", _format_allocations),
     "one_shot": ("one_shot", _format_means),
     "first_updates": ("first_updates", _format_first_updates),
     "files": ("tflite", _format_files),
