@@ -8,7 +8,10 @@ from typing import Any
 
 Runs = Sequence[Mapping[str, Any]]
 
-_SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+def find_sparsities(runs: Runs) -> list[float]:
+    """The sparsities that were measured."""
+    return sorted({run["sparsity"] for run in runs if "sparsity" in run})
 
 
 def format_error(errors: Sequence[float]) -> str:
@@ -30,7 +33,8 @@ def list_rows(runs: Runs, task: str, regime: str) -> list[tuple[str, ...]]:
             errors.setdefault((run["score"], run["allocation"]), {}).setdefault(run["sparsity"], []).append(
                 run["error"]
             )
-    columns = [[format_error(by_sparsity.get(s, [])) for by_sparsity in errors.values()] for s in _SPARSITIES]
+    sparsities = find_sparsities(runs)
+    columns = [[format_error(by_sparsity.get(s, [])) for by_sparsity in errors.values()] for s in sparsities]
     least = [min((float(cell) for cell in column if cell), default=0.0) for column in columns]
     rows = []
     for row, (score, allocation) in enumerate(errors):
@@ -49,9 +53,11 @@ def format_task(
     runs: Runs = [run for run in result["runs"] if run["task"] == task]
     dense = [run["error"] for run in runs if run["regime"] == "dense"]
     seeds = len({run["seed"] for run in runs})
-    parts = [f"Not pruned: {format_error(dense)}% errors. Means of up to {seeds} seeds."]
+    parts = [
+        f"Not pruned: {format_error(dense)}% errors. {'One seed' if seeds == 1 else f'Means of up to {seeds} seeds'}."
+    ]
     for regime in dict.fromkeys(run["regime"] for run in runs if run["regime"] != "dense"):
-        header = ("score", "allocation", *(f"{sparsity:.0%}" for sparsity in _SPARSITIES))
+        header = ("score", "allocation", *(f"{sparsity:.0%}" for sparsity in find_sparsities(runs)))
         parts.append(f"Pruned once, {regime}:" if regime != "once" else "Pruned once:")
         parts.append(format_rows(header, list_rows(runs, task, regime)))
     return "\n\n".join(parts)
@@ -68,14 +74,14 @@ def format_best(
         regimes = dict.fromkeys(run["regime"] for run in runs if run["task"] == task and run["regime"] != "dense")
         for regime in regimes:
             cells = []
-            for place in range(len(_SPARSITIES)):
+            for place in range(len(find_sparsities(runs))):
                 by_error = {}
                 for score, allocation, *errors in list_rows(runs, task, regime):
                     if errors[place]:
                         by_error[float(errors[place].strip("*"))] = f"{score} {allocation}"
                 cells.append(f"{min(by_error):.1f} ({by_error[min(by_error)]})" if by_error else "")
             rows.append((f"{task}, {dense}", regime, *cells))
-    return format_rows(("network, errors dense", "pruned", *(f"{s:.0%}" for s in _SPARSITIES)), rows)
+    return format_rows(("network, errors dense", "pruned", *(f"{s:.0%}" for s in find_sparsities(runs))), rows)
 
 
 def format_gradual(
