@@ -193,5 +193,5 @@ def test_a_dataset_of_unknown_length_is_pruned_as_the_message_says(remedy):
         batches = batches.apply(tf.data.experimental.assert_cardinality(6))
     else:
         schedule = Schedule(0.9, begin_step=2, end_step=20, frequency=2)
-    model.fit(batches, epochs=4, verbose=0, callbacks=[tf_lap.LAPCallback(schedule)], **arguments)
+    model.fit(batches, epochs=4, verbose=0, callbacks=[tf_lap.LAPCallback(schedule, allocation="uniform")], **arguments)
     assert np.mean(model.get_layer("first").kernel.numpy() == 0) == pytest.approx(0.9, abs=2e-3)
