@@ -269,7 +269,7 @@ for path in sys.argv[1:]:
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_the_saved_model_loads_in_a_fresh_process_with_plain_tf_keras(tmp_path):
     model = compiled()
-    fit(model, [tf_lap.LAPCallback(polynomial())])
+    fit(model, [tf_lap.LAPCallback(polynomial(), allocation="uniform")])
     paths = [str(tmp_path / file) for file in ("model.keras", "model.h5", "model")]
     for path in paths:
         model.save(path)
