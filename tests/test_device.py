@@ -45,7 +45,7 @@ def test_it_writes_the_masks_that_a_pruner_chooses(device, tmp_path):
     kernels = [model.get_layer(name).kernel for name in ("conv", "head")]
     for kernel, weights in zip(kernels, device.make_weights(about["shapes"]), strict=True):
         kernel.assign(weights)
-    pruner = tf_lap.Pruner(model)
+    pruner = tf_lap.Pruner(model, allocation="uniform")
     pruner.update(device.SPARSITY)
     with np.load(tmp_path / "masks.npz") as packed:
         for number, mask in enumerate(pruner.masks.values()):

@@ -49,7 +49,7 @@ def test_every_quantization_of_every_pattern_does_what_keras_does_or_is_refused(
     pytest.importorskip("ai_edge_litert")
     model, path = perceptron(), tmp_path / "model.tflite"
     if pattern:
-        tf_lap.prune(model, sparsity, pattern=pattern)
+        tf_lap.prune(model, sparsity, pattern=pattern, allocation="uniform")
     x = inputs_of(model, 4)
     expected = model.predict_on_batch(x)
     report = export(model, path, quantization=quantization)
@@ -187,7 +187,7 @@ def test_zeros_stay_zeros_through_fine_tuning_and_calibration(tmp_path, quantiza
     y = np.random.default_rng(1).integers(0, 32, 64)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     model.fit(x, y, epochs=2, verbose=0)
-    tf_lap.prune(model, 0.8, pattern="block:1x4")
+    tf_lap.prune(model, 0.8, pattern="block:1x4", allocation="uniform")
     model.fit(x, y, epochs=2, verbose=0, callbacks=[tf_lap.PreserveSparsity()])
     tf_lap.export_tflite(model, path, quantization=quantization, representative_dataset=x)
     counted = 0

@@ -14,7 +14,7 @@ from tf_lap.export.runtime import Timing
 def exported(make, path, sparsity, pattern="unstructured", **arguments):
     model = make()
     if sparsity:
-        tf_lap.prune(model, sparsity, pattern=pattern)
+        tf_lap.prune(model, sparsity, pattern=pattern, allocation="uniform")
     return tf_lap.export_tflite(model, path / "model.tflite", **arguments)
 
 

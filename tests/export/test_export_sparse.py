@@ -136,7 +136,7 @@ def test_a_layer_too_small_for_a_block_is_named_as_that_and_the_remedy_helps(tmp
     timed_as(monkeypatch, 1.0, 1.0)
     pattern, block = ("block:1x16", 16) if quantization else ("block:1x4", 4)
     model = wide(3, (64, 64))
-    tf_lap.prune(model, 0.8, pattern=pattern)
+    tf_lap.prune(model, 0.8, pattern=pattern, allocation="uniform")
     reason = export(model, tmp_path / "m.tflite", quantization=quantization).reason
     assert f"whole blocks of {block} inputs alone, and loses weights of 'd0' (3 inputs, fewer than a block)" in reason
     assert "d1" not in reason
