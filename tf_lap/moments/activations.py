@@ -53,19 +53,20 @@ def activate(moments: ChannelMoments, activation: Activation, is_relu: bool) -> 
         return ChannelMoments(relu_second_moment(moments.covariance))
     deviations = np.sqrt(np.maximum(moments.variances, 0.0))
     mean = np.zeros_like(deviations) if moments.mean is None else moments.mean
-    coefficients = _expand(activation, mean, deviations)
+    values = activation(mean[:, np.newaxis] + deviations[:, np.newaxis] * _NODES)
+    coefficients = _expand(values)
     blocks, size, _ = moments.covariance.shape
     by_block = deviations.reshape(blocks, size)
     products = by_block[:, :, np.newaxis] * by_block[:, np.newaxis, :]
-    covariance = np.array(moments.covariance)
-    correlation = np.clip(np.divide(covariance, products, out=np.zeros_like(covariance), where=products > 0), -1, 1)
+    ratios = np.divide(moments.covariance, products, out=np.zeros_like(products), where=products > 0)
+    correlation = np.clip(ratios, -1, 1)
     power, result = np.ones_like(correlation), np.zeros_like(correlation)
     for order in range(1, _ORDER + 1):
         power *= correlation
         factors = coefficients[order].reshape(blocks, size) * math.sqrt(math.factorial(order))
         result += factors[:, :, np.newaxis] * factors[:, np.newaxis, :] * power
     mean_behind = coefficients[0]
-    variances = _measure_square(activation, mean, deviations) - mean_behind**2
+    variances = values**2 @ _NODE_WEIGHTS - mean_behind**2
     # The diagonal is known without a series.
     diagonal = np.einsum("bii->bi", result)
     diagonal[...] = np.maximum(variances.reshape(blocks, size), diagonal)
@@ -80,20 +81,13 @@ def as_function(layer: Callable[[tf.Tensor], tf.Tensor]) -> Activation:
     return lambda array: np.asarray(layer(tf.constant(array, tf.float32)), np.float64)
 
 
-def _sample(activation: Activation, mean: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """The activation of each channel at the nodes, `(channels, nodes)`."""
-    return activation(mean[:, np.newaxis] + deviations[:, np.newaxis] * _NODES)
+def _expand(values: np.ndarray) -> list[np.ndarray]:
+    """The coefficients c_0, c_1, ... of each channel, `(channels,)` each.
 
-
-def _expand(activation: Activation, mean: np.ndarray, deviations: np.ndarray) -> list[np.ndarray]:
-    """The coefficients c_0, c_1, ... of each channel, `(channels,)` each."""
-    values = _sample(activation, mean, deviations)
+    Args:
+        values: the activation of each channel at the nodes, `(channels, nodes)`.
+    """
     polynomials = [np.ones_like(_NODES), _NODES]
     for order in range(2, _ORDER + 1):
         polynomials.append(_NODES * polynomials[-1] - (order - 1) * polynomials[-2])
     return [values @ (_NODE_WEIGHTS * p) / math.factorial(order) for order, p in enumerate(polynomials)]
-
-
-def _measure_square(activation: Activation, mean: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """The mean square of each channel behind the activation."""
-    return _sample(activation, mean, deviations) ** 2 @ _NODE_WEIGHTS
