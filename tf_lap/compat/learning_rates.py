@@ -16,7 +16,7 @@ def make_linear_rate(model: Model, peak: float, steps: int) -> Any:
         TypeError, ValueError: `model` is no Keras model that TensorFlow runs.
     """
     check_kind(model)
-    return flavour_of(model).make_linear_rate(peak, steps)
+    return flavour_of(model).schedules.PolynomialDecay(peak, steps, end_learning_rate=0.0, power=1.0)
 
 
 def make_rewound_rate(model: Model, rewind: Any, rewind_step: int, begin_step: int) -> Any:
@@ -27,10 +27,11 @@ def make_rewound_rate(model: Model, rewind: Any, rewind_step: int, begin_step: i
             Keras.
     """
     check_kind(model)
-    if hasattr(rewind, "get_config") and not flavour_of(model).is_learning_rate(rewind):
+    flavour = flavour_of(model)
+    if hasattr(rewind, "get_config") and not isinstance(rewind, flavour.schedules.LearningRateSchedule):
         library = "tf_keras" if is_tf_keras(model) else "keras"
         raise ValueError(
             f"rewind={rewind!r} is no {library}.optimizers.schedules.LearningRateSchedule, and model {model.name!r} is "
             f"one of {library}: give such a schedule, or a function of a step"
         )
-    return flavour_of(model).make_rewound_rate(rewind, rewind_step, begin_step)
+    return flavour.RewoundRate(rewind, rewind_step, begin_step)

@@ -10,9 +10,8 @@ from tf_lap.compat.keras3.graphs import new_input as new_input
 from tf_lap.compat.keras3.graphs import sublayers as sublayers
 from tf_lap.compat.keras3.graphs import tensor_name as tensor_name
 from tf_lap.compat.keras3.graphs import time_step_layer as time_step_layer
-from tf_lap.compat.keras3.learning_rates import is_learning_rate as is_learning_rate
-from tf_lap.compat.keras3.learning_rates import make_linear_rate as make_linear_rate
-from tf_lap.compat.keras3.learning_rates import make_rewound_rate as make_rewound_rate
+from tf_lap.compat.keras3.learning_rates import RewoundRate as RewoundRate
+from tf_lap.compat.keras3.learning_rates import schedules as schedules
 from tf_lap.compat.keras3.tracing import TRACEABLE_CODE as TRACEABLE_CODE
 from tf_lap.compat.keras3.tracing import trace_call as trace_call
 from tf_lap.compat.keras3.tracing import trace_model as trace_model

@@ -19,9 +19,8 @@ from tf_lap.compat.tf_keras.graphs import sublayers as sublayers
 from tf_lap.compat.tf_keras.graphs import symbolic_calls as symbolic_calls
 from tf_lap.compat.tf_keras.graphs import tensor_name as tensor_name
 from tf_lap.compat.tf_keras.graphs import time_step_layer as time_step_layer
-from tf_lap.compat.tf_keras.learning_rates import is_learning_rate as is_learning_rate
-from tf_lap.compat.tf_keras.learning_rates import make_linear_rate as make_linear_rate
-from tf_lap.compat.tf_keras.learning_rates import make_rewound_rate as make_rewound_rate
+from tf_lap.compat.tf_keras.learning_rates import RewoundRate as RewoundRate
+from tf_lap.compat.tf_keras.learning_rates import schedules as schedules
 from tf_lap.compat.tf_keras.passes import Pass as Pass
 from tf_lap.compat.tf_keras.passes import current_pass as current_pass
 from tf_lap.compat.tf_keras.passes import is_rehearsal as is_rehearsal
