@@ -136,8 +136,7 @@ def run() -> dict[str, Any]:
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The spread over seeds, by tool and sparsity."""
-    right: dict[str, list[float]] = {}
-    for fit in sorted(runs, key=lambda fit: (fit["sparsity"], fit["tool"])):
-        name = f"{fit['tool']}, {fit['sparsity']:.0%}" if fit["sparsity"] else fit["tool"]
-        right.setdefault(name, []).append(fit["right"])
-    return {name: measure.spread(fractions) for name, fractions in right.items()}
+    ordered = sorted(runs, key=lambda fit: (fit["sparsity"], fit["tool"]))
+    return measure.spread_by_name(
+        (f"{fit['tool']}, {fit['sparsity']:.0%}" if fit["sparsity"] else fit["tool"], fit["right"]) for fit in ordered
+    )

@@ -107,10 +107,9 @@ def run() -> dict[str, Any]:
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The spread of errors over seeds, by cell without the seed."""
-    errors: dict[str, list[float]] = {}
-    for entry in runs:
-        parts = [entry["task"], entry["regime"]]
-        if "score" in entry:
-            parts += [f"{entry['score']} {entry['allocation']} {entry['sparsity']:.0%}"]
-        errors.setdefault(", ".join(parts), []).append(entry["error"])
-    return {name: measure.spread(values) for name, values in errors.items()}
+
+    def name(entry: dict[str, Any]) -> str:
+        place = f"{entry['task']}, {entry['regime']}"
+        return f"{place}, {entry['score']} {entry['allocation']} {entry['sparsity']:.0%}" if "score" in entry else place
+
+    return measure.spread_by_name((name(entry), entry["error"]) for entry in runs)

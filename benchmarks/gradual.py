@@ -84,7 +84,5 @@ def run() -> dict[str, Any]:
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """The spread of errors over seeds, by sparsity and recipe."""
-    errors: dict[str, list[float]] = {}
-    for entry in runs:
-        errors.setdefault(f"{entry['sparsity']:.0%} zeros, {entry['recipe']}", []).append(entry["error"])
-    return {name: measure.spread(errors[name]) for name in sorted(errors)}
+    named = ((f"{entry['sparsity']:.0%} zeros, {entry['recipe']}", entry["error"]) for entry in runs)
+    return measure.spread_by_name(sorted(named))

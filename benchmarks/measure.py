@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -46,6 +46,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     """The median, the least and the most, to four digits."""
     figures = {"median": statistics.median(values), "least": min(values), "most": max(values)}
     return {name: float(f"{value:.4g}") for name, value in figures.items()}
+
+
+def spread_by_name(figures: Iterable[tuple[str, float]]) -> dict[str, dict[str, float]]:
+    """The spread of the figures of each name, in the order in which names first come."""
+    by_name: dict[str, list[float]] = {}
+    for name, figure in figures:
+        by_name.setdefault(name, []).append(figure)
+    return {name: spread(values) for name, values in by_name.items()}
 
 
 def milliseconds(times: Times) -> dict[str, float]:
