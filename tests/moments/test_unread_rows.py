@@ -1,10 +1,10 @@
 """Why the rows of some kernels are not read."""
 
 import keras
-import numpy as np
 import pytest
 from observed import find_reason, observe_rows
 from relu_chains import data
+from uncalled import half_used
 
 layers = keras.layers
 
@@ -70,17 +70,7 @@ def test_why_rows_cannot_be_read(make, path, text):
 
 
 def test_a_kernel_that_no_call_reaches():
-    class Network(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
-            self.unused.build((None, 4))
-
-        def call(self, x):
-            return self.used(x)
-
-    model = Network()
-    model(np.ones((1, 4), np.float32))
+    model = half_used()
     assert find_reason(model, "unused")
     assert list(observe_rows(model, [[data((4,), 3)]])) == ["used"]
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from chains import kernels, lookahead_mask
 from relu_chains import data, relu_chain
+from uncalled import half_used
 
 import tf_lap
 from tf_lap.graph.resolver import resolve
@@ -129,17 +130,7 @@ def test_kernels_and_outputs_whose_curvature_is_not_known_are_named():
 
 
 def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
-    class Network(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
-            self.unused.build((None, 4))
-
-        def call(self, x):
-            return self.used(x)
-
-    model = Network()
-    model(np.ones((1, 4), np.float32))
+    model = half_used()
     kernel = model.unused.kernel.numpy()
     tf_lap.prune(model, 0.5, score="obd", data=data((4,)), allocation="uniform")
     np.testing.assert_array_equal(

@@ -9,6 +9,7 @@ import tensorflow as tf
 from chains import kernels
 from relu_chains import data, relu_chain
 from scored import measure_scores
+from uncalled import half_used
 
 import tf_lap
 from tf_lap.pruning.traced_update import TracedUpdater
@@ -236,17 +237,7 @@ def test_kernels_that_are_left_out_are_not_measured(monkeypatch):
 
 
 def test_a_kernel_that_is_never_called_is_ranked_by_magnitude():
-    class Network(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.used, self.unused = layers.Dense(3, name="used"), layers.Dense(5, name="unused")
-            self.unused.build((None, 4))
-
-        def call(self, x):
-            return self.used(x)
-
-    model = Network()
-    model(np.ones((1, 4), np.float32))
+    model = half_used()
     magnitudes = np.abs(model.unused.kernel.numpy())
     with pytest.warns(UserWarning, match="ranked by magnitude: 'unused'"):
         tf_lap.prune(model, 0.5, score="wanda", data=data((4,)), allocation="uniform")
