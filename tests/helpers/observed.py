@@ -36,8 +36,7 @@ def observe_rows(model, data):
     observer = InputObserver(model, readers, data)
     parts = {number: [] for number in observer.order}
     for batch in data:
-        for number, rows in observer.read_rows(batch, observer.order):
-            parts[number].append(rows.numpy())
+        observer.visit_rows(batch, observer.order, lambda number, rows: parts[number].append(rows.numpy()))
     return {kernels[number].path: np.concatenate(found, axis=1) for number, found in parts.items()}
 
 

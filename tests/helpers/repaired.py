@@ -7,7 +7,7 @@ from observed import find_readers, observe_rows, record_outputs
 
 import tf_lap
 from tf_lap import compat
-from tf_lap.reconstruction.solver import DAMPING
+from tf_lap.moments.measured import DAMPING
 
 
 def array(variable):

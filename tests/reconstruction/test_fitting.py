@@ -82,3 +82,13 @@ def test_moments_that_are_not_finite_are_refused(fits_weights):
     moments.add(tf.fill((2, 1, 6), tf.constant(np.inf, tf.float64)), tf.zeros((2, 1, 4), tf.float64))
     with pytest.raises(ValueError, match="hold NaN or infinity"):
         fit_kernel(moments, matrices, matrices > 0, fits_weights, True)
+
+
+def test_the_covariance_of_constant_rows_is_zero():
+    moments = OutputMoments.empty(np.zeros((1, 2, 3)))
+    rows, outputs = np.tile([[[1.0, -2.0]]], (1, 7, 1)), np.tile([[[3.0, 0.0, -1.0]]], (1, 7, 1))
+    moments.add(tf.constant(rows), tf.constant(outputs))
+    second, cross = moments.centre()
+    np.testing.assert_array_equal(second, np.zeros((1, 2, 2)))
+    np.testing.assert_array_equal(cross, np.zeros((1, 2, 3)))
+    assert moments.count == 7

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tf_lap.moments.measured import DAMPING
 from tf_lap.reconstruction import solver
-from tf_lap.reconstruction.solver import DAMPING, solve_kept
+from tf_lap.reconstruction.solver import solve_kept
 
 
 def rows_and_weights(samples=60, rows=9, outputs=7, kept=0.5):

@@ -7,7 +7,7 @@ from repaired import array, prune_and_repair, solve_least_squares, weights_by_pa
 
 import tf_lap
 from tf_lap.moments import channels
-from tf_lap.reconstruction.solver import DAMPING
+from tf_lap.moments.measured import DAMPING
 
 layers = keras.layers
 

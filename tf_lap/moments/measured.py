@@ -19,6 +19,9 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.moments.rows import RowReader
 from tf_lap.samples import Batch
 
+DAMPING = 0.01
+"""What is added to the diagonal of a second moment before it is inverted, as a fraction of its mean."""
+
 _MAX_NUMBERS = 1 << 26
 """How many numbers the layers that are read are given in one run at most, all together: 256 MiB in float32."""
 
@@ -36,11 +39,6 @@ class Moments:
     second: np.ndarray
     mean: np.ndarray
     count: int | None = None
-
-    def centred(self) -> Moments:
-        """The moments of the rows less their mean: the covariance."""
-        outer = self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
-        return Moments(self.second - outer, np.zeros_like(self.mean), self.count)
 
 
 class _Reached(BaseException):
@@ -84,21 +82,6 @@ class InputObserver:
         self.visit(batch, numbers, lambda number, inputs: calls[number].append(inputs))
         return calls
 
-    def read_rows(self, batch: Batch, numbers: Collection[int]) -> Iterator[tuple[int, tf.Tensor]]:
-        """Runs the model over a batch, as far as these kernels, and gives the rows that they are multiplied by.
-
-        Args:
-            batch: inputs of the model.
-            numbers: the kernels' numbers.
-
-        Yields:
-            The number of a kernel, and a part of its rows: `(groups, positions, row_size)`.
-        """
-        for number, calls in self.observe(batch, numbers).items():
-            for inputs in calls:
-                for rows in self.readers[number].read_in_parts(inputs):
-                    yield number, rows
-
     def visit(self, batch: Batch, numbers: Collection[int], take: Callable[[int, tf.Tensor], None]) -> None:
         """As `observe`, but what a layer is given is let go of before the next layer is called.
 
@@ -127,7 +110,7 @@ class InputObserver:
             exporting.tensors(self._model, batch)
 
     def visit_rows(self, batch: Batch, numbers: Collection[int], visit: Callable[[int, tf.Tensor], None]) -> None:
-        """As `read_rows`, in the way of `visit`.
+        """As `visit`, but gives the rows that the kernels are multiplied by.
 
         Args:
             batch: inputs of the model.

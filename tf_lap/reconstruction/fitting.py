@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tf_lap.reconstruction.solver import DAMPING, solve_kept
+from tf_lap.moments.measured import DAMPING
+from tf_lap.reconstruction.solver import solve_kept
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.model_graph import Recipe
-from tf_lap.moments.measured import InputObserver
+from tf_lap.moments.measured import DAMPING, InputObserver
 from tf_lap.moments.rows import RowReader
 from tf_lap.reconstruction.fitting import OutputMoments, fit_kernel
 from tf_lap.reconstruction.methods import BATCH_NORMALIZATION, BIAS, WEIGHTS
@@ -18,7 +18,6 @@ from tf_lap.reconstruction.normalizations import find_normalizations, measure_st
 from tf_lap.reconstruction.over_data import PairedObserver
 from tf_lap.reconstruction.plan import KernelPlan, plan_kernels
 from tf_lap.reconstruction.report import LayerRepair, RepairReport
-from tf_lap.reconstruction.solver import DAMPING
 from tf_lap.reconstruction.whole_weights import WholeWeights
 from tf_lap.samples import Batch
 
@@ -51,7 +50,8 @@ class DataRepairer:
     ) -> None:
         self._model, self._recipe, self._masks, self._whole_weights = model, recipe, masks, whole_weights
         self._methods, self._data = methods, data
-        self._plans, self._reasons = plan_kernels(recipe, masks.keys(), WEIGHTS in methods)
+        fitted = masks.keys() if WEIGHTS in methods or BIAS in methods else ()
+        self._plans, self._reasons = plan_kernels(recipe, fitted, WEIGHTS in methods)
         self._layers: dict[int, LayerRepair] = {}
         self._normalizations: set[int] = set()
 
@@ -65,20 +65,13 @@ class DataRepairer:
             ValueError: what a kernel or a normalization reads is not finite over the data.
         """
         self._repair_in_order(progress)
-        paths = {number: self._recipe.kernels[number].path for number in self._masks}
-        left = [LayerRepair(paths[number], left=reason) for number, reason in self._reasons.items()]
-        if not self._fits_kernels:
-            left = []
+        left = [LayerRepair(self._recipe.kernels[number].path, left=why) for number, why in self._reasons.items()]
         samples = sum(len(batch[0]) for batch in self._data)
         return RepairReport((*self._layers.values(), *left), tuple(self._methods), len(self._normalizations), samples)
 
-    @property
-    def _fits_kernels(self) -> bool:
-        return WEIGHTS in self._methods or BIAS in self._methods
-
     def _repair_in_order(self, progress: Progress) -> None:
         """Repairs kernels and normalizations in the order of their calls, each on what is repaired by then."""
-        plans = self._plans if self._fits_kernels else {}
+        plans = self._plans
         layers = find_normalizations(self._model) if BATCH_NORMALIZATION in self._methods else []
         normalizations = dict(enumerate(layers, len(self._recipe.kernels)))
         readers: dict[int, RowReader] = {number: plan.reader for number, plan in plans.items()}

@@ -15,8 +15,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-DAMPING = 0.01
-"""The damping, as a fraction of the mean of the diagonal of the second moment."""
+from tf_lap.moments.measured import DAMPING
+
 _RAISE = 10.0
 _LEAST_DAMPING = 1e-16
 _MAX_DAMPING = 1e4

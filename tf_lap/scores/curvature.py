@@ -16,15 +16,15 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Kernel, Recipe
 from tf_lap.samples import Batch
-from tf_lap.scores.base import Score, register
-from tf_lap.scores.weights import Lookahead
+from tf_lap.scores.base import register
+from tf_lap.scores.weights import Lookahead, Magnitude
 
 _MAX_SAMPLES = 50  # run at once: for each of them the gradient of every kernel is held
 
 
 @register("obd")
 @dataclasses.dataclass(frozen=True)
-class OBD(Score):
+class OBD(Magnitude):
     """Optimal brain damage: `w^2 h / 2`, h the diagonal of the Gauss-Newton matrix of the softmax cross-entropy.
 
     LeCun, Denker, Solla: "Optimal Brain Damage", 1989. The score is the root of it, which ranks the same. It is
@@ -32,7 +32,6 @@ class OBD(Score):
     `tf_lap.scores.curvature`. Serves Dense and Conv2D layers.
     """
 
-    distance = 0
     norm_order: ClassVar[int] = 4
     needs_data: ClassVar[bool] = True
 
@@ -42,14 +41,6 @@ class OBD(Score):
         """What each target is multiplied by, by its number: float32, in its shape."""
         diagonals = measure_curvature(model, recipe, targets, data)
         return {number: tf.sqrt(diagonal / 2) for number, diagonal in diagonals.items()}
-
-    def channel_factors(self, incoming: np.ndarray, outgoing: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """As `Score.channel_factors`."""
-        return np.ones(incoming.shape[1], np.float32), np.ones(outgoing.shape[1], np.float32)
-
-    def score(self, kernel: Kernel, weights: tf.Tensor, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
-        """Scores of the kernel's shape."""
-        return tf.abs(weights)
 
 
 @register("obd_lookahead")

@@ -12,15 +12,12 @@ import tensorflow as tf
 
 from tf_lap.compat.types import Model
 from tf_lap.graph.model_graph import Kernel, Recipe
-from tf_lap.moments.measured import InputObserver, measure_moments, measure_squares
+from tf_lap.moments.measured import DAMPING, InputObserver, measure_moments, measure_squares
 from tf_lap.moments.rows import RowReader, find_reader
 from tf_lap.samples import Batch
 from tf_lap.scores.base import Score, register
 from tf_lap.scores.weights import Lookahead
 from tf_lap.warn import warn
-
-DAMPING = 0.01
-"""What `OBS` adds to the diagonal of a second moment, as a fraction of its mean."""
 
 _MAX_NUMBERS = 1 << 27
 """How many numbers the second moments that are measured in one run over the data hold at most: 1 GiB in float64."""
