@@ -13,7 +13,7 @@ KERASES = pytest.mark.parametrize("kr", [keras, tf_keras], ids=["keras3", "tf_ke
 
 def rebuilt(model, settings=None):
     before = [np.array(tf.convert_to_tensor(weight)) for weight in model.weights]
-    result = compat.rebuild(model, lambda layer: (settings or {}).get(layer.name, {}), lambda layer, arguments: {})
+    result = compat.rebuild(model, lambda layer: (settings or {}).get(layer.name, {}))
     for old, new in result.variables():
         new.assign(tf.convert_to_tensor(old))
     assert all(np.array_equal(a, tf.convert_to_tensor(b)) for a, b in zip(before, model.weights, strict=True))
@@ -65,7 +65,7 @@ def test_nested_models_are_made_once(kr):
 def test_nested_models_read_what_is_in_front(kr):
     inner = kr.Sequential([kr.Input((4,)), kr.layers.ReLU(), kr.layers.Dense(2, name="head")], name="inner")
     model = kr.Sequential([kr.Input((5,)), kr.layers.Dense(4, name="front"), inner])
-    result = compat.rebuild(model, lambda layer: {"units": 3} if layer.name == "front" else {}, lambda layer, _: {})
+    result = compat.rebuild(model, lambda layer: {"units": 3} if layer.name == "front" else {})
     assert tuple(result.model.get_layer("inner").get_layer("head").kernel.shape) == (3, 2)
     assert tuple(result.model.get_layer("inner").inputs[0].shape) == (None, 3)
 
@@ -148,7 +148,7 @@ def test_settings_reach_layers_inside(kr):
     x = kr.layers.TimeDistributed(kr.layers.Dense(4), name="each")(x)
     settings = {"both": {"layer": {"units": 2}, "backward_layer": {"units": 2}}, "each": {"layer": {"units": 5}}}
     model = kr.Model(inputs, x)
-    result = compat.rebuild(model, lambda layer: settings.get(layer.name, {}), lambda layer, _: {})
+    result = compat.rebuild(model, lambda layer: settings.get(layer.name, {}))
     assert tuple(result.model.get_layer("each").layer.kernel.shape) == (4, 5)
 
 
@@ -159,19 +159,6 @@ def test_precision_stays(kr):
     new = agree(model, draw(3, 4))
     assert [layer.compute_dtype for layer in new.layers] == ["bfloat16", "float32"]
     assert [layer.variable_dtype for layer in new.layers] == ["float32", "float32"]
-
-
-@KERASES
-def test_calls_and_settings_change_together(kr):
-    inputs = kr.Input((4,))
-    model = kr.Model(inputs, kr.layers.Dense(6, name="wide")(inputs)[..., 2:])
-    key = "slice_spec" if kr is tf_keras else "key"
-
-    def change(layer, arguments):
-        return {key: (Ellipsis, slice(1, None))} if key in arguments else {}
-
-    result = compat.rebuild(model, lambda layer: {"units": 3} if layer.name == "wide" else {}, change)
-    assert tuple(result.model.output.shape) == (None, 2)
 
 
 @KERASES

@@ -99,6 +99,11 @@ def sublayers(layer: Layer) -> list[Layer]:
     return flavour_of(layer).sublayers(layer)
 
 
+def parts(layer: Layer) -> list[Layer]:
+    """A layer or model and all layers inside it, however deep; an operation alone."""
+    return [layer] if is_operation(layer) else [layer, *layer._flatten_layers(include_self=False)]
+
+
 def has_wrappers(model: Model) -> bool:
     """Whether pruning wrappers of tfmot are around layers of the model."""
     return is_tf_keras(model) and any(map(tf_keras_module().is_wrapper, model._flatten_layers()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,6 @@ from tf_lap.compat.variables import variable_name
 
 FindSettings = Callable[[Layer], Mapping[str, Any]]
 """Given a layer or operation, the settings of its config that are to be others."""
-ChangeCall = Callable[[Layer, Mapping[str, Any]], Mapping[str, Any]]
-"""Given a layer, operation or function and the arguments of a call by name, those that are to be others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Rebuilt:
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
 
 
-def rebuild(model: Model, find_settings: FindSettings, change_call: ChangeCall) -> Rebuilt:
+def rebuild(model: Model, find_settings: FindSettings) -> Rebuilt:
     """Makes a model anew. Nothing of it changes, and nothing is shared with it but functions.
 
     Names, the structures of inputs and outputs, dtype policies, and what is frozen stay; a Sequential model stays one.
@@ -50,13 +47,12 @@ def rebuild(model: Model, find_settings: FindSettings, change_call: ChangeCall) 
     Args:
         model: a built model.
         find_settings: which settings of a layer are to be others.
-        change_call: which arguments of a call are to be others.
 
     Raises:
         ValueError: a layer cannot be made anew from its config, or does not take what it reads then.
         Exception: whatever the call of a subclassed model raises on symbolic tensors.
     """
-    rebuilder = _Rebuilder(model, find_settings, change_call)
+    rebuilder = _Rebuilder(model, find_settings)
     remade = rebuilder.rebuild_model(model, None)
     pairs = [pair for pair in rebuilder.made.values() if not is_operation(pair[0])]
     layers = tuple(pair for pair in pairs if not is_model(pair[0]))
@@ -76,10 +72,10 @@ class _Rebuilder:
         made: layers, models and operations, and what they became, by the id of the old one.
     """
 
-    def __init__(self, model: Model, find_settings: FindSettings, change_call: ChangeCall) -> None:
+    def __init__(self, model: Model, find_settings: FindSettings) -> None:
         self.flavour = flavour_of(model)
         self.made: dict[int, tuple[Layer, Layer]] = {}
-        self._find_settings, self._change_call = find_settings, change_call
+        self._find_settings = find_settings
 
     def rebuild_model(self, model: Model, shapes: Sequence[Any] | None) -> Model:
         """A model, or a model in it, on inputs of these shapes; of the shapes that they have where None."""
@@ -158,11 +154,6 @@ class _Rebuilder:
         return is_model(layer) and self.flavour.network(layer) is not None
 
     def _call(self, old: Layer, new: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bound = _bind(self.flavour.called_function(old), args, kwargs)
-        changed = self._change_call(old, {} if bound is None else bound.arguments)
-        if bound is not None and changed:
-            bound.arguments.update(changed)
-            args, kwargs = bound.args, bound.kwargs
         try:
             return new(*args, **kwargs)
         except (TypeError, ValueError) as error:
@@ -191,14 +182,6 @@ class _Rebuilder:
 def _unpack(tensors: Sequence[KerasTensor]) -> Any:
     """The only tensor of several, or a list of them."""
     return tensors[0] if len(tensors) == 1 else list(tensors)
-
-
-def _bind(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments | None:
-    """The arguments of a call by name; None where the function shows others than it takes."""
-    try:
-        return inspect.signature(function).bind(*args, **kwargs)
-    except TypeError:
-        return None
 
 
 def _pair_variables(old: Layer, new: Layer) -> list[tuple[Variable, Variable]]:

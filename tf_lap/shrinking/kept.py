@@ -58,12 +58,6 @@ class Kept:
         """Which output channels of a kernel stay: bool, `(outputs,)`."""
         return self.is_kept[self.coupling.kernel_outputs[kernel]]
 
-    def kernel_weights(self, kernel: int) -> np.ndarray:
-        """Which weights of a kernel stay: bool, of its rank, with a size of 1 at its taps."""
-        return spread_weights(
-            self.recipe.kernels[kernel].layout, self.kernel_inputs(kernel), self.kernel_outputs(kernel)
-        )
-
     @functools.cached_property
     def _kernel_axes(self) -> dict[int, Axes]:
         return {}
@@ -71,45 +65,13 @@ class Kept:
     def kernel_axes(self, kernel: int) -> Axes:
         """For each axis of a kernel which of its places stay."""
         if kernel not in self._kernel_axes:
-            shape = self.recipe.kernels[kernel].layout.shape
-            axes = _find_places(self.kernel_weights(kernel))
+            layout = self.recipe.kernels[kernel].layout
+            shape = layout.shape
+            axes = _find_places(spread_weights(layout, self.kernel_inputs(kernel), self.kernel_outputs(kernel)))
             self._kernel_axes[kernel] = tuple(
                 np.broadcast_to(places, size) for places, size in zip(axes, shape, strict=True)
             )
         return self._kernel_axes[kernel]
-
-    def find_holes(self) -> set[int]:
-        """Classes that are removed and whose channels lie among kept ones, where only whole places on an axis can go.
-
-        Such are single channels of a head where other heads keep theirs, and single places of an image.
-        """
-        holes: set[int] = set()
-        for tensor, classes in enumerate(self.coupling.tensor_classes):
-            places = self.places(tensor)
-            if len(places) > 1:
-                holes |= _find_inside(self.channels(tensor).reshape(self.recipe.signals[tensor].sizes()), classes)
-        for number, kernel in enumerate(self.recipe.kernels):
-            if kernel.layout.roles:
-                for classes, is_input in (
-                    (self.coupling.kernel_inputs[number], True),
-                    (self.coupling.kernel_outputs[number], False),
-                ):
-                    sizes = find_sizes(kernel.layout, is_input)
-                    holes |= _find_inside(self.is_kept[classes].reshape(sizes), classes)
-            elif kernel.layout.groups > 1:
-                holes |= self._find_holes_of_groups(number)
-        return holes
-
-    def _find_holes_of_groups(self, number: int) -> set[int]:
-        """Removed classes in a group of a convolution that stays: a group goes whole."""
-        holes: set[int] = set()
-        groups = self.recipe.kernels[number].layout.groups
-        sides = (self.coupling.kernel_inputs[number], self.coupling.kernel_outputs[number])
-        stays = np.logical_or(*(self.is_kept[classes].reshape(groups, -1).any(axis=1) for classes in sides))
-        for classes in sides:
-            inside = classes.reshape(groups, -1)[stays]
-            holes |= set(inside[~self.is_kept[inside]].tolist())
-        return holes
 
 
 def spread_weights(layout: Layout, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -131,21 +93,7 @@ def spread_weights(layout: Layout, inputs: np.ndarray, outputs: np.ndarray) -> n
     return np.asarray(dataclasses.replace(layout, shape=without_taps).from_plain(matrix))
 
 
-def find_sizes(layout: Layout, is_input: bool) -> tuple[int, ...]:
-    """The sizes of the axes of a kernel that its inputs, or its outputs, lie on, in the order of the channels."""
-    letter = "i" if is_input else "o"
-    return tuple(
-        layout.shape[axis] for role in ("g", letter) for axis in layout.order if layout.roles[axis] == role
-    ) or (1,)
-
-
 def _find_places(kept: np.ndarray) -> Axes:
     """For each axis of an array which of its places hold any True."""
     axes = range(kept.ndim)
-    return tuple(kept.any(axis=tuple(other for other in axes if other != axis)) for axis in axes)
-
-
-def _find_inside(kept: np.ndarray, classes: np.ndarray) -> set[int]:
-    """The classes of what is not kept where a place on each axis is."""
-    grid = functools.reduce(np.logical_and, np.ix_(*_find_places(kept)))
-    return set(classes.reshape(kept.shape)[grid & ~kept].tolist())
+    return tuple(np.asarray(kept.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
