@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Variable
+from tf_lap.graph.channels import Signal
 from tf_lap.graph.energy_maps import EnergyMap
 from tf_lap.graph.layouts import Layout
 
@@ -52,6 +53,7 @@ class KernelStep:
             turns features back into words.
         read_axes: the axes of the tensor that is read which the channels lie on, in the order of the layout's channels
             and counted from the end; empty where that tensor is no input of the layer, as in a loop over time.
+        repeats: how often the layer uses the kernel in one call, as in a loop over time; None where that is not known.
     """
 
     kernel: int
@@ -60,6 +62,7 @@ class KernelStep:
     target: int
     is_transposed: bool = False
     read_axes: tuple[int, ...] = ()
+    repeats: int | None = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,7 @@ class RuleStep:
         kernel: the number of the kernel that the rule acts with, where each of its weights acts on one channel alone,
             as in a depthwise convolution; None where there is none. Energies pass through it.
         use: the number of this use of the kernel.
+        repeats: as in `KernelStep`.
     """
 
     sources: tuple[int, ...]
@@ -82,6 +86,7 @@ class RuleStep:
     layer: Layer
     kernel: int | None = None
     use: int = 0
+    repeats: int | None = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +132,24 @@ class KernelUse(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Product:
+    """Tensors that are multiplied with each other, whether their channels are followed or not.
+
+    Attributes:
+        layer: the layer, operation or function that multiplies them.
+        sizes: the sizes of all axes that the product runs over: a number of the result is a sum over those that it does
+            not have. None for one that is not known.
+        tensor: the number of one of the tensors, whose channels all lie on these axes; None where none has any.
+        repeats: as in `KernelStep`.
+    """
+
+    layer: Layer
+    sizes: tuple[int | None, ...]
+    tensor: int | None
+    repeats: int | None = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class OtherLayer:
     """A layer with weight matrices that are not kernels to prune.
 
@@ -153,6 +176,8 @@ class Recipe:
         tensor_count: how many tensors there are.
         others: layers with weight matrices that are not kernels, by path.
         untraced: custom layers, or the model itself, whose call could not be followed.
+        signals: the shape and the channel axes of each tensor.
+        products: the products of tensors.
     """
 
     kernels: tuple[Kernel, ...]
@@ -162,6 +187,8 @@ class Recipe:
     tensor_count: int
     others: dict[str, OtherLayer]
     untraced: tuple[str, ...] = ()
+    signals: tuple[Signal, ...] = ()
+    products: tuple[Product, ...] = ()
 
     @functools.cached_property
     def kernel_uses(self) -> tuple[KernelUse, ...]:
