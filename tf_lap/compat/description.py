@@ -78,11 +78,13 @@ class Inside:
         graph: its graph. An output that no call in it puts out, and that does not enter it, is a constant.
         entering: the tensors outside that it is called with, in the order of the graph's inputs.
         is_sized: whether the tensors in the graph have sizes where those outside have open axes.
+        is_traced: whether the graph is what the layer's own `call` did, and not one that Keras keeps.
     """
 
     graph: Graph
     entering: tuple[Tensor, ...]
     is_sized: bool = False
+    is_traced: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -149,13 +149,13 @@ class _Reader:
             return None
         entering = self._read_tensors(_drop_repeated(node.inputs))
         try:
-            return Inside(self._read_network(self._trace(node)), entering)
+            return Inside(self._read_network(self._trace(node)), entering, is_traced=True)
         except Exception as error:  # a user's `call` may raise anything
             if not any(None in tensor.shape for tensor in entering):
                 return self._explain_untraced(error)
         # A `call` may reckon with the sizes of its tensors, which Keras knows only when the model runs.
         try:
-            return Inside(self._read_network(self._trace(node, _SIZE)), entering, is_sized=True)
+            return Inside(self._read_network(self._trace(node, _SIZE)), entering, is_sized=True, is_traced=True)
         except Exception as error:  # likewise; the error is kept
             return self._explain_untraced(error)
 

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from tf_lap.compat.types import Layer
 from tf_lap.graph.energy_maps import EnergyMap
 
@@ -96,10 +98,16 @@ class Flow:
     Attributes:
         axes: the channel axes of the output.
         energy_map: what becomes of the inputs' energies.
+        fixed: why no channel can be removed from the inputs and the output, as where all of them are normalized
+            together, or where the layer's settings name places among them; empty where channels can.
+        tied: `(sets, n)`, numbers of channels of the only input: those of a row can only be removed together, because
+            the call needs as many of one column as of another. None where there are none.
     """
 
     axes: tuple[int, ...]
     energy_map: EnergyMap
+    fixed: str = ""
+    tied: np.ndarray | None = None
 
 
 Flows: TypeAlias = Flow | Sequence[Flow]

@@ -14,6 +14,7 @@ from tf_lap.graph.channels import Boundary, Flow, Shape, Signal, format_axes, fo
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity
 from tf_lap.graph.flows import align_to_axes, sum_signals
 from tf_lap.graph.kernels import ChannelAxes, LayerKernel, find_format_axes, find_matrix_layout
+from tf_lap.graph.layer_rules import explain_normalizing
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.recipe_builder import RecipeBuilder
 
@@ -100,6 +101,11 @@ class LayerSteps:
         (tensor,) = self.builder.add_boundary_step([], [shape], reason)
         return tensor
 
+    def wall(self, tensors: Sequence[int], reason: str) -> None:
+        """Notes why no channel of these tensors can be removed; nothing where the reason is empty."""
+        if reason and not self.builder.is_resizable:
+            self.builder.add_wall(tensors, f"{type(self.layer).__name__} {self.path!r}: {reason}")
+
     def end(self, tensor: int, reason: str) -> None:
         """A boundary behind a tensor."""
         self.builder.add_boundary_step([tensor], [], reason)
@@ -147,6 +153,7 @@ class LayerSteps:
             is_transposed = not is_transposed
         read_axes = tuple(axis - len(signal.shape) for axis in axes.inputs)
         target = self.builder.add_kernel_step(number, source, Signal(shape, axes.outputs), is_transposed, read_axes)
+        self.wall([target], explain_normalizing(self.layer, axes.outputs, len(shape)))
         if not sizes:
             return target
         by_place = [shape[axis] or 1 for axis in axes.outputs]

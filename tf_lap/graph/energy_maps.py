@@ -56,6 +56,18 @@ class EnergyMap(abc.ABC):
             A float32 vector for each input, as long as its energy.
         """
 
+    @abc.abstractmethod
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Which channels of the inputs each channel of the output is made of.
+
+        Args:
+            outputs: the number of channels of the output.
+            inputs: for each input the number of its channels; 1 where they are all alike.
+
+        Returns:
+            For each input int64 `(outputs, n)`: the numbers of its channels, and -1 for none.
+        """
+
     def freeze(self, read: Reader) -> EnergyMap:
         """The same map with the present values of its variables, for a sweep that goes through it twice.
 
@@ -83,6 +95,11 @@ class Identity(EnergyMap):
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
         """The outgoing energies, unchanged."""
         return (outgoing,)
+
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel is made of itself."""
+        (channels,) = inputs
+        return (_trace_each(outputs, channels),)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,6 +151,10 @@ class Gather(EnergyMap):
         flat = tf.constant(index.reshape(-1), tf.int64)
         return (tf.math.unsorted_segment_sum(shares, flat, tf.constant(length + 1, tf.int64))[:length],)
 
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel is made of those that it takes."""
+        return (self.index.reshape(len(self.index), -1),)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelScale(EnergyMap):
@@ -158,6 +179,11 @@ class ChannelScale(EnergyMap):
     def transpose(self, outgoing: Array, *energies: Array) -> Sequence[Array]:
         """The outgoing energies times the factors."""
         return (shrink(outgoing * self.factors(reader_for(outgoing)), energies[0]),)
+
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel is made of itself."""
+        (channels,) = inputs
+        return (_trace_each(outputs, channels),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +212,10 @@ class Sum(EnergyMap):
             for part, energy in zip(self.parts, energies, strict=True)
         ]
 
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel is made of what every part makes it of."""
+        return [part.trace(outputs, channels)[0] for part, channels in zip(self.parts, inputs, strict=True)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Chain(EnergyMap):
@@ -206,6 +236,15 @@ class Chain(EnergyMap):
         """The outgoing energies, back through the second map and then through the first."""
         (between,) = self.second.transpose(outgoing, self.first.apply(*energies))
         return self.first.transpose(between, *energies)
+
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel is made of what the channels that it takes between the maps are made of."""
+        channels = len(self.first.apply(*(np.ones(count, np.float32) for count in inputs)))
+        (taken,) = self.second.trace(outputs, channels)
+        return [
+            np.append(made_of, np.full((1, made_of.shape[1]), -1), axis=0)[taken].reshape(outputs, -1)
+            for made_of in self.first.trace(channels, *inputs)
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -234,6 +273,15 @@ class Function(EnergyMap):
             mapped, inputs, tf.convert_to_tensor(outgoing), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return list(map(np.asarray, gradients)) if isinstance(outgoing, np.ndarray) else gradients
+
+    def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
+        """Each channel may be made of all channels: the function does not say."""
+        return [np.tile(np.arange(channels), (outputs, 1)) for channels in inputs]
+
+
+def _trace_each(outputs: int, inputs: int) -> np.ndarray:
+    """Each channel of the output made of its own channel of the input, or of the one that stands for all."""
+    return np.arange(outputs).reshape(-1, 1) % inputs
 
 
 def shrink(outgoing: Array, energy: Array) -> Array:

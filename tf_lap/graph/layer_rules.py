@@ -6,15 +6,18 @@ rule. The rules that only move channels are in `layout_rules`.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_lap.compat.types import Layer
 from tf_lap.graph.arguments import read_constant_shape
-from tf_lap.graph.channels import Boundary, Call, Flow, Shape, format_axis, require_axis
+from tf_lap.graph.channels import Boundary, Call, Flow, Shape, format_axis, format_shape, require_axis
 from tf_lap.graph.energy_maps import Array, ChannelScale, Gather, Identity, Reader, array_module
 from tf_lap.graph.flows import average_over_others, reduce_to_axis, scale_signal, sum_signals
 from tf_lap.graph.layout_rules import read_integers
@@ -24,7 +27,28 @@ from tf_lap.graph.layout_rules import read_integers
 
 def elementwise(call: Call) -> Flow:
     """A layer that acts on every element, or on every channel, in the same way: energy passes unchanged."""
-    return sum_signals(call.inputs[:1], len(call.output))
+    flow = sum_signals(call.inputs[:1], len(call.output))
+    return dataclasses.replace(flow, fixed=explain_normalizing(call.layer, flow.axes, len(call.output)))
+
+
+def normalizing(call: Call) -> Flow:
+    """A softmax, a division by a norm, a mask: energy passes unchanged, but an element depends on all along an axis."""
+    flow, axis = sum_signals(call.inputs[:1], len(call.output)), call.option("axis", "dim")
+    axes = (-1,) if axis is None else read_integers(axis, "axis")
+    return dataclasses.replace(flow, fixed=_explain_sharing(flow.axes, axes, len(call.output)))
+
+
+def explain_normalizing(layer: Layer, axes: Iterable[int], rank: int) -> str:
+    """Why no channel of a layer's output can be removed: its activation is a softmax over them. Empty otherwise."""
+    activation = getattr(layer, "activation", None)
+    is_normalizing = getattr(activation, "__name__", "") in ("softmax", "log_softmax", "sparsemax")
+    return _explain_sharing(axes, (-1,), rank) if is_normalizing else ""
+
+
+def _explain_sharing(channel_axes: Iterable[int], axes: Iterable[int], rank: int) -> str:
+    """Why channels that are normalized together cannot be removed; empty where the axes are others."""
+    shared = {axis % rank for axis in axes} & set(channel_axes)
+    return f"takes all its channels together (axis {', '.join(map(str, sorted(shared)))})" if shared else ""
 
 
 def no_signal(call: Call) -> Flow:
@@ -112,8 +136,9 @@ def normalization_scale(weight: str, call: Call) -> Flow:
     layer, (signal, *_) = call.layer, call.inputs
     scale = getattr(layer, weight, None)
     shape = _keep_sizes(signal.shape, layer.axis)
+    fixed = _explain_sharing(signal.axes, _list_axes(layer.axis), len(shape))
     if scale is None and None in shape:
-        return Flow(signal.axes, Identity())
+        return Flow(signal.axes, Identity(), fixed)
     sizes = [1 if size is None else size for size in shape]
 
     def squares(read: Reader) -> Array:
@@ -121,13 +146,16 @@ def normalization_scale(weight: str, call: Call) -> Flow:
         ones_or_scale = read(np.ones(sizes, np.float32) if scale is None else scale)
         return array_module(ones_or_scale).reshape(square(ones_or_scale), sizes)
 
-    return scale_signal(signal, shape, squares)
+    flow = scale_signal(signal, shape, squares)
+    return dataclasses.replace(flow, fixed=fixed)
 
 
 def rescaling(call: Call) -> Flow:
     """Rescaling: the square of its scale, which is one number or one a channel."""
-    scale = call.layer.scale
-    return scale_signal(call.inputs[0], tuple(tf.convert_to_tensor(scale).shape), lambda read: square(read(scale)))
+    scale, offset = call.layer.scale, call.layer.offset
+    shape = tuple(tf.convert_to_tensor(scale).shape)
+    flow = scale_signal(call.inputs[0], shape, lambda read: square(read(scale)))
+    return dataclasses.replace(flow, fixed=_explain_constant(np.broadcast_shapes(shape, np.shape(offset))))
 
 
 def data_normalization(call: Call) -> Flow:
@@ -139,7 +167,8 @@ def data_normalization(call: Call) -> Flow:
         variance = array_module(variance).maximum(variance, keras.backend.epsilon() ** 2)
         return variance if layer.invert else 1.0 / variance
 
-    return scale_signal(call.inputs[0], tuple(layer.variance.shape), squares)
+    flow = scale_signal(call.inputs[0], tuple(layer.variance.shape), squares)
+    return dataclasses.replace(flow, fixed=_explain_constant(tuple(layer.variance.shape)))
 
 
 def square(array: Array) -> Array:
@@ -149,8 +178,17 @@ def square(array: Array) -> Array:
 
 def _keep_sizes(shape: Shape, axes: int | list[int]) -> Shape:
     """A shape with a size of 1 on all axes but these."""
-    kept = {a % len(shape) for a in ([axes] if isinstance(axes, int) else axes)}
+    kept = {a % len(shape) for a in _list_axes(axes)}
     return tuple(size if i in kept else 1 for i, size in enumerate(shape))
+
+
+def _list_axes(axes: int | Sequence[int]) -> list[int]:
+    return [axes] if isinstance(axes, int) else list(axes)
+
+
+def _explain_constant(shape: Shape) -> str:
+    """Why no channel that a constant of this shape acts on can be removed; empty where it is one number."""
+    return f"its constant has the shape {format_shape(shape)}" if any(size != 1 for size in shape) else ""
 
 
 # Layers and operators of several inputs.
@@ -158,7 +196,9 @@ def _keep_sizes(shape: Shape, axes: int | list[int]) -> Shape:
 
 def merge(call: Call) -> Flow:
     """A sum, difference, extremum, choice or gate of tensors: their energies are added up, broadcast over channels."""
-    return sum_signals(call.inputs, len(call.output))
+    flow = sum_signals(call.inputs, len(call.output))
+    constant = _find_constant(call)
+    return flow if constant is None else dataclasses.replace(flow, fixed=_explain_constant(constant[1]))
 
 
 def average(call: Call) -> Flow:
@@ -173,7 +213,8 @@ def multiply(call: Call) -> Flow:
     if constant is None:
         return merge(call)
     factor, shape = constant
-    return scale_signal(call.inputs[0], shape, lambda read: square(read(factor)))
+    flow = scale_signal(call.inputs[0], shape, lambda read: square(read(factor)))
+    return dataclasses.replace(flow, fixed=_explain_constant(shape))
 
 
 def divide(call: Call) -> Flow:
@@ -184,7 +225,8 @@ def divide(call: Call) -> Flow:
     shape = read_constant_shape(divisor)
     if shape is None:
         return merge(call)
-    return scale_signal(call.inputs[0], shape, lambda read: 1.0 / square(read(divisor)))
+    flow = scale_signal(call.inputs[0], shape, lambda read: 1.0 / square(read(divisor)))
+    return dataclasses.replace(flow, fixed=_explain_constant(shape))
 
 
 def power(call: Call) -> Flow:

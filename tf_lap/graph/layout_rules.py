@@ -1,4 +1,4 @@
-"""Channel rules of layers that only move channels: reshapes, transpositions, slices, splits, stacks and padding.
+"""Channel rules of layers that only move channels: reshapes, transpositions, stacks and padding.
 
 They serve the layers and the operations of both Kerases, and TensorFlow's functions. `Call.option` finds an option
 under any of the names that these give it.
@@ -6,10 +6,11 @@ under any of the names that these give it.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,6 @@ from tf_lap.graph.arguments import read_static
 from tf_lap.graph.channels import Boundary, Call, Flow, Signal
 from tf_lap.graph.energy_maps import EnergyMap, Gather, Identity, Sum
 from tf_lap.graph.flows import reduce_to_axis, reshape_signal, span_axes, sum_signals, transpose_signal
-
-Index: TypeAlias = slice | int | None
-"""Indexes one axis; None makes a new axis of size 1."""
 
 
 def read_integers(value: Any, name: str) -> tuple[int, ...]:
@@ -46,7 +44,17 @@ def read_axis(call: Call, rank: int) -> int:
 
 def reshape(call: Call) -> Flow:
     """Reshape, squeeze and expand_dims, in row-major order: exact where channels are not mixed."""
-    return reshape_signal(call.inputs[0], call.output)
+    flow = reshape_signal(call.inputs[0], call.output)
+    return dataclasses.replace(flow, fixed=_explain_target(call, flow.axes))
+
+
+def _explain_target(call: Call, axes: Sequence[int]) -> str:
+    """Why no channel can be removed from what an operation reshapes: its target shape holds their number."""
+    target = call.option("newshape", "shape")
+    sizes = list(target) if isinstance(target, (list, tuple)) else None
+    if target is None or not axes or (sizes is not None and all(read_static(sizes[axis]) == -1 for axis in axes)):
+        return ""
+    return "its target shape holds the number of channels; a Reshape layer in its place can follow it"
 
 
 def flatten(call: Call) -> Flow:
@@ -155,97 +163,6 @@ def _arrange_blocks(call: Call) -> tuple[Flow, int]:
     return reduce_to_axis(signal, axis, "arranges channels along"), block
 
 
-def getitem(call: Call) -> Flow:
-    """Indexing, as in `x[..., :k]`: a slice of the channels, or of positions."""
-    (signal,) = call.inputs
-    key = call.option("key", "slice_spec")
-    parts = list(key) if isinstance(key, (tuple, list)) else [key]
-    ellipsis = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
-    consumed = sum(part is not None and part is not Ellipsis for part in parts)
-    parts[ellipsis : ellipsis + 1] = [slice(None)] * (len(signal.shape) - consumed)
-    return _index_signal(signal, [_read_part(part) for part in parts])
-
-
-def _read_part(part: Any) -> Index:
-    """One index of a call, with integers in place of constant tensors.
-
-    Raises:
-        Boundary: it is a list of indices, or a tensor whose value is known only when the model runs.
-    """
-    if part is None:
-        return None
-    if isinstance(part, dict):  # how tf_keras keeps a slice
-        part = slice(part["start"], part["stop"], part["step"])
-    if isinstance(part, slice):
-        ends = (part.start, part.stop, part.step)
-        return slice(*(None if end is None else _read_index(end) for end in ends))
-    return _read_index(part)
-
-
-def _read_index(value: Any) -> int:
-    """The one integer that an index holds.
-
-    Raises:
-        Boundary: it holds several, or is a tensor whose value is known only when the model runs.
-    """
-    numbers = read_integers(value, "index")
-    if len(numbers) != 1:
-        raise Boundary(f"takes elements by a list of indices: {list(numbers)}")
-    return numbers[0]
-
-
-def cut(call: Call) -> Flow:
-    """`tf.slice` and `keras.ops.slice`: a block, by its start and its size."""
-    (signal,) = call.inputs
-    starts = read_integers(call.option("begin", "start_indices"), "start")
-    sizes = read_integers(call.option("size", "shape"), "size")
-    ends = [None if size == -1 else start + size for start, size in zip(starts, sizes, strict=True)]
-    return _index_signal(signal, [slice(start, end) for start, end in zip(starts, ends, strict=True)])
-
-
-def split(call: Call) -> list[Flow]:
-    """A split: each output is a part of the channels, or of positions."""
-    (signal,) = call.inputs
-    along = read_axis(call, len(signal.shape))
-    widths = [shape[along] for shape in call.outputs]
-    if along in signal.axes and None in widths:
-        raise Boundary(f"splits channels into parts of unknown sizes {widths}")
-    starts = [0, *itertools.accumulate(width or 0 for width in widths)]
-    before: list[Index] = [slice(None)] * along
-    return [_index_signal(signal, [*before, slice(start, end)]) for start, end in itertools.pairwise(starts)]
-
-
-def unstack(call: Call) -> list[Flow]:
-    """Each output is one place on an axis, and lacks that axis."""
-    (signal,) = call.inputs
-    along = read_axis(call, len(signal.shape))
-    return [_index_signal(signal, [*[slice(None)] * along, place]) for place in range(len(call.outputs))]
-
-
-def _index_signal(signal: Signal, parts: Sequence[Index]) -> Flow:
-    """The flow of indexing a tensor.
-
-    Args:
-        signal: the tensor.
-        parts: an index for each of its first axes, and None for each new axis.
-    """
-    parts = [*parts, *[slice(None)] * (len(signal.shape) - sum(part is not None for part in parts))]
-    axes: list[int] = []
-    indices: list[slice | int] = []
-    target = source = 0  # the axis of the output, and of the input, that the part is about
-    for part in parts:
-        if part is not None:
-            if source in signal.axes:
-                indices.append(part)
-                if isinstance(part, slice):
-                    axes.append(target)
-            source += 1
-        target += part is None or isinstance(part, slice)
-    if all(index == slice(None) for index in indices):
-        return Flow(tuple(axes), Identity())
-    return Flow(tuple(axes), Gather.of(signal.sizes(), lambda numbers: numbers[tuple(indices)]))
-
-
 def pad(call: Call) -> Flow:
     """Padding: new positions do not change a channel's energy. New channels of zeros have no energy."""
     (signal,) = call.inputs
@@ -260,7 +177,8 @@ def pad(call: Call) -> Flow:
     constants = np.zeros(()) if value is None else read_static(value)
     if str(call.option("mode")).lower() != "constant" or constants is None or np.any(constants):
         raise Boundary("pads its channels with other values than zero")
-    return Flow(signal.axes, Gather.of(signal.sizes(), lambda numbers: np.pad(numbers, padded, constant_values=-1)))
+    move = Gather.of(signal.sizes(), lambda numbers: np.pad(numbers, padded, constant_values=-1))
+    return Flow(signal.axes, move, "pads its channels by a fixed number")
 
 
 def concatenate(call: Call) -> Flow:

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.channels import Signal
@@ -77,6 +79,7 @@ class RuleStep:
         kernel: the number of the kernel that the rule acts with, where each of its weights acts on one channel alone,
             as in a depthwise convolution; None where there is none. Energies pass through it.
         use: the number of this use of the kernel.
+        tied: as in `Flow`.
         repeats: as in `KernelStep`.
     """
 
@@ -86,6 +89,7 @@ class RuleStep:
     layer: Layer
     kernel: int | None = None
     use: int = 0
+    tied: np.ndarray | None = None
     repeats: int | None = 1
 
 
@@ -173,10 +177,13 @@ class Recipe:
         steps: the steps, in topological order.
         inputs: the tensors that enter the network, and their names.
         outputs: the tensors that leave it, and their names.
-        tensor_count: how many tensors there are.
-        others: layers with weight matrices that are not kernels, by path.
-        untraced: custom layers, or the model itself, whose call could not be followed.
         signals: the shape and the channel axes of each tensor.
+        others: layers with weight matrices that are not kernels, by path.
+        coupling_steps: the channel rules that lead to masks and shapes alone. They carry no energy that counts, but
+            couple channels.
+        ties: axes of tensors that must stay equally long, each a tensor and an axis: the places on it go together.
+        walls: tensors whose channels cannot be removed, and why.
+        untraced: custom layers, or the model itself, whose call could not be followed.
         products: the products of tensors.
     """
 
@@ -184,11 +191,18 @@ class Recipe:
     steps: tuple[Step, ...]
     inputs: dict[int, str]
     outputs: tuple[tuple[int, str], ...]
-    tensor_count: int
+    signals: tuple[Signal, ...]
     others: dict[str, OtherLayer]
+    coupling_steps: tuple[RuleStep, ...] = ()
+    ties: tuple[tuple[tuple[int, int], ...], ...] = ()
+    walls: tuple[tuple[int, str], ...] = ()
     untraced: tuple[str, ...] = ()
-    signals: tuple[Signal, ...] = ()
     products: tuple[Product, ...] = ()
+
+    @property
+    def tensor_count(self) -> int:
+        """How many tensors there are."""
+        return len(self.signals)
 
     @functools.cached_property
     def kernel_uses(self) -> tuple[KernelUse, ...]:

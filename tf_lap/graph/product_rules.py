@@ -92,6 +92,8 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     steps.note_product((*positions, value.shape[-1]), sources[2])
     if sources[0] is not None and sources[1] is not None:
         _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]))
+    heads_axis = 2
+    steps.builder.add_tie((source, heads_axis) for source in sources if source is not None)
     if sources[2] is None:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
@@ -214,10 +216,17 @@ def _multiply(steps: LayerSteps, operands: Sequence[Any], equation: Equation) ->
     _note_product(steps, operands, equation, carrying[0][0] if carrying else None)
     match carrying:
         case [(source, labels)]:
+            pairs = zip(operands, equation.operands, strict=True)
+            others = [other for operand, other in pairs if steps.source(operand) is None]
+            if any(labels[axis] in other for axis in steps.signal(source).axes for other in others):
+                steps.wall([source], "it is multiplied with a tensor that has as many channels")
             flow = _pass_through(steps.signal(source), labels, equation.output)
             return steps.apply([source], steps.call.outputs[0].shape, flow)
         case [(left, left_labels), (right, right_labels)]:
             _pair(steps, left, left_labels, right, right_labels)
+            for number, labels in carrying:
+                if any(labels[axis] in equation.output for axis in steps.signal(number).axes):
+                    steps.wall([number], "its product with another tensor has as many channels")
             return None
     raise Boundary(f"multiplies {len(carrying)} tensors that carry channels")
 

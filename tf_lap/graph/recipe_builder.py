@@ -32,6 +32,8 @@ class RecipeBuilder:
         unreached_reasons: why the kernels of a layer, and those inside it, are not reached, by the id of the layer.
         inner_reasons: why kernels inside a layer are not reached where the layer itself is followed, likewise.
         untraced: descriptions of the layers, or of the model, whose call could not be followed.
+        own_code: why channels inside the layer that is being followed cannot be removed; empty where they can.
+        is_resizable: whether the layer that is being followed inside takes care itself of how many channels it has.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,8 @@ class RecipeBuilder:
         self.unreached_reasons: dict[int, str] = {}
         self.inner_reasons: dict[int, str] = {}
         self.untraced: list[str] = []
+        self.own_code = ""
+        self.is_resizable = False
         self._steps: list[Step] = []
         self._kernels: list[Kernel] = []
         self._kernel_numbers: dict[int, int] = {}  # by the id of the variable
@@ -46,6 +50,8 @@ class RecipeBuilder:
         self._paths: set[str] = set()
         self._products: list[Product] = []
         self._repeats: int | None = 1
+        self._walls: list[tuple[int, str]] = []
+        self._ties: list[tuple[tuple[int, int], ...]] = []
 
     @contextlib.contextmanager
     def repeating(self, times: int | None) -> Iterator[None]:
@@ -79,7 +85,10 @@ class RecipeBuilder:
         """
         target = self.add_tensor(Signal(shape, flow.axes))
         use = 0 if kernel is None else self._count_use(kernel)
-        self._steps.append(RuleStep(tuple(sources), target, flow.energy_map, layer, kernel, use, self._repeats))
+        step = RuleStep(tuple(sources), target, flow.energy_map, layer, kernel, use, flow.tied, self._repeats)
+        self._steps.append(step)
+        for reason in filter(None, ("" if self.is_resizable else flow.fixed, self.own_code)):
+            self.add_wall([*sources, target], reason)
         return target
 
     def add_product_step(self, left: int, right: int, energy_map: EnergyMap) -> None:
@@ -89,6 +98,29 @@ class RecipeBuilder:
     def note_product(self, layer: Layer, sizes: Sequence[int | None], tensor: int | None) -> None:
         """Notes a product of tensors; see `Product`."""
         self._products.append(Product(layer, tuple(sizes), tensor, self._repeats))
+
+    def add_wall(self, tensors: Iterable[int], reason: str) -> None:
+        """Notes that no channel of these tensors can be removed."""
+        self._walls += [(tensor, reason) for tensor in tensors]
+
+    def add_tie(self, places: Iterable[tuple[int, int]]) -> None:
+        """Notes that these axes, each of a tensor, must stay equally long."""
+        self._ties.append(tuple(places))
+
+    def tie_heads(self, first_step: int) -> None:
+        """Notes that an attention layer, whose steps begin at `first_step`, has as many heads of queries as of values.
+
+        Its first kernel puts queries out, and its last one reads what values were averaged to. Heads lie on the last
+        axis but one.
+        """
+        steps = [step for step in self._steps[first_step:] if isinstance(step, KernelStep)]
+        if len(steps) > 1:
+            tensors = (steps[0].target, steps[-1].source)
+            self.add_tie((tensor, len(self.signals[tensor].shape) - 2) for tensor in tensors)
+
+    def count_steps(self) -> int:
+        """How many steps there are so far."""
+        return len(self._steps)
 
     def add_boundary_step(self, sources: Sequence[int], shapes: Sequence[Shape], reason: str) -> list[int]:
         """Adds a boundary.
@@ -103,6 +135,7 @@ class RecipeBuilder:
         """
         targets = [self.add_tensor(Signal(shape)) for shape in shapes]
         self._steps.append(BoundaryStep(tuple(sources), tuple(targets), reason))
+        self.add_wall([*sources, *targets], reason)
         return targets
 
     def add_kernel_step(
@@ -123,6 +156,8 @@ class RecipeBuilder:
         target = self.add_tensor(signal)
         use = self._count_use(kernel)
         self._steps.append(KernelStep(kernel, use, source, target, is_transposed, read_axes, self._repeats))
+        if self.own_code:
+            self.add_wall([source, target], self.own_code)
         return target
 
     def close_loop(self, kernel: int, source: int, target: int) -> None:
@@ -187,15 +222,19 @@ class RecipeBuilder:
             outputs: the tensors that leave it, and their names.
             others: layers with weight matrices that are not kernels, by path.
         """
+        steps = self._select_steps(tensor for tensor, _ in outputs)
+        selected = set(map(id, steps))
         return Recipe(
             tuple(self._kernels),
-            tuple(self._select_steps(tensor for tensor, _ in outputs)),
+            tuple(steps),
             inputs,
             tuple(outputs),
-            len(self.signals),
-            others,
-            tuple(self.untraced),
             tuple(self.signals),
+            others,
+            tuple(step for step in self._steps if isinstance(step, RuleStep) and id(step) not in selected),
+            tuple(self._ties),
+            (*inputs.items(), *outputs, *self._walls),
+            tuple(self.untraced),
             tuple(self._products),
         )
 

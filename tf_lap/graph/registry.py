@@ -102,9 +102,10 @@ def _apply_user_rule(rule: Callable[..., tf.Tensor], call: Call) -> Flow:
             f"the rule registered for {type(call.layer).__name__} returns {length} energies for layer "
             f"{call.layer.name!r}, whose output of shape {call.output} has {channels} channels"
         )
+    fixed = f"{type(call.layer).__name__} has a rule of its own, which does not say which channels go together"
     if length != channels and channels is not None:
-        return Flow(axes, Function(lambda *energies: tf.broadcast_to(apply_rule(*energies), [channels])))
-    return Flow(axes, Function(apply_rule))
+        return Flow(axes, Function(lambda *energies: tf.broadcast_to(apply_rule(*energies), [channels])), fixed)
+    return Flow(axes, Function(apply_rule), fixed)
 
 
 def _reduce_to_one_axis(layer: Layer, signal: Signal) -> Flow:

@@ -6,12 +6,13 @@ the recipe holds a boundary with its reason. The sweep in `energy` then knows no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
-from tf_lap.graph.channels import Boundary, Call, Flow, Signal
+from tf_lap.graph.channels import Boundary, Call, ChannelRule, Flow, Signal
 from tf_lap.graph.composite import CompositeRule, LayerSteps
 from tf_lap.graph.energy_maps import Identity
 from tf_lap.graph.flows import average_over_others
@@ -122,6 +123,7 @@ class _Resolver:
         """
         layer, rule = layer_call.layer, find_rule(layer_call.layer)
         if all(tensor.is_boolean or tensor in self._statistics for tensor in layer_call.outputs):
+            self._note_measured(layer_call, numbers, prefix)
             return [None] * len(layer_call.outputs)
         if rule is None:
             return self._follow_inside(layer_call, numbers, prefix)
@@ -147,6 +149,20 @@ class _Resolver:
         return [
             self.builder.add_rule_step(sources, shape, flow, layer) for shape, flow in zip(outputs, flows, strict=True)
         ]
+
+    def _note_measured(self, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str) -> None:
+        """Notes that channels cannot be removed which a comparison or a statistic takes together."""
+        rule = find_rule(layer_call.layer)
+        for source in _find_carrying(layer_call, numbers, layer_call.arguments):
+            signal = self.builder.signals[source]
+            if isinstance(rule, ChannelRule):
+                outputs = tuple(tensor.shape for tensor in layer_call.outputs)
+                try:
+                    rule.flow(Call(layer_call.layer, (signal,), outputs, layer_call.arguments))
+                except Boundary as boundary:
+                    self.builder.add_wall([source], f"{_describe(layer_call.layer, prefix)}: {boundary}")
+            else:
+                self.builder.add_wall([source], f"{_describe(layer_call.layer, prefix)} makes a mask of it")
 
     def _follow_composite(
         self, rule: CompositeRule, layer_call: compat.LayerCall, numbers: TensorNumbers, prefix: str
@@ -199,11 +215,33 @@ class _Resolver:
         reason = f"{_describe(layer_call.layer, prefix)} calls it on constants alone, or not at all"
         self.builder.inner_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
-        if not inside.is_sized:
-            return self._follow_graph(inside.graph, entering, inner_prefix)
-        entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
-        leaving = self._follow_graph(inside.graph, entering, inner_prefix)
-        return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
+        with self._inside_own_code(layer_call.layer, inside, prefix):
+            if not inside.is_sized:
+                return self._follow_graph(inside.graph, entering, inner_prefix)
+            entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
+            leaving = self._follow_graph(inside.graph, entering, inner_prefix)
+            return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
+
+    @contextlib.contextmanager
+    def _inside_own_code(self, layer: Layer, inside: compat.Inside, prefix: str) -> Iterator[None]:
+        """While the steps inside a layer are added: who decides how many channels there are.
+
+        A user's layer with weights has its own code for their shapes, so no channel can be removed there. Layers of
+        Keras that attend have a setting for the number of their heads, so that whole heads can.
+        """
+        builder = self.builder
+        own_code, is_resizable, first_step = builder.own_code, builder.is_resizable, builder.count_steps()
+        if is_transparent(layer):
+            builder.is_resizable = True
+        elif inside.is_traced and layer.weights and not own_code:
+            description = _describe(layer, prefix)
+            builder.own_code = f"{description} has weights whose shapes its own code says; write it as a nested model"
+        try:
+            yield
+        finally:
+            builder.own_code, builder.is_resizable = own_code, is_resizable
+            if is_transparent(layer):
+                builder.tie_heads(first_step)
 
     def _change_sizes(
         self, numbers: Sequence[int | None], tensors: Sequence[compat.Tensor], layer: Layer

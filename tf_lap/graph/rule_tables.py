@@ -22,6 +22,7 @@ from tf_lap.graph.embedding_rules import (
     follow_position_embedding,
     follow_reversible,
 )
+from tf_lap.graph.indexing_rules import cut, getitem, split, unstack
 from tf_lap.graph.kernels import find_transposed_layout
 from tf_lap.graph.layer_rules import (
     average,
@@ -34,6 +35,7 @@ from tf_lap.graph.layer_rules import (
     multiply,
     no_signal,
     normalization_scale,
+    normalizing,
     power,
     reduction,
     rescaling,
@@ -42,11 +44,9 @@ from tf_lap.graph.layer_rules import (
 )
 from tf_lap.graph.layout_rules import (
     concatenate,
-    cut,
     depth_to_space,
     flatten,
     flip,
-    getitem,
     moveaxis,
     pad,
     permute,
@@ -54,11 +54,9 @@ from tf_lap.graph.layout_rules import (
     repeat_vector,
     reshape,
     space_to_depth,
-    split,
     stack,
     swapaxes,
     transpose,
-    unstack,
 )
 from tf_lap.graph.product_rules import (
     find_einsum_axes,
@@ -82,14 +80,15 @@ from tf_lap.graph.registry import FUNCTIONS, RULES, Rule
 # Layers that augment images do so only in training. At inference they leave every channel alone.
 _LAYERS: dict[RuleFunction, str] = {
     elementwise: """
-        Activation ReLU LeakyReLU PReLU ELU Softmax Identity Masking ActivityRegularization
+        Activation ReLU LeakyReLU PReLU ELU Identity ActivityRegularization
         Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout1D SpatialDropout2D SpatialDropout3D
-        ThresholdedReLU UnitNormalization Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation
+        ThresholdedReLU Resizing CenterCrop RandomCrop RandomFlip RandomTranslation RandomRotation
         RandomZoom RandomHeight RandomWidth RandomShear RandomPerspective RandomElasticTransform RandomContrast
         RandomBrightness RandomSharpness RandomSaturation RandomHue RandomGrayscale RandomInvert RandomPosterization
         RandomColorDegeneration RandomColorJitter RandomGaussianBlur RandomErasing RandAugment AugMix MixUp CutMix
         MaxNumBoundingBoxes
     """,
+    normalizing: "Softmax UnitNormalization Masking",
     spatial: """
         MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
         AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D
@@ -142,9 +141,9 @@ _NUMPY_OPS: dict[RuleFunction, str] = {
 _NN_OPS: dict[RuleFunction, str] = {
     elementwise: """
         Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid
-        LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold Softmax
-        LogSoftmax Sparsemax Normalize
+        LeakyRelu HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold
     """,
+    normalizing: "Softmax LogSoftmax Sparsemax Normalize",
     spatial: "MaxPool AveragePool",
     depth_to_space: "DepthToSpace",
     space_to_depth: "SpaceToDepth",
@@ -291,11 +290,12 @@ def has_activation(layer: Layer, default: bool = False) -> bool:
 # tf_keras knows it, without the `compat.v1.` that it puts before functions which TensorFlow's own functions call.
 _FUNCTIONS: dict[RuleFunction, str] = {
     elementwise: """
-        nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softmax nn.log_softmax nn.softsign nn.dropout
+        nn.relu nn.relu6 nn.leaky_relu nn.elu nn.selu nn.gelu nn.silu nn.softsign nn.dropout
         nn.bias_add math.sigmoid math.tanh math.abs math.negative math.exp math.expm1 math.log math.log1p math.square
         math.sqrt math.rsqrt math.reciprocal math.erf math.sign math.sin math.cos math.floor math.ceil math.round
-        math.softplus math.log_sigmoid math.l2_normalize clip_by_value cast identity stop_gradient ensure_shape
+        math.softplus math.log_sigmoid clip_by_value cast identity stop_gradient ensure_shape
     """,
+    normalizing: "nn.softmax nn.log_softmax math.l2_normalize",
     reduction: "math.reduce_mean math.reduce_max math.reduce_min math.reduce_sum norm",
     spatial: """
         nn.max_pool1d nn.max_pool2d nn.max_pool3d nn.avg_pool nn.avg_pool1d

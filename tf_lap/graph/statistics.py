@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from tf_lap import compat
 from tf_lap.graph.arguments import read_constant_shape
 from tf_lap.graph.channels import ChannelRule, RuleFunction
-from tf_lap.graph.layer_rules import divide, elementwise, merge, multiply, power, reduction
+from tf_lap.graph.layer_rules import divide, elementwise, merge, multiply, normalizing, power, reduction
 from tf_lap.graph.registry import find_rule
 
-_ACTS_ON_ELEMENTS: frozenset[RuleFunction] = frozenset((elementwise, merge, multiply, divide, power))
+_ACTS_ON_ELEMENTS: frozenset[RuleFunction] = frozenset((elementwise, normalizing, merge, multiply, divide, power))
 
 
 def find_statistics(graph: compat.Graph) -> frozenset[compat.Tensor]:

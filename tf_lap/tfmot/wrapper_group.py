@@ -49,7 +49,7 @@ class WrapperGroup:
         self.wrappers = list(wrappers)
         self._last_pass = threading.local()  # replicas run in threads of their own
         self._trained: frozenset[PrunableWeight] = frozenset()
-        self._recipe = Recipe((), (), {}, (), 0, {})
+        self._recipe = Recipe((), (), {}, (), (), {})
         if model is not None:
             with tf.init_scope():  # what the rules compute now must not belong to the graph that is traced now
                 self._recipe = resolve(model)
