@@ -32,4 +32,9 @@ def count_nonzero(variable: Variable) -> int:
 
 def count_bytes(variable: Variable) -> int:
     """How many bytes they take."""
-    return count_weights(variable) * int(tf.as_dtype(variable.dtype).size)
+    return count_weights(variable) * find_itemsize(variable)
+
+
+def find_itemsize(variable: Variable) -> int:
+    """How many bytes one of them takes."""
+    return int(tf.as_dtype(variable.dtype).size)
