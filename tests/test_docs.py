@@ -56,6 +56,8 @@ RESULTS = (
     "ExportError",
     "SearchReport",
     "SensitivityReport",
+    "CostReport",
+    "LayerCost",
 )
 
 

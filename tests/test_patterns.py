@@ -14,7 +14,7 @@ from perceptrons import compiled, fit, network, polynomial
 import tf_lap
 from tf_lap import patterns
 from tf_lap.graph.layouts import Layout
-from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured
+from tf_lap.patterns import Blocks, NOfM, Ranked, Unstructured, n_of_m
 from tf_lap.topk.sort_keys import make_sort_keys
 from tf_lap.topk.traced_select import keep_largest
 
@@ -98,7 +98,7 @@ def test_groups_of_any_width_are_ranked_alike(data):
     n = data.draw(st.integers(1, m - 1)) if data else 1
     order = data.draw(arrays(np.int32, (3, m, 2), elements=st.integers(0, 4))) if data else np.ones((3, m, 2), np.int32)
     ranks = np.argsort(np.argsort(-order, axis=1, kind="stable"), axis=1, kind="stable")
-    np.testing.assert_array_equal(patterns._mark_highest(tf.constant(order), n, 1), ranks < n)
+    np.testing.assert_array_equal(n_of_m._mark_highest(tf.constant(order), n, 1), ranks < n)
 
 
 def test_on_the_way_to_the_pattern_no_group_loses_more_and_counts_are_exact():

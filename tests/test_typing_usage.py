@@ -23,6 +23,7 @@ ON_A_MODEL = (
     typing_usage.use_pruner,
     typing_usage.make_learning_rates,
     typing_usage.measure_layers,
+    typing_usage.measure_cost,
     typing_usage.search_and_prune,
 )
 

@@ -123,6 +123,16 @@ def measure_layers(model: keras.Model) -> str:
     return f"{report.render(width=100, all=True)} {by_path} {plain} {report.together} {report.plot()}"
 
 
+def measure_cost(model: keras.Model) -> tuple[str, float]:
+    report: tf_lap.CostReport = tf_lap.cost(model, batch_size=2, input_shape=(8,))
+    layers: tuple[tf_lap.LayerCost, ...] = report.layers
+    macs: dict[str, int] = {layer.path: layer.macs for layer in layers}
+    largest = report.largest_activation
+    size = 0 if largest is None else largest.bytes
+    text = f"{report.render(width=100, all=True)} {report.to_dict()} {macs} {report.uncounted} {report.bytes_by_dtype}"
+    return text, (report.nonzero_macs + report.nonzero + size) / (report.macs + report.weights + report.bytes)
+
+
 def search_and_prune(model: keras.Model) -> tf_lap.PruningReport:
     result: tf_lap.SearchReport = tf_lap.find_sparsity(
         model,

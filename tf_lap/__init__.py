@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tf_lap.callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
     from tf_lap.callbacks.lap_callback import LAPCallback as LAPCallback
     from tf_lap.callbacks.preserve_sparsity import PreserveSparsity as PreserveSparsity
+    from tf_lap.channels.groups import ChannelGroup as ChannelGroup
+    from tf_lap.channels.groups import channel_groups as channel_groups
+    from tf_lap.costs import CostReport as CostReport
+    from tf_lap.costs import LayerCost as LayerCost
+    from tf_lap.costs.measure import cost as cost
     from tf_lap.export import export_tflite as export_tflite
     from tf_lap.export.check import ExportError as ExportError
     from tf_lap.export.report import ExportReport as ExportReport
@@ -51,6 +56,11 @@ _HOMES = {
     "LAPCallback": "callbacks.lap_callback",
     "BackupAndRestore": "callbacks.backup_and_restore",
     "PreserveSparsity": "callbacks.preserve_sparsity",
+    "ChannelGroup": "channels.groups",
+    "channel_groups": "channels.groups",
+    "CostReport": "costs",
+    "LayerCost": "costs",
+    "cost": "costs.measure",
     "ChannelEnergies": "graph.energy",
     "channel_energies": "graph.energy",
     "ExportError": "export.check",

@@ -1,11 +1,23 @@
-"""Tables of text that fit a width."""
+"""Tables of text that fit a width, and the same in HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import collections
+import html
+import shutil
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 GAP = 2
 """How many spaces lie between two columns."""
+
+MIN_WIDTH = 40
+"""How many columns a line has at least."""
+
+Row = Mapping[str, str]
+"""The cells of a row, by column; columns that are left out are empty."""
+
+_MIN_NAME_WIDTH = 4
 
 
 def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
@@ -56,3 +68,87 @@ def share(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
         widest = max((i for i in range(len(shared)) if shared[i] > least[i]), key=shared.__getitem__)
         shared[widest] -= 1
     return shared
+
+
+def fit_table(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    names: Collection[str],
+    width: int,
+    least: Mapping[str, int],
+    optional: Sequence[str],
+) -> tuple[list[str], list[str]]:
+    """A table that fits a width: columns of names are shortened, and then columns are left out.
+
+    Args:
+        rows: the rows, without the heading.
+        columns: the columns, in their order.
+        names: the columns that hold names; the others are aligned to the right.
+        width: how many characters a line has at most.
+        least: to what width columns of names are shortened before others are left out.
+        optional: the columns that are left out where there is no room, in that order.
+
+    Returns:
+        The lines, with a rule below the heading, and the columns that were left out.
+    """
+    heading = {column: column for column in columns}
+    natural = {column: max(len(row.get(column, "")) for row in (heading, *rows)) for column in columns}
+    floors = {column: min(natural[column], least.get(column, natural[column])) for column in columns}
+    kept, omitted = list(columns), []
+    for column in optional:
+        if _total(floors[name] for name in kept) <= width:
+            break
+        kept.remove(column)
+        omitted.append(column)
+    if _total(floors[name] for name in kept) > width:
+        floors |= {column: min(natural[column], _MIN_NAME_WIDTH) for column in least}
+    widths = share([natural[column] for column in kept], [floors[column] for column in kept], width)
+    cells = [[elide(row.get(c, ""), w) for c, w in zip(kept, widths, strict=True)] for row in (heading, *rows)]
+    return table(cells, [i for i, column in enumerate(kept) if column not in names]), omitted
+
+
+def _total(widths: Iterable[int]) -> int:
+    return sum(width + GAP for width in widths) - GAP
+
+
+def html_table(rows: Sequence[Row], columns: Sequence[str], names: Collection[str]) -> str:
+    """A table as a piece of HTML; columns other than `names` are aligned to the right."""
+
+    def cell(tag: str, column: str, text: str) -> str:
+        side = "left" if column in names else "right"
+        return f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'
+
+    lines = ["<table>", "<tr>" + "".join(cell("th", column, column) for column in columns) + "</tr>"]
+    for row in rows:
+        lines.append("<tr>" + "".join(cell("td", column, row.get(column, "")) for column in columns) + "</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def check_width(width: int | None) -> int:
+    """How many columns a line has at most; None stands for those of the terminal.
+
+    Raises:
+        TypeError, ValueError: a width that is no whole number, or less than 40.
+    """
+    if width is None:
+        return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
+    if isinstance(width, bool) or not hasattr(width, "__index__"):
+        raise TypeError(f"width={width!r}: expected a whole number of columns, {MIN_WIDTH} or more")
+    if width < MIN_WIDTH:
+        raise ValueError(f"width={width!r}: expected {MIN_WIDTH} or more columns")
+    return int(width)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """A text as lines of at most `width` characters; those behind the first are indented."""
+    return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def common_prefix(paths: Sequence[str]) -> str:
+    """The prefix whose removal shortens these paths most, if half of them or more begin with it; else empty."""
+    counts: collections.Counter[str] = collections.Counter()
+    for path in paths:
+        names = path.split("/")
+        counts.update("/".join(names[:i]) for i in range(1, len(names)))
+    frequent = [prefix for prefix, count in counts.items() if count * 2 >= len(paths) and count > 1]
+    return max(frequent, key=lambda prefix: counts[prefix] * (len(prefix) - 1), default="")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_lap import compat
 from tf_lap.graph.arguments import read_constant_shape, read_static
 
-TENSOR = compat.Tensor((None, 3), False, "x")
+TENSOR = compat.Tensor((None, 3), "float32", "x")
 
 
 @pytest.mark.parametrize(

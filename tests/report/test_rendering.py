@@ -4,7 +4,7 @@ from reported import report_of_small_model
 
 import tf_lap
 from tf_lap.report import VECTORS, LayerReport, PruningReport
-from tf_lap.report.rendering import common_prefix
+from tf_lap.tabular import common_prefix
 
 pytestmark = pytest.mark.filterwarnings("ignore:model .* can be pruned")  # models of many kinds of layers
 

@@ -10,7 +10,7 @@ from searched import build_model, kept_fraction, kernels, libraries, never, stat
 
 import tf_lap
 from tf_lap.search.sensitivity_report import LayerSensitivity, SensitivityReport
-from tf_lap.search.value_tables import format_value
+from tf_lap.search.values import format_value
 
 SIZES = {"first": 288, "second": 384, "head": 160}
 

@@ -38,6 +38,7 @@ from tf_lap.compat.models import is_model as is_model
 from tf_lap.compat.models import is_operation as is_operation
 from tf_lap.compat.models import parts as parts
 from tf_lap.compat.models import sublayers as sublayers
+from tf_lap.compat.nodes import Resize as Resize
 from tf_lap.compat.nodes import is_mask_name as is_mask_name
 from tf_lap.compat.reading import read_model as read_model
 from tf_lap.compat.rebuilding import Rebuilt as Rebuilt

@@ -18,13 +18,18 @@ class Tensor:
 
     Attributes:
         shape: its shape, batch axis first, None where it is open; empty where not even the number of axes is known.
-        is_boolean: whether it holds truth values.
+        dtype: the name of its dtype.
         producer: the name of the layer or operation that it comes from.
     """
 
     shape: tuple[int | None, ...]
-    is_boolean: bool
+    dtype: str
     producer: str
+
+    @property
+    def is_boolean(self) -> bool:
+        """Whether it holds truth values."""
+        return self.dtype == "bool"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

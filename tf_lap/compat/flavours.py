@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tf_lap.compat import keras3
-from tf_lap.compat.nodes import Network, Node
+from tf_lap.compat.nodes import Network, Node, Resize, keep_shape
 from tf_lap.compat.types import KerasTensor, Layer, Model, Variable
 
 
@@ -36,7 +36,7 @@ class Flavour(Protocol):
     def trace_call(
         self, layer: Layer, inputs: tuple[KerasTensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Network: ...
-    def trace_model(self, model: Model) -> Network: ...
+    def trace_model(self, model: Model, resize: Resize = keep_shape) -> Network: ...
 
     # rebuilding
     def remake_layer(self, layer: Layer, settings: Mapping[str, Any]) -> Layer: ...

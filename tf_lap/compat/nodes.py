@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from tf_lap.compat.types import KerasTensor, Layer
 
@@ -44,6 +45,15 @@ class Network:
     nodes: tuple[Node, ...]
     inputs: tuple[KerasTensor, ...]
     outputs: tuple[KerasTensor, ...]
+
+
+Resize: TypeAlias = Callable[[int, tuple[int | None, ...]], tuple[int | None, ...]]
+"""The shape that an input of a model is to have, given its number and the shape that it was built with."""
+
+
+def keep_shape(number: int, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape that an input was built with."""
+    return shape
 
 
 def is_mask_name(name: str) -> bool:

@@ -20,12 +20,15 @@ from tf_lap.compat.description import (
 )
 from tf_lap.compat.flavours import flavour_of
 from tf_lap.compat.models import function_name, is_operation
-from tf_lap.compat.nodes import Network, Node
+from tf_lap.compat.nodes import Network, Node, Resize, keep_shape
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
 
 def read_model(
-    model: Model, has_rule: Callable[[Layer], bool], is_transparent: Callable[[Layer], bool]
+    model: Model,
+    has_rule: Callable[[Layer], bool],
+    is_transparent: Callable[[Layer], bool],
+    resize: Resize | None = None,
 ) -> ModelDescription:
     """Reads a built model.
 
@@ -36,8 +39,11 @@ def read_model(
         model: the model.
         has_rule: whether it is known what a layer does, so that it need not be looked into.
         is_transparent: whether to run the `call` of a layer of Keras's own, as that of a user's layer.
+        resize: gives the shapes that the model's inputs are to have. Its own `call`, and that of each model in it, is
+            run on tensors of these shapes, so that those between have sizes too. None: the graph is that which the
+            model was built with.
     """
-    reader = _Reader(model, has_rule, is_transparent)
+    reader = _Reader(model, has_rule, is_transparent, resize)
     return ModelDescription(reader.read_graph(model), tuple(reader.read_layers(model)))
 
 
@@ -45,20 +51,24 @@ class _Reader:
     """Reads one model. Each symbolic tensor becomes one `Tensor`, and each nested model one `Graph`."""
 
     def __init__(
-        self, model: Model, has_rule: Callable[[Layer], bool], is_transparent: Callable[[Layer], bool]
+        self,
+        model: Model,
+        has_rule: Callable[[Layer], bool],
+        is_transparent: Callable[[Layer], bool],
+        resize: Resize | None,
     ) -> None:
         self._flavour = flavour_of(model)
-        self._has_rule, self._is_transparent = has_rule, is_transparent
+        self._has_rule, self._is_transparent, self._resize = has_rule, is_transparent, resize
         # By id. The Keras tensor is kept beside, so that no other one can get its id.
         self._tensors: dict[int, tuple[KerasTensor, Tensor]] = {}
         self._nested: dict[int, Graph] = {}
 
     def read_graph(self, model: Model) -> Graph | Unreadable:
         """The calls of the whole model."""
-        network = self._flavour.network(model)
+        network = self._flavour.network(model) if self._resize is None else None
         if network is None:
             try:
-                network = self._flavour.trace_model(model)
+                network = self._flavour.trace_model(model, self._resize or keep_shape)
             except Exception as error:  # a user's `call` may raise anything; the error is kept
                 return self._explain_untraced(error)
         return self._read_network(network)
@@ -88,8 +98,8 @@ class _Reader:
 
     def _read_tensor(self, tensor: KerasTensor) -> Tensor:
         if id(tensor) not in self._tensors:
-            is_boolean = tf.as_dtype(tensor.dtype) == tf.bool
-            description = Tensor(_read_shape(tensor), is_boolean, self._flavour.tensor_name(tensor))
+            dtype = tf.as_dtype(tensor.dtype).name
+            description = Tensor(_read_shape(tensor), dtype, self._flavour.tensor_name(tensor))
             self._tensors[id(tensor)] = tensor, description
         return self._tensors[id(tensor)][1]
 
@@ -125,7 +135,7 @@ class _Reader:
         step_layer = self._flavour.time_step_layer(layer)
         if step_layer is not None:
             return TimeStep(self._read_call(self._make_time_step(node, step_layer)))
-        network = self._flavour.network(layer)
+        network = self._flavour.network(layer) if self._resize is None else None
         if network is not None:
             try:
                 entering = self._read_tensors(self._flavour.entering(node))

@@ -88,6 +88,15 @@ class LayerSteps:
         """
         self.builder.add_product_step(left, right, energy_map, is_by_head)
 
+    def note_product(self, sizes: Sequence[int | None], tensor: int | None) -> None:
+        """Notes a product of tensors.
+
+        Args:
+            sizes: the sizes of all axes that it runs over; None for one that is not known.
+            tensor: the number of one of the tensors, whose channels lie on these axes; None where none has any.
+        """
+        self.builder.note_product(self.layer, sizes, tensor)
+
     def begin(self, shape: Shape, reason: str) -> int:
         """A tensor whose channels are all alike, behind a boundary."""
         (tensor,) = self.builder.add_boundary_step([], [shape], reason)

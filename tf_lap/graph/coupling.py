@@ -17,6 +17,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.channels import Signal
 from tf_lap.graph.model_graph import KernelStep, ProductStep, Recipe, RuleStep
+from tf_lap.graph.resizing import find_obstacle
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +70,22 @@ class _Labels:
                     self._join(step.left, step.right, made_of)
         for number in range(len(self._recipe.kernels)):
             self._couple_groups(number)
+        self._wall_layers()
         self._couple_shared_weights()
         for tie in self._recipe.ties:
             self._join_ties(tie)
         self._join_slices()
         self._walls += [(self._tensors[tensor], reason) for tensor, reason in self._recipe.walls]
         return self._number_classes()
+
+    def _wall_layers(self) -> None:
+        """Notes the layers that cannot be made anew with fewer channels: their output is as wide as it is."""
+        for step in self._recipe.steps:
+            if isinstance(step, (KernelStep, RuleStep)):
+                layer = step.layer if isinstance(step, RuleStep) else self._recipe.kernels[step.kernel].layer
+                obstacle = find_obstacle(layer)
+                if obstacle:
+                    self._walls.append((self._tensors[step.target], obstacle))
 
     def _couple_kernel(self, step: KernelStep) -> None:
         """A kernel's channels are those of the tensors that it reads and puts out."""

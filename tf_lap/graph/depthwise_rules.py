@@ -40,7 +40,8 @@ def find_separable_kernels(layer: Layer) -> list[LayerKernel]:
 def follow_separable(steps: LayerSteps) -> list[Target]:
     """A depthwise convolution, and then a convolution of one tap."""
     pointwise, filters = find_separable_kernels(steps.layer)
-    shape, output = list(steps.call.inputs[0].shape), steps.call.outputs[0].shape
+    output = steps.call.outputs[0].shape
+    shape = list(output)  # the pointwise kernel moves nothing: strides are the depthwise kernel's
     shape[format_axis(steps.layer, len(shape))] = pointwise.layout.inputs
     between = _convolve(steps, filters, tuple(shape))
     return [steps.use_kernel(pointwise, between, find_format_axes(steps.layer, len(shape), len(output)), output)]

@@ -55,6 +55,7 @@ class KernelStep:
             turns features back into words.
         read_axes: the axes of the tensor that is read which the channels lie on, in the order of the layout's channels
             and counted from the end; empty where that tensor is no input of the layer, as in a loop over time.
+        repeats: how often the layer uses the kernel in one call, as in a loop over time; None where that is not known.
     """
 
     kernel: int
@@ -63,6 +64,7 @@ class KernelStep:
     target: int
     is_transposed: bool = False
     read_axes: tuple[int, ...] = ()
+    repeats: int | None = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,7 @@ class RuleStep:
             as in a depthwise convolution; None where there is none. Energies pass through it.
         use: the number of this use of the kernel.
         tied: as in `Flow`.
+        repeats: as in `KernelStep`.
     """
 
     sources: tuple[int, ...]
@@ -87,6 +90,7 @@ class RuleStep:
     kernel: int | None = None
     use: int = 0
     tied: np.ndarray | None = None
+    repeats: int | None = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +139,24 @@ class KernelUse(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Product:
+    """Tensors that are multiplied with each other, whether their channels are followed or not.
+
+    Attributes:
+        layer: the layer, operation or function that multiplies them.
+        sizes: the sizes of all axes that the product runs over: a number of the result is a sum over those that it does
+            not have. None for one that is not known.
+        tensor: the number of one of the tensors, whose channels all lie on these axes; None where none has any.
+        repeats: as in `KernelStep`.
+    """
+
+    layer: Layer
+    sizes: tuple[int | None, ...]
+    tensor: int | None
+    repeats: int | None = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class OtherLayer:
     """A layer with weight matrices that are not kernels to prune.
 
@@ -165,6 +187,7 @@ class Recipe:
         ties: axes of tensors that must stay equally long, each a tensor and an axis: the places on it go together.
         walls: tensors whose channels cannot be removed, and why.
         untraced: custom layers, or the model itself, whose call could not be followed.
+        products: the products of tensors.
     """
 
     kernels: tuple[Kernel, ...]
@@ -177,6 +200,7 @@ class Recipe:
     ties: tuple[tuple[tuple[int, int], ...], ...] = ()
     walls: tuple[tuple[int, str], ...] = ()
     untraced: tuple[str, ...] = ()
+    products: tuple[Product, ...] = ()
 
     @property
     def tensor_count(self) -> int:

@@ -81,12 +81,15 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     """Attention of queries `(batch, positions, heads, channels)`; a head of keys and values may serve several."""
     query, key, value = (steps.argument(name) for name in ("query", "key", "value"))
     heads = query.shape[2]
+    positions = (*query.shape[:3], key.shape[1])
     sources = [steps.source(query)]
     for tensor in (key, value):
         source = steps.source(tensor)
         if source is not None and tensor.shape[2] != heads:
             source = _repeat_heads(steps, source, heads)
         sources.append(source)
+    steps.note_product((*positions, query.shape[-1]), sources[0])
+    steps.note_product((*positions, value.shape[-1]), sources[2])
     if sources[0] is not None and sources[1] is not None:
         _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]), is_by_head=True)
     heads_axis = 2
@@ -94,7 +97,7 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     if sources[2] is None:
         return [None]
     flow = _pass_through(steps.signal(sources[2]), "bsnh", "btnh")
-    # Keras gives the output the width of the queries, whatever the width of the values.
+    # A graph that Keras keeps gives the output the width of the queries, whatever the width of the values.
     return [steps.apply([sources[2]], (*query.shape[:-1], value.shape[-1]), flow)]
 
 
@@ -123,6 +126,7 @@ def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) 
     query, value, *others = next(iter(steps.call.arguments.values()))
     source = steps.source(value)
     value_flow = None if source is None else _pass_through(steps.signal(source), "bsd", "btd")
+    _note_attention(steps, query, others[0] if others else value, value)
     scored = [number for tensor in (query, *(others or [value])) if (number := steps.source(tensor)) is not None]
     if is_product and len(scored) == 2:
         _pair(steps, scored[0], "btd", scored[1], "bsd")
@@ -135,6 +139,15 @@ def _attend(steps: LayerSteps, is_product: bool, scale: Variable | None = None) 
     first, *others_out = steps.call.outputs
     attended = None if source is None or value_flow is None else steps.apply([source], first.shape, value_flow)
     return [attended, *[None] * len(others_out)]
+
+
+def _note_attention(steps: LayerSteps, query: Any, key: Any, value: Any) -> None:
+    """Notes the products of `(batch, positions, channels)` queries with keys, and of their scores with values."""
+    shapes = [_find_shape(operand) for operand in (query, key, value)]
+    for operand, shape in ((query, shapes[0]), (value, shapes[2])):
+        has_axes = all(len(shape) == 3 for shape in shapes)
+        sizes = (*shapes[0][:2], shapes[1][1], shape[2]) if has_axes else (None,)
+        steps.note_product(sizes, steps.source(operand))
 
 
 def _find_scale(steps: LayerSteps, width: int | None) -> float:
@@ -182,10 +195,15 @@ def _shape_of(operand: Any) -> tuple[int | None, ...]:
     Raises:
         Boundary: it is not known.
     """
-    shape = operand.shape if isinstance(operand, compat.Tensor) else read_constant_shape(operand)
+    shape = _find_shape(operand)
     if not shape:
         raise Boundary("multiplies by a tensor whose axes are not known")
-    return tuple(shape)
+    return shape
+
+
+def _find_shape(operand: Any) -> tuple[int | None, ...]:
+    """The shape of an operand; empty where it is not known."""
+    return tuple(operand.shape if isinstance(operand, compat.Tensor) else read_constant_shape(operand) or ())
 
 
 def _multiply(steps: LayerSteps, operands: Sequence[Any], equation: Equation) -> Target:
@@ -195,6 +213,7 @@ def _multiply(steps: LayerSteps, operands: Sequence[Any], equation: Equation) ->
         for operand, labels in zip(operands, equation.operands, strict=True)
         if (source := steps.source(operand)) is not None
     ]
+    _note_product(steps, operands, equation, carrying[0][0] if carrying else None)
     match carrying:
         case [(source, labels)]:
             pairs = zip(operands, equation.operands, strict=True)
@@ -210,6 +229,17 @@ def _multiply(steps: LayerSteps, operands: Sequence[Any], equation: Equation) ->
                     steps.wall([number], "its product with another tensor has as many channels")
             return None
     raise Boundary(f"multiplies {len(carrying)} tensors that carry channels")
+
+
+def _note_product(steps: LayerSteps, operands: Sequence[Any], equation: Equation, tensor: int | None) -> None:
+    """Notes a product by an equation. Axes of size 1 are stretched to those that they meet."""
+    sizes: dict[str, list[int | None]] = {}
+    for operand, labels in zip(operands, equation.operands, strict=True):
+        for label, size in zip(labels, _shape_of(operand), strict=True):
+            sizes.setdefault(label, []).append(size)
+    steps.note_product(
+        [None if None in extents else max(size or 0 for size in extents) for extents in sizes.values()], tensor
+    )
 
 
 def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tf_lap.compat.types import Layer, Variable
 from tf_lap.graph.channels import Flow, Shape, Signal
@@ -15,6 +16,7 @@ from tf_lap.graph.model_graph import (
     Kernel,
     KernelStep,
     OtherLayer,
+    Product,
     ProductStep,
     Recipe,
     RuleStep,
@@ -46,8 +48,20 @@ class RecipeBuilder:
         self._kernel_numbers: dict[int, int] = {}  # by the id of the variable
         self._looped: set[int] = set()
         self._paths: set[str] = set()
+        self._products: list[Product] = []
+        self._repeats: int | None = 1
         self._walls: list[tuple[int, str]] = []
         self._ties: list[tuple[tuple[int, int], ...]] = []
+
+    @contextlib.contextmanager
+    def repeating(self, times: int | None) -> Iterator[None]:
+        """In the block, steps are added that a layer repeats so often in one call; None where that is not known."""
+        outer = self._repeats
+        self._repeats = None if outer is None or times is None else outer * times
+        try:
+            yield
+        finally:
+            self._repeats = outer
 
     def add_tensor(self, signal: Signal) -> int:
         """Adds a tensor, and returns its number."""
@@ -71,7 +85,8 @@ class RecipeBuilder:
         """
         target = self.add_tensor(Signal(shape, flow.axes))
         use = 0 if kernel is None else self._count_use(kernel)
-        self._steps.append(RuleStep(tuple(sources), target, flow.energy_map, layer, kernel, use, flow.tied))
+        step = RuleStep(tuple(sources), target, flow.energy_map, layer, kernel, use, flow.tied, self._repeats)
+        self._steps.append(step)
         for reason in filter(None, ("" if self.is_resizable else flow.fixed, self.own_code)):
             self.add_wall([*sources, target], reason)
         return target
@@ -79,6 +94,10 @@ class RecipeBuilder:
     def add_product_step(self, left: int, right: int, energy_map: EnergyMap, is_by_head: bool = False) -> None:
         """Adds a product of two tensors; see `ProductStep`."""
         self._steps.append(ProductStep(left, right, energy_map, is_by_head or self.is_resizable))
+
+    def note_product(self, layer: Layer, sizes: Sequence[int | None], tensor: int | None) -> None:
+        """Notes a product of tensors; see `Product`."""
+        self._products.append(Product(layer, tuple(sizes), tensor, self._repeats))
 
     def add_wall(self, tensors: Iterable[int], reason: str) -> None:
         """Notes that no channel of these tensors can be removed."""
@@ -135,7 +154,8 @@ class RecipeBuilder:
             The tensor that it puts out.
         """
         target = self.add_tensor(signal)
-        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target, is_transposed, read_axes))
+        use = self._count_use(kernel)
+        self._steps.append(KernelStep(kernel, use, source, target, is_transposed, read_axes, self._repeats))
         if self.own_code:
             self.add_wall([source, target], self.own_code)
         return target
@@ -149,7 +169,7 @@ class RecipeBuilder:
             target: the tensor that it puts out, which steps before this one read.
         """
         self._looped.add(target)
-        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target))
+        self._steps.append(KernelStep(kernel, self._count_use(kernel), source, target, repeats=self._repeats))
 
     def _count_use(self, kernel: int) -> int:
         """Counts a use of a kernel, and returns its number."""
@@ -215,6 +235,7 @@ class RecipeBuilder:
             tuple(self._ties),
             (*inputs.items(), *outputs, *self._walls),
             tuple(self.untraced),
+            tuple(self._products),
         )
 
     def _select_steps(self, outputs: Iterable[int]) -> list[Step]:

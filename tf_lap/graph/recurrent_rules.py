@@ -9,6 +9,7 @@ through which the hidden state is read at the next time step.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,10 +120,26 @@ def _follow_cells(steps: LayerSteps, tensor: Any, states: Sequence[Any]) -> int:
             if number is not None:
                 steps.end(number, f"{type(layer).__name__} {steps.path!r}: the initial state of several cells")
         state_sources = []
-    for cell in cells:
-        source = _follow_cell(steps, cell, source, channel_axis, state_sources)
-        channel_axis = 1
+    with steps.builder.repeating(_count_repeats(steps, steps.signal(source).shape)):
+        for cell in cells:
+            source = _follow_cell(steps, cell, source, channel_axis, state_sources)
+            channel_axis = 1
     return source
+
+
+def _count_repeats(steps: LayerSteps, shape: Shape) -> int | None:
+    """How often a cell's kernels are used in one call: at each time step, and of images at each place of the output.
+
+    Args:
+        steps: what steps are added with.
+        shape: the shape of the sequence.
+    """
+    if len(shape) < 3:
+        return None
+    output, places = steps.call.outputs[0].shape, len(shape) - 3
+    end = len(output) if format_axis(steps.layer, len(output)) == 1 else len(output) - 1
+    sizes = [size for size in (shape[1], *output[end - places : end]) if size is not None]
+    return math.prod(sizes) if len(sizes) == places + 1 else None
 
 
 def _follow_cell(

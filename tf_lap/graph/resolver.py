@@ -34,13 +34,29 @@ def resolve(model: Model) -> Recipe:
     Raises:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
+    return resolve_description(model, describe(model))
+
+
+def describe(model: Model, resize: compat.Resize | None = None) -> compat.ModelDescription:
+    """Reads a built Keras model, as far as there are rules for what is in it.
+
+    Args:
+        model: the model.
+        resize: gives the shapes that its inputs are to have; None: those that it was built with.
+
+    Raises:
+        TypeError, ValueError: the model is of a kind that is not served, or not built.
+    """
     compat.check_model(model)
     if compat.is_tf_keras(model):
         install_tf_keras()
     install_keras_hub()
-    return _Resolver().resolve_model(
-        model, compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent)
-    )
+    return compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent, resize)
+
+
+def resolve_description(model: Model, description: compat.ModelDescription) -> Recipe:
+    """The recipe of a model that `describe` has read."""
+    return _Resolver().resolve_model(model, description)
 
 
 class _Resolver:
@@ -301,7 +317,8 @@ class _Resolver:
             flow = Flow(tuple(axis - 1 for axis in flow.axes), flow.energy_map)
             shape = (signal.shape[0], *signal.shape[2:])
             numbers[tensor] = self.builder.add_rule_step([source], shape, flow, layer)
-        inner_targets = self._follow_call(time_step, numbers, f"{prefix}{layer.name}/")
+        with self.builder.repeating(layer_call.outputs[0].shape[1] if layer_call.outputs[0].shape else None):
+            inner_targets = self._follow_call(time_step, numbers, f"{prefix}{layer.name}/")
         targets: list[int | None] = []
         for inner_target, tensor in zip(inner_targets, layer_call.outputs, strict=True):
             if inner_target is None:

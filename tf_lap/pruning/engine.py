@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.allocation import Allocation
+from tf_lap.channels.plan import ChannelPlan
 from tf_lap.compat.types import Model
 from tf_lap.graph.energy import KernelEnergies
 from tf_lap.graph.measurer import Gains
 from tf_lap.graph.scale import Scale
+from tf_lap.pruning.channel_update import update_channels
 from tf_lap.pruning.host_update import HostUpdater
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.soundness import MEASURED, find_fault
@@ -35,10 +37,13 @@ class Engine:
         updater: its kernels, their masks, and how these are chosen.
         order: "simultaneous", "forward" or "backward".
         data: batches that the score is measured over; none where it needs none.
+        channels: the groups of channels that go whole; None where weights go.
     """
 
-    def __init__(self, model: Model, updater: Updater, order: str, data: Sequence[Any]) -> None:
-        self._model, self._order, self.data = model, order, data
+    def __init__(
+        self, model: Model, updater: Updater, order: str, data: Sequence[Any], channels: ChannelPlan | None = None
+    ) -> None:
+        self._model, self._order, self.data, self._channels = model, order, data, channels
         self.updater = updater
         self.runner = choose_runner(updater)
 
@@ -66,7 +71,8 @@ class Engine:
         """Chooses all masks once, and zeroes what they drop.
 
         Args:
-            keep: how many units each target keeps, or all together where they are pooled.
+            keep: how many units each target keeps, or all together where they are pooled. With whole channels: how many
+                each group of them keeps.
 
         Returns:
             How many weights each target keeps.
@@ -75,6 +81,10 @@ class Engine:
             ValueError: as `check`, or what is measured over data is not finite; nothing is changed then.
         """
         gains = self._measure_gains(self.updater.targets)
+        if self._channels is not None:
+            kernel_energies = self._measure(gains)
+            energies, _ = self.runner.energies_around(kernel_energies, gains)
+            return update_channels(self._channels, self.updater, kernel_energies, energies, keep, gains)
         if self._order != "simultaneous":
             return self._update_in_turn(keep, gains)
         result = self.runner.update(keep, gains)

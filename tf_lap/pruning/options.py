@@ -74,12 +74,35 @@ class Options:
                 f"pattern={pattern!r} gives every kernel the same sparsity, and allocation='erk' divides it by their "
                 "shapes: use allocation='uniform'"
             )
+        if isinstance(options.pattern, patterns.Channels):
+            options = options._check_channels()
         if order != "simultaneous" and options.allocation.pooled:
             raise ValueError(
                 f"order={order!r} chooses one kernel's mask after another, and an allocation that ranks all kernels "
                 "together chooses all at once: use order='simultaneous' or allocation='uniform'"
             )
         return options
+
+    def _check_channels(self) -> Options:
+        """The options where whole channels go: kernels are pruned together, at one sparsity or one for each group.
+
+        Raises:
+            ValueError: an order or an allocation that ranks weights of one kernel after another.
+        """
+        allocation = self.allocation
+        if isinstance(allocation, allocations.Auto):
+            allocation = allocation.resolve(by_kernel=True)
+        if not isinstance(allocation, (allocations.Uniform, allocations.Global)):
+            raise ValueError(
+                f"allocation={self.allocation!r} divides weights among kernels, and pattern={str(self.pattern)!r} "
+                "removes channels that several kernels share: use allocation='uniform' or 'global'"
+            )
+        if self.order != "simultaneous":
+            raise ValueError(
+                f"order={self.order!r} prunes one kernel after another, and pattern={str(self.pattern)!r} removes "
+                "channels that several kernels share: use order='simultaneous'"
+            )
+        return dataclasses.replace(self, allocation=allocation)
 
 
 _BATCH_SIZE = 250

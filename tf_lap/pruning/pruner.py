@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.allocation import AllocationLike, Sparsity
+from tf_lap.channels.plan import ChannelPlan
 from tf_lap.compat.types import Variable
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.graph.neighbors import find_neighbors, name_neighbors
 from tf_lap.graph.resolver import resolve
-from tf_lap.patterns import PatternLike
+from tf_lap.patterns import Channels, PatternLike
 from tf_lap.pruning.constraints import Enforcement
 from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -88,7 +89,11 @@ class Pruner:
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
         skipped = find_skipped_kernels(self._recipe, filters, model)
-        self._targets = Targets(self._recipe, skipped, self.allocation, self.pattern)
+        channels = None
+        if isinstance(self.pattern, Channels):
+            channels = ChannelPlan.of(self._recipe, self.pattern, skipped)
+            skipped = channels.explain_skipped()
+        self._targets = Targets(self._recipe, skipped, self.allocation, self.pattern, channels=channels)
         variables = self.kernels_with(())
         self._masks, self._named = Masks(variables), NamedKernels()
         self._has_taken_zeros = False
@@ -97,7 +102,7 @@ class Pruner:
         self._neighbors.update(name_neighbors(self._recipe, override))
         selection = MaskSelection.of(self._recipe, override, self.score, self._targets.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
-        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model))
+        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model), channels)
         self._enforcement = Enforcement(model, variables, self._masks.variables)
         if self._recipe.untraced and self.score.needs_energies:
             warn(f"model {model.name!r}: {describe_untraced(self._recipe)}")

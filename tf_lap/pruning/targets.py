@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_lap.allocation import Allocation, Auto, Sparsity, assign_sparsities, check_sparsity
+from tf_lap.channels.plan import ChannelPlan
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Pattern, limit
@@ -29,6 +30,7 @@ class Targets:
         pattern: in what shape weights go.
         named: the opt-in kernels among the skipped ones that mappings have named, which are pruned too.
         by_kernel: whether each kernel has a sparsity of its own, which decides what the allocation "auto" is.
+        channels: the groups of channels that go whole; None where weights go.
 
     Attributes:
         allocation: how many weights each keeps, with what "auto" stands for in its place.
@@ -47,9 +49,10 @@ class Targets:
         pattern: Pattern,
         named: Collection[str] = (),
         by_kernel: bool = False,
+        channels: ChannelPlan | None = None,
     ) -> None:
         self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
-        self._by_kernel = by_kernel
+        self._by_kernel, self._channels = by_kernel, channels
         self._opt_in = {path for path, reason in skipped.items() if reason == OPT_IN}
         self.skipped = {path: reason for path, reason in skipped.items() if path not in named}
         self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in self.skipped]
@@ -83,7 +86,7 @@ class Targets:
         named = {path for path in self._opt_in if path in paths or path not in self.skipped}
         if named.isdisjoint(self.skipped):
             return self
-        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, self._by_kernel)
+        return self._with(named, self._by_kernel)
 
     def aimed_at(self, sparsity: Sparsity) -> Targets:
         """These kernels, the opt-in ones that a mapping names, and what the allocation "auto" is at this sparsity.
@@ -98,7 +101,10 @@ class Targets:
         if by_kernel == self._by_kernel:
             return targets
         named = self._opt_in.intersection(targets.paths)
-        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel)
+        return self._with(named, by_kernel)
+
+    def _with(self, named: Collection[str], by_kernel: bool) -> Targets:
+        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel, self._channels)
 
     @property
     def allocation_note(self) -> str:
@@ -123,6 +129,8 @@ class Targets:
                 "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
+        if self._channels is not None:
+            return self._channels.count_kept(self.allocation, fractions)
         sparsities = [match_pattern(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
         keep = self.allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
         least = [sum(self._least)] if self.allocation.pooled else self._least
@@ -177,6 +185,8 @@ class Targets:
             kept: how many weights each kernel keeps.
             sparsity: what is asked.
         """
+        if self._channels is not None:
+            return ""  # the zeros of weights say nothing of whole channels
         fractions = self.fractions(sparsity)
         aimed = self.aimed_at(sparsity)
         keep = aimed.count_kept(fractions)

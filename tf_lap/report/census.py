@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_lap.compat.types import Model, Variable
+from tf_lap.costs.weights import count_weights, weight_variables
 
 
 class ModelCensus(NamedTuple):
@@ -45,7 +45,7 @@ def model_census(model: Model) -> tuple[int, int]:
         `(weights, zeros)`.
     """
     variables = weight_variables(model)
-    return sum(map(_size, variables)), round(float(tf.reduce_sum(_count_zeros(variables))))
+    return sum(map(count_weights, variables)), round(float(tf.reduce_sum(_count_zeros(variables))))
 
 
 def count_model(model: Model, matrices: Sequence[Variable] = ()) -> ModelCensus:
@@ -60,16 +60,7 @@ def count_model(model: Model, matrices: Sequence[Variable] = ()) -> ModelCensus:
     in_model = _select_matrices(variables)
     # Behind the counts of the matrices are those of the vectors.
     zeros_in = {id(matrix): round(zeros) for matrix, zeros in zip(in_model, counts, strict=False)}
-    return ModelCensus(sum(map(_size, variables)), round(counts.sum()), tuple(in_model), zeros_in)
-
-
-def weight_variables(model: Model) -> list[Variable]:
-    """The weights of a model, each variable once.
-
-    These are the floating-point variables, and the matrices of whole numbers that quantized layers hold.
-    """
-    variables = {id(variable): variable for variable in model.weights}.values()
-    return [v for v in variables if tf.as_dtype(v.dtype).is_floating or len(v.shape) > 1]
+    return ModelCensus(sum(map(count_weights, variables)), round(counts.sum()), tuple(in_model), zeros_in)
 
 
 def _count_zeros(variables: Sequence[Variable]) -> tf.Tensor:
@@ -94,7 +85,3 @@ def _count_zeros_in(tensor: tf.Tensor) -> tf.Tensor:
 
 def _select_matrices(variables: Sequence[Variable]) -> list[Variable]:
     return [variable for variable in variables if len(variable.shape) > 1]
-
-
-def _size(variable: Variable) -> int:
-    return math.prod(variable.shape)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import collections
-import shutil
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tf_lap.report.remarks import Remark, Shorten, layer_remarks, model_remarks, percent
-from tf_lap.tabular import GAP, elide, share, table
+from tf_lap.tabular import GAP, check_width, common_prefix, elide, share, table, wrap
 
 if TYPE_CHECKING:
     from tf_lap.report import LayerReport, PruningReport
 
-MIN_WIDTH = 40
 COLUMNS = ("layer", "class", "kernel", "weights", "kept", "sparsity", "before", "after")
 NUMBER_COLUMNS = ("weights", "kept", "sparsity")
 _ALWAYS = ("layer", "weights", "sparsity")
@@ -51,26 +47,11 @@ def as_text(report: PruningReport, width: int | None, everything: bool) -> str:
     def shorten(path: str) -> str:
         return "~" + path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
 
-    lines = _wrap(f"~ is {prefix}", columns) if prefix else []
+    lines = wrap(f"~ is {prefix}", columns) if prefix else []
     lines += _render_table(report, columns, everything, shorten)
     for remark in (*layer_remarks(report, shorten), *model_remarks(report, shorten)):
         lines += _render_remark(remark, columns, everything)
     return "\n".join(lines)
-
-
-def check_width(width: int | None) -> int:
-    """How many columns a line has at most; None stands for those of the terminal.
-
-    Raises:
-        TypeError, ValueError: a width that is no whole number, or less than 40.
-    """
-    if width is None:
-        return max(shutil.get_terminal_size((80, 24)).columns, MIN_WIDTH)
-    if isinstance(width, bool) or not hasattr(width, "__index__"):
-        raise TypeError(f"width={width!r}: expected a whole number of columns, {MIN_WIDTH} or more")
-    if width < MIN_WIDTH:
-        raise ValueError(f"width={width!r}: expected {MIN_WIDTH} or more columns")
-    return int(width)
 
 
 def select_sections(layers: Sequence[LayerReport], everything: bool) -> list[Section]:
@@ -92,16 +73,6 @@ def select_sections(layers: Sequence[LayerReport], everything: bool) -> list[Sec
         )
         shown.append(Section("... the least sparse of them:", _select_first(between, sparsities)))
     return [*shown, Section("... and the last:", tuple(layers[-_TAIL:]))]
-
-
-def common_prefix(paths: Sequence[str]) -> str:
-    """The prefix whose removal shortens these paths most, if half of them or more begin with it; else empty."""
-    counts: collections.Counter[str] = collections.Counter()
-    for path in paths:
-        names = path.split("/")
-        counts.update("/".join(names[:i]) for i in range(1, len(names)))
-    frequent = [prefix for prefix, count in counts.items() if count * 2 >= len(paths) and count > 1]
-    return max(frequent, key=lambda prefix: counts[prefix] * (len(prefix) - 1), default="")
 
 
 def layer_cells(layer: LayerReport, shorten: Shorten) -> dict[str, str]:
@@ -142,7 +113,7 @@ def _render_table(report: PruningReport, width: int, everything: bool, shorten: 
         lines += [section.title] if section.title else []
         lines += body[start : start + len(section.layers)]
         start += len(section.layers)
-    return [*lines, rule, last, *_wrap(_hint_at_hidden(report, shown, columns), width)]
+    return [*lines, rule, last, *wrap(_hint_at_hidden(report, shown, columns), width)]
 
 
 def _hint_at_hidden(report: PruningReport, shown: Sequence[Section], columns: Sequence[str]) -> str:
@@ -175,17 +146,13 @@ def _fit_columns(rows: Sequence[dict[str, str]], width: int) -> tuple[list[str],
 
 
 def _render_remark(remark: Remark, width: int, everything: bool) -> list[str]:
-    lines = _wrap(remark.text, width)
+    lines = wrap(remark.text, width)
     if remark.names:
         count = len(remark.names) if everything else _NAMES_PER_REMARK
         more = len(remark.names) - count
         names = ", ".join(remark.names[:count]) + (f" and {more} more" if more > 0 else "")
-        lines += _wrap("    " + names, width)
+        lines += wrap("    " + names, width)
     return lines
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _select_first(layers: Sequence[LayerReport], order: Sequence[float]) -> tuple[LayerReport, ...]:

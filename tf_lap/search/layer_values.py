@@ -15,7 +15,7 @@ from tf_lap.scores import ScoreLike
 from tf_lap.search.combinations import Combination, check, combine, fix_data
 from tf_lap.search.sensitivity_report import LayerSensitivity, SensitivityReport
 from tf_lap.search.trial import Evaluate, Trial
-from tf_lap.search.value_tables import format_value
+from tf_lap.search.values import format_value
 from tf_lap.tabular import elide
 
 DEFAULT_SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)

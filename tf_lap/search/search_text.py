@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from typing import TYPE_CHECKING
 
-from tf_lap.report.rendering import check_width
 from tf_lap.search.combinations import Combination
 from tf_lap.search.record import Evaluation
-from tf_lap.search.value_tables import Row, fit_table, format_value, html_table
-from tf_lap.tabular import elide
+from tf_lap.search.values import format_value
+from tf_lap.tabular import Row, check_width, elide, fit_table, html_table, wrap
 
 if TYPE_CHECKING:
     from tf_lap.search.search_report import Goal, SearchReport
@@ -49,10 +47,10 @@ def as_text(report: SearchReport, width: int | None, everything: bool) -> str:
     rows = _list_evaluations(report) if everything else _list_combinations(report)
     shown, common = _split_columns(report)
     table, _ = fit_table(rows, shown, _NAMES, columns, _LEAST, _OPTIONAL)
-    lines = _wrap("; ".join([describe_goal(report.goal), *common]), columns)
-    lines += [*table, *_wrap(_conclude(report), columns)]
+    lines = wrap("; ".join([describe_goal(report.goal), *common]), columns)
+    lines += [*table, *wrap(_conclude(report), columns)]
     if not everything:
-        lines += _wrap(f"({len(report.evaluations)} evaluations: render(all=True))", columns)
+        lines += wrap(f"({len(report.evaluations)} evaluations: render(all=True))", columns)
     return "\n".join(lines)
 
 
@@ -122,7 +120,3 @@ def _conclude(report: SearchReport) -> str:
         f"{best.model_sparsity:.2%} of the whole model; value {format_value(best.value, report.goal.dense)}. "
         "tf_lap.prune(model, **result.best) makes it"
     )
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tf_lap.report.rendering import check_width, common_prefix
-from tf_lap.search.value_tables import Row, fit_table, format_value, html_table
+from tf_lap.search.values import format_value
+from tf_lap.tabular import Row, check_width, common_prefix, fit_table, html_table, wrap
 
 if TYPE_CHECKING:
     from tf_lap.search.sensitivity_report import LayerSensitivity, SensitivityReport
@@ -35,9 +34,9 @@ def as_text(report: SensitivityReport, width: int | None, everything: bool) -> s
         [*rows, *_list_totals(report)], _list_columns(report), _NAMES, columns, _LEAST, _order(report)
     )
     heading, rule, *body = lines
-    text = _wrap(_describe(report), columns)
+    text = wrap(_describe(report), columns)
     if prefix:
-        text += _wrap(f"~ is {prefix}", columns)
+        text += wrap(f"~ is {prefix}", columns)
     text += [heading, rule]
     start = 0
     for title, layers in sections:
@@ -49,7 +48,7 @@ def as_text(report: SensitivityReport, width: int | None, everything: bool) -> s
     hints = [f"column{'s' * (len(left) > 1)} {', '.join(left)}: render(width=...)"] if left else []
     hints += [f"{hidden} layers: render(all=True)"] if hidden else []
     if hints:
-        text += _wrap(f"(left out: {'; '.join(hints)})", columns)
+        text += wrap(f"(left out: {'; '.join(hints)})", columns)
     return "\n".join(text)
 
 
@@ -121,7 +120,3 @@ def _make_cells(report: SensitivityReport, values: Sequence[float]) -> Row:
         _title(fraction): format_value(value, report.dense)
         for fraction, value in zip(report.sparsities, values, strict=True)
     }
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)

@@ -10,10 +10,12 @@ from typing import Any
 
 import keras
 from keras.src.backend.common.variables import Variable as BaseVariable
+from keras.src.models.functional import Functional
+from keras.src.ops.nn import DotProductAttention
 from keras.src.ops.node import Node
 from keras.src.ops.operation import Operation
 
-from tf_lap.compat.types import Layer
+from tf_lap.compat.types import Layer, Model
 
 _OPERATORS = ("__add__", "__sub__", "__mul__", "__truediv__", "__pow__", "__matmul__")
 _KERNEL_LAYERS = (keras.layers.Dense, keras.layers.EinsumDense)
@@ -28,11 +30,14 @@ def admit_more_calls() -> Iterator[None]:
     A layer may return None beside tensors, as attention without a cache does. It may take arguments that the
     `compute_output_spec` which it inherits does not know. A variable may be the left operand of a symbolic tensor.
     Attention of Keras 3.7 runs the `call` of its Dense layers itself: that is a node of the layer, too. Where what a
-    layer reads has sizes alone, what it puts out has, too.
+    layer reads has sizes alone, what it puts out has, too. Attention puts out as many channels as its values have, also
+    where Keras takes it for as wide as the queries. What a Functional model is called with need not be converted.
     """
     replaced = {
         (Node, "__init__"): _leave_out_missing(Node.__init__),
+        (Functional, "_convert_inputs_to_tensors"): _keep_symbolic(Functional._convert_inputs_to_tensors),
         (keras.Layer, "symbolic_call"): _specify_outputs(keras.Layer.symbolic_call),
+        (DotProductAttention, "compute_output_spec"): _take_width_of_values(DotProductAttention.compute_output_spec),
         **{(layer_class, "call"): _make_node_of_layer(layer_class.call) for layer_class in _KERNEL_LAYERS},
         **{(BaseVariable, name): _yield_to_tensors(getattr(BaseVariable, name)) for name in _OPERATORS},
     }
@@ -105,6 +110,29 @@ def _find_outputs(layer: Layer, compute_output_spec: Callable[..., Any], *args: 
 def _has_open_axes(structure: Any) -> bool:
     tensors = (leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor))
     return any(None in tensor.shape for tensor in tensors)
+
+
+def _take_width_of_values(compute_output_spec: Callable[..., Any]) -> Callable[..., Any]:
+    """What attention puts out, with as many channels as the values."""
+
+    def specify(attention: Operation, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        spec = compute_output_spec(attention, query, key, value, *args, **kwargs)
+        return keras.KerasTensor((*spec.shape[:-1], value.shape[-1]), dtype=spec.dtype)
+
+    return specify
+
+
+def _keep_symbolic(convert_inputs: Callable[..., Any]) -> Callable[..., Any]:
+    """A Functional model's conversion of its inputs, without a node for symbolic tensors of the right dtypes."""
+
+    def convert(model: Model, inputs: Any) -> Any:
+        is_right = all(
+            isinstance(tensor, keras.KerasTensor) and tensor.dtype == expected.dtype
+            for tensor, expected in zip(inputs, model.inputs, strict=False)
+        )
+        return inputs if is_right else convert_inputs(model, inputs)
+
+    return convert
 
 
 def _yield_to_tensors(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -18,37 +18,46 @@ from keras.src.ops.function import Function
 from tf_lap.compat.keras3.arguments import TypedShape, find_arguments, is_structure
 from tf_lap.compat.keras3.graphs import descendants, new_input, read_graph
 from tf_lap.compat.keras3.symbolic_calls import admit_more_calls
-from tf_lap.compat.nodes import Network, private
+from tf_lap.compat.nodes import Network, Resize, keep_shape, private
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
 TRACEABLE_CODE = "layers and keras.ops"
 """What a `call` may be made of that is run on symbolic tensors."""
 
 
-def trace_model(model: Model) -> Network:
-    """Runs a subclassed model's `call` on symbolic tensors of the shapes it was built with.
+def trace_model(model: Model, resize: Resize = keep_shape) -> Network:
+    """Runs a model's `call` on symbolic tensors of the shapes it was built with.
+
+    Args:
+        model: the model.
+        resize: gives each of them the shape that it is to have.
 
     Raises:
         Exception: whatever `call` raises on symbolic tensors.
     """
-    if isinstance(model, Functional):
-        fresh = {id(tensor): new_input(tensor.shape, tensor.dtype, i) for i, tensor in enumerate(model.inputs)}
-        structure = keras.tree.map_structure(lambda tensor: fresh[id(tensor)], private(model, "_inputs_struct"))
+    functional = private(model, "_functional") if isinstance(model, keras.Sequential) else model
+    if isinstance(functional, Functional):
+        fresh = {
+            id(tensor): new_input(resize(number, tuple(tensor.shape)), tensor.dtype, number)
+            for number, tensor in enumerate(functional.inputs)
+        }
+        structure = keras.tree.map_structure(lambda tensor: fresh[id(tensor)], private(functional, "_inputs_struct"))
         return trace_call(model, tuple(fresh.values()), (structure,), {})
     config = model.get_build_config() or {}
     shapes = config.get("input_shape") or config.get("shapes_dict")
     if shapes is None:
         raise ValueError("it keeps no record of the input shapes it was built with")
     if "shapes_dict" in config:
-        return _trace_on(model, {}, {name.removesuffix("_shape"): shape for name, shape in shapes.items()})
-    return find_arguments(model, shapes, functools.partial(_trace_on, model))
+        return _trace_on(model, resize, {}, {name.removesuffix("_shape"): shape for name, shape in shapes.items()})
+    return find_arguments(model, shapes, functools.partial(_trace_on, model, resize))
 
 
-def _trace_on(model: Model, first: Any, others: Mapping[str, Any]) -> Network:
+def _trace_on(model: Model, resize: Resize, first: Any, others: Mapping[str, Any]) -> Network:
     """The graph of a model's `call` on new tensors.
 
     Args:
         model: the model.
+        resize: gives each tensor the shape that it is to have.
         first: the shapes of the first argument's tensors, in its structure; an empty mapping where `others` has it.
         others: shapes of more arguments, by name.
     """
@@ -61,7 +70,7 @@ def _trace_on(model: Model, first: Any, others: Mapping[str, Any]) -> Network:
             return {name: make_inputs(part, dtype) for name, part in shape.items()}
         if is_structure(shape):
             return [make_inputs(part, dtype) for part in shape]
-        inputs.append(new_input((None, *shape[1:]), dtype, len(inputs)))
+        inputs.append(new_input(resize(len(inputs), (None, *shape[1:])), dtype, len(inputs)))
         return inputs[-1]
 
     dtype = keras.config.floatx()

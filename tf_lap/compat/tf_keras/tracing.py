@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src import backend
 
-from tf_lap.compat.nodes import Network, private
+from tf_lap.compat.nodes import Network, Resize, keep_shape, private
 from tf_lap.compat.tf_keras.graphs import new_input, read_graph
 from tf_lap.compat.types import KerasTensor, Layer, Model
 
@@ -22,8 +22,12 @@ TRACEABLE_CODE = (
 """What a `call` may be made of that is run on symbolic tensors."""
 
 
-def trace_model(model: Model) -> Network:
-    """Runs a subclassed model's `call` on symbolic tensors like those that it was first called with.
+def trace_model(model: Model, resize: Resize = keep_shape) -> Network:
+    """Runs a model's `call` on symbolic tensors like those that it was first called with.
+
+    Args:
+        model: the model.
+        resize: gives each of them the shape that it is to have.
 
     Raises:
         Exception: whatever `call` raises on symbolic tensors.
@@ -39,7 +43,7 @@ def trace_model(model: Model) -> Network:
     def make_input(spec: Any) -> Any:
         if not isinstance(spec, tf.TensorSpec):
             return spec
-        inputs.append(new_input(spec.shape, spec.dtype, len(inputs)))
+        inputs.append(new_input(resize(len(inputs), tuple(spec.shape)), spec.dtype, len(inputs)))
         return inputs[-1]
 
     args, kwargs = tf.nest.map_structure(make_input, (args, kwargs))

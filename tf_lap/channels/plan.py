@@ -1,0 +1,190 @@
+"""Which channels a pruner may remove, how many of each group stay, and the masks without the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap.allocation import Allocation, keep_count, protect_best
+from tf_lap.channels.groups import SINGLE, ChannelGroup, find_groups
+from tf_lap.graph.coupling import Coupling, find_coupling
+from tf_lap.graph.layouts import Layout
+from tf_lap.graph.model_graph import Recipe
+from tf_lap.patterns import Channels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChannelPlan:
+    """What of a model can be removed by whole channels.
+
+    Attributes:
+        recipe: the resolved model.
+        coupling: its classes of channels.
+        groups: all groups of channels, those that are blocked among them.
+        pattern: to which multiples widths are rounded.
+    """
+
+    recipe: Recipe
+    coupling: Coupling
+    groups: tuple[ChannelGroup, ...]
+    pattern: Channels
+
+    @classmethod
+    def of(cls, recipe: Recipe, pattern: Channels, skipped: Mapping[str, str]) -> ChannelPlan:
+        """The plan for a model.
+
+        Args:
+            recipe: the resolved model.
+            pattern: the pattern.
+            skipped: why kernels are not pruned, by path. For a depthwise kernel, which follows what it reads, it does
+                not count.
+
+        Raises:
+            ValueError: every group is blocked.
+        """
+        coupling = find_coupling(recipe)
+        blocked = {
+            number: f"{kernel.path!r} is {skipped[kernel.path]}"
+            for number, kernel in enumerate(recipe.kernels)
+            if kernel.path in skipped and not (kernel.is_opt_in and kernel.layout.plain.groups > 1)
+        }
+        groups = tuple(cls._leave_whole(group, pattern, recipe) for group in find_groups(recipe, coupling, blocked))
+        plan = cls(recipe, coupling, groups, pattern)
+        if not plan.prunable:
+            reasons = "; ".join(f"{group.name!r} ({group.width}): {', '.join(group.blocked)}" for group in groups)
+            raise ValueError(f"pattern={str(pattern)!r}: no channel of this model can be removed. {reasons}")
+        return plan
+
+    @staticmethod
+    def _leave_whole(group: ChannelGroup, pattern: Channels, recipe: Recipe) -> ChannelGroup:
+        """A group, blocked where the pattern leaves it whole."""
+        if group.blocked:
+            return group
+        kernels = {kernel.path: kernel for kernel in recipe.kernels}
+        makers = [path for path in group.producers if kernels[path].layout.plain.groups == 1]
+        reason = ""
+        if not pattern.group_wise and len(makers) > 1:
+            reason = "several kernels put it out, and group_wise=False leaves it whole"
+        elif group.width * group.multiple <= pattern.round_to:
+            reason = f"it has {group.width * group.multiple} channels, and round_to={pattern.round_to} keeps as many"
+        return dataclasses.replace(group, blocked=(reason,)) if reason else group
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups whose channels can be removed."""
+        return tuple(group for group in self.groups if not group.blocked)
+
+    def explain_skipped(self) -> dict[str, str]:
+        """Why kernels have no weight that goes with a channel, by path."""
+        removable = np.concatenate([group.classes for group in self.prunable])
+        reasons = {path: ", ".join(group.blocked) for group in self.groups for path in group.producers if group.blocked}
+        return {
+            kernel.path: reasons.get(kernel.path, SINGLE)
+            for kernel, *sides in zip(
+                self.recipe.kernels, self.coupling.kernel_inputs, self.coupling.kernel_outputs, strict=True
+            )
+            if not np.any(np.isin(np.concatenate(sides), removable))
+        }
+
+    def count_kept(self, allocation: Allocation, fractions: Mapping[str, float]) -> list[int]:
+        """How many channels each group that can be pruned keeps; one count where all are ranked together.
+
+        Args:
+            allocation: whether they are.
+            fractions: sparsities by the path of a kernel that puts the channels out; groups without one keep all.
+
+        Raises:
+            ValueError: kernels of one group have different sparsities.
+        """
+        sparsities = []
+        for group in self.prunable:
+            named = {path: fractions[path] for path in group.producers if path in fractions}
+            if len(set(named.values())) > 1:
+                raise ValueError(f"sparsity: {named} put out the same channels; give all of them one sparsity")
+            sparsities.append(next(iter(named.values()), 0.0))
+        widths = [group.width for group in self.prunable]
+        if allocation.pooled:
+            return allocation.keep(widths, sparsities, [(width,) for width in widths])
+        return [
+            self.round_count(group, keep_count(group.width, s))
+            for group, s in zip(self.prunable, sparsities, strict=True)
+        ]
+
+    def round_count(self, group: ChannelGroup, count: int) -> int:
+        """A number of channels of a group, as the pattern rounds it: to the nearest multiple, but never to none."""
+        step = self.pattern.round_to // math.gcd(self.pattern.round_to, group.multiple)
+        return min(group.width, max(step, step * round(count / step)))
+
+    def choose(self, scores: np.ndarray, alive: np.ndarray, keep: Sequence[int], allocation: Allocation) -> np.ndarray:
+        """Which classes stay.
+
+        Args:
+            scores: of the classes, `(classes,)`, not negative.
+            alive: bool `(classes,)`, False where one is removed already.
+            keep: as `count_kept` gives it.
+            allocation: whether groups are ranked together.
+
+        Returns:
+            Bool `(classes,)`. Of equal scores the first stay.
+        """
+        counts = self._divide(scores, alive, keep[0], allocation) if allocation.pooled else keep
+        kept = alive.copy()
+        for group, count in zip(self.prunable, counts, strict=True):
+            order = np.argsort(np.where(alive[group.classes], -scores[group.classes], np.inf), kind="stable")
+            kept[group.classes[order[count:]]] = False
+        return kept
+
+    def _divide(self, scores: np.ndarray, alive: np.ndarray, total: int, allocation: Allocation) -> list[int]:
+        """How many channels each group keeps when all are ranked together; each keeps at least one."""
+        comparable = []
+        for group in self.prunable:
+            live = tf.constant(alive[group.classes])
+            group_scores = tf.constant(np.where(live, scores[group.classes], 0), tf.float32)
+            ranked = protect_best(allocation.comparable(group_scores, live, 2), live)
+            comparable.append(np.where(live, ranked, -1))
+        together = np.concatenate(comparable)
+        kept = np.zeros(len(together), bool)
+        kept[np.argsort(-together, kind="stable")[:total]] = True
+        ends = np.cumsum([len(part) for part in comparable])[:-1]
+        parts = np.split(kept, ends)
+        return [
+            self.round_count(group, int(np.count_nonzero(part)))
+            for group, part in zip(self.prunable, parts, strict=True)
+        ]
+
+    def expand(self, number: int, kept: np.ndarray) -> np.ndarray:
+        """The mask of a kernel, bool of its shape: False where a weight reads or puts out a class that goes."""
+        sides = (self.coupling.kernel_inputs[number], self.coupling.kernel_outputs[number])
+        layout = self.recipe.kernels[number].layout
+        by_input, by_output = (tf.constant(kept[classes], tf.float32) for classes in sides)
+        return np.broadcast_to(np.asarray(layout.outer(by_input, by_output)) > 0, layout.shape)
+
+    def find_alive(self, masks: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The classes with any weight that stays: bool `(classes,)`.
+
+        Args:
+            masks: bool arrays of the kernels' shapes, by number; kernels without one keep all.
+        """
+        count = 1 + max(int(classes.max()) for classes in (*self.coupling.kernel_inputs, *self.coupling.kernel_outputs))
+        alive = np.ones(count, bool)
+        alive[np.concatenate([group.classes for group in self.prunable])] = False
+        for number, kernel in enumerate(self.recipe.kernels):
+            mask = masks.get(number)
+            live = np.ones(kernel.layout.shape, bool) if mask is None else mask
+            for classes, sums in zip(
+                (self.coupling.kernel_inputs[number], self.coupling.kernel_outputs[number]),
+                sum_sides(kernel.layout, live),
+                strict=True,
+            ):
+                alive[classes[sums > 0]] = True
+        return alive
+
+
+def sum_sides(layout: Layout, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of squares of an array of a kernel's shape by input channel and by output channel, float32."""
+    by_input, by_output = layout.energies(tf.constant(values, tf.float32))
+    return np.asarray(by_input), np.asarray(by_output)

@@ -1,0 +1,90 @@
+"""One mask update by whole channels: score them, choose which stay, zero what reads and puts out the others.
+
+The lookahead score of a channel is what its removal does to the operators that read it. For each use of a reader that
+is the energy put into the channel, times the energy of the weights that read it. The score is the root of their sum,
+the norm of the operators' change. Any other score is pooled: the L2 norm of the scores of all weights that go with the
+channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lap import compat
+from tf_lap.channels.plan import ChannelPlan, sum_sides
+from tf_lap.graph.energy import Energies, KernelEnergies
+from tf_lap.graph.measurer import Gains
+from tf_lap.pruning.mask_update import Updater
+from tf_lap.scores import Lookahead
+
+
+def update_channels(
+    plan: ChannelPlan,
+    updater: Updater,
+    kernel_energies: KernelEnergies,
+    energies: Energies,
+    keep: Sequence[int],
+    gains: Gains,
+) -> list[int]:
+    """Chooses which channels stay and applies the masks; how many weights each target keeps.
+
+    Args:
+        plan: the groups of channels.
+        updater: the kernels, their masks, and how these are chosen.
+        kernel_energies: as `Measurer.measure` gives them.
+        energies: as `Measurer.energies_around` gives them.
+        keep: how many channels each group keeps, or all together where they are ranked together.
+        gains: what weights are multiplied by before they are scored.
+    """
+    masks = {target: mask.numpy() for target, mask in zip(updater.targets, updater.masks, strict=True)}
+    alive = plan.find_alive(masks)
+    scores = score_channels(plan, updater, kernel_energies, energies, gains)
+    kept = plan.choose(scores, alive, keep, updater.selection.allocation)
+    counts = []
+    for target, variable in zip(updater.targets, updater.masks, strict=True):
+        mask = masks[target] & plan.expand(target, kept)
+        kernel = plan.recipe.kernels[target].variable
+        values = tf.convert_to_tensor(kernel)
+        variable.assign(mask)
+        compat.assign(kernel, tf.where(mask, values, tf.zeros([], values.dtype)))
+        counts.append(int(np.count_nonzero(mask)))
+    return counts
+
+
+def score_channels(
+    plan: ChannelPlan, updater: Updater, kernel_energies: KernelEnergies, energies: Energies, gains: Gains
+) -> np.ndarray:
+    """The scores of all classes of channels: float64 `(classes,)`, not negative; 0 where nothing of a class counts.
+
+    Args:
+        plan: as `update_channels` takes it, as the others.
+        updater: likewise.
+        kernel_energies: likewise.
+        energies: likewise.
+        gains: likewise.
+    """
+    coupling, selection = plan.coupling, updater.selection
+    squares = np.zeros(1 + max(int(classes.max()) for classes in (*coupling.kernel_inputs, *coupling.kernel_outputs)))
+    if type(selection.score) is Lookahead and selection.score.needs_energies:
+        transposed = plan.recipe.transposed_uses
+        for number, kernel in enumerate(plan.recipe.kernels):
+            if kernel.layout.plain.groups > 1:
+                continue  # it reads within groups of channels, which go whole; what is behind reads them
+            incoming, outgoing = (np.asarray(side[number], np.float64) for side in energies)
+            read, put = (np.asarray(side, np.float64) for side in kernel_energies[number])
+            for use in range(kernel.uses):
+                if (number, use) in transposed:
+                    np.add.at(squares, coupling.kernel_outputs[number], outgoing[use] * put)
+                else:
+                    np.add.at(squares, coupling.kernel_inputs[number], incoming[use] * read)
+        return np.sqrt(squares)
+    for number, kernel in enumerate(plan.recipe.kernels):
+        weights = compat.value(kernel.variable)
+        scores = np.asarray(selection.compute_scores(number, weights, energies, gains))
+        by_input, by_output = sum_sides(kernel.layout, scores)
+        np.add.at(squares, coupling.kernel_inputs[number], by_input)
+        np.add.at(squares, coupling.kernel_outputs[number], by_output)
+    return np.sqrt(squares)
