@@ -28,6 +28,7 @@ NAMES = (
     "models",
     "choosing",
     "gradual",
+    "channels",
     "repair",
 )
 RESULTS = Path(__file__).parent / "results"
