@@ -17,7 +17,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.channels import Signal
 from tf_lap.graph.model_graph import KernelStep, ProductStep, Recipe, RuleStep
-from tf_lap.graph.resizing import find_obstacle
+from tf_lap.graph.resizing import find_obstacle, has_own_call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +86,8 @@ class _Labels:
                 obstacle = find_obstacle(layer)
                 if obstacle:
                     self._walls.append((self._tensors[step.target], obstacle))
+                if obstacle and isinstance(step, KernelStep) and has_own_call(layer):
+                    self._walls.append((self._tensors[step.source], obstacle))
 
     def _couple_kernel(self, step: KernelStep) -> None:
         """A kernel's channels are those of the tensors that it reads and puts out."""

@@ -39,16 +39,22 @@ def find_obstacle(layer: Layer) -> str | None:
     Args:
         layer: a layer, an operation or a function. It is about the layer's own class: nothing is said of layers in it.
     """
-    entry = _find_entry(layer)
+    name, entry = type(layer).__name__, _find_entry(layer)
+    if has_own_call(layer):
+        return f"{name} has a call of its own, which may read its kernel in another way"
     if entry is not None:
         return entry.find_obstacle(layer)
-    name = type(layer).__name__
     rule = find_rule(layer)
     if isinstance(rule, CompositeRule) and rule.has_kernels:
         return f"no setting of a {name} is known that holds the number of its channels"
     if compat.own_weights(layer) and not compat.has_keras_call(layer):
         return f"{name} is a custom layer with weights of its own"
     return None
+
+
+def has_own_call(layer: Layer) -> bool:
+    """Whether a layer is of a subclass of one in the table, with a call that a user wrote."""
+    return _find_entry(layer) is not None and not compat.has_keras_call(layer)
 
 
 def find_settings(layer: Layer, resized: Resized) -> Settings:
