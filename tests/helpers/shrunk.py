@@ -17,6 +17,12 @@ def draw(*shape, seed=1):
 
 def draw_inputs(model, batch=3):
     inputs = [draw(batch, *tensor.shape[1:], seed=place) for place, tensor in enumerate(model.inputs)]
+    inputs = [
+        np.abs(values).astype(tf.as_dtype(tensor.dtype).as_numpy_dtype)
+        if tf.as_dtype(tensor.dtype).is_integer
+        else values
+        for values, tensor in zip(inputs, model.inputs, strict=True)
+    ]
     return inputs[0] if len(inputs) == 1 else inputs
 
 
