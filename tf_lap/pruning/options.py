@@ -199,6 +199,7 @@ def check_final(pattern: Pattern, fraction: float) -> None:
         )
 
 
+FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=False)"
 _THAW_REMEDY = (
     ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"
 )
@@ -231,7 +232,7 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:
         if not is_trained(kernel.variable):
-            skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
+            skipped[kernel.path] = FROZEN
     if len(skipped) == len(layers) and OPT_IN not in skipped.values():
         raise ValueError(f"model {model.name!r} has no layer left to prune: {explain_skipped(skipped)}")
     return skipped
