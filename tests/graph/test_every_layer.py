@@ -2,6 +2,7 @@
 
 import inspect
 
+import keras
 import pytest
 from helpers.every_layer import (
     ALL,

@@ -68,6 +68,9 @@ class _Labels:
                 case ProductStep():
                     (made_of,) = step.energy_map.trace(len(self._tensors[step.left]), len(self._tensors[step.right]))
                     self._join(step.left, step.right, made_of)
+                    if not step.is_by_head:
+                        places = np.concatenate([self._tensors[tensor] for tensor in (step.left, step.right)])
+                        self._walls.append((places, "it is multiplied with channels of another tensor, and added up"))
         for number in range(len(self._recipe.kernels)):
             self._couple_groups(number)
         self._wall_layers()

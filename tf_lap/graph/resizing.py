@@ -236,6 +236,11 @@ def _holds_several(value: Any) -> bool:
     return getattr(value, "size", 1) > 1
 
 
+def _find_colours(layer: Layer) -> str:
+    """The obstacle of layers that augment images of three channels."""
+    return "it takes its channels for colours"
+
+
 def _find_custom_cell(layer: Layer) -> str | None:
     """The obstacle of a recurrent layer that has a cell of the user's own."""
     for inner in (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,):
@@ -259,6 +264,11 @@ _ENTRIES: dict[_Entry, str] = {
     _Entry(_multi_head_attention): "MultiHeadAttention",
     _Entry(_grouped_query_attention): "GroupedQueryAttention",
     _Entry(_follow_input): "DepthwiseConv1D DepthwiseConv2D AdditiveAttention",
+    _Entry(_follow_input, _find_colours): """
+        RandomColorDegeneration RandomColorJitter RandomHue RandomSaturation RandomGrayscale RandomPosterization
+        RandomContrast RandomBrightness RandomInvert RandomSharpness RandomErasing RandomGaussianBlur
+        RandAugment AugMix MixUp CutMix AutoContrast Equalization Solarization
+    """,
     _Entry(_follow_input, _find_listed_numbers("scale", "offset")): "Rescaling",
     _Entry(_follow_input, _find_listed_numbers("mean", "variance")): "Normalization",
 }
