@@ -153,7 +153,7 @@ def _read_batches(model: Model, data: Representative) -> list[Batch]:
     """
     inputs = exporting.signature(model)
     if data is None:
-        drawn = samples.draw_samples(inputs)[:_SAMPLES]
+        drawn = samples.draw_samples(inputs, "data")[:_SAMPLES]
     else:
         drawn = samples.read_samples(data, inputs, "data", _SAMPLES)
     return list(drawn) if exporting.has_fixed_batch(model) else list(samples.join_samples(drawn, _SAMPLES))
