@@ -114,13 +114,12 @@ def describe_shrunk(sparse: keras.Sequential, task: Task) -> str:
     """A line on what stays of a sparse model without the neurons that nobody reads, or that are constant."""
     small = tf_lap.shrink(sparse)
     test = task.arrays["x_test"], task.arrays["y_test"]
-    weights = [layer.kernel for layer in small.layers]
-    zeros = 1 - sum(int(tf.math.count_nonzero(kernel)) for kernel in weights) / sum(kernel.size for kernel in weights)
+    cost = tf_lap.cost(small)
+    zeros = 1 - cost.nonzero / cost.weights
     widths = "-".join(str(layer.units) for layer in small.layers)
     return (
-        f"shrunk: {sparse.count_params():,} weights, {measure_error(sparse, *test):.2%} errors -> "
-        f"{small.count_params():,} weights, {measure_error(small, *test):.2%} errors, {zeros:.2%} of them zero "
-        f"(widths {widths})"
+        f"shrunk: {sparse.count_params():,} weights, {measure_error(sparse, *test):.2%} errors -> {cost.weights:,} "
+        f"weights, {measure_error(small, *test):.2%} errors; {zeros:.2%} of them are zero (widths {widths})"
     )
 
 
