@@ -29,6 +29,7 @@ NAMES = (
     "choosing",
     "gradual",
     "repair",
+    "shrink",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -93,7 +93,7 @@ def prune_and_shrink(model: keras.Model, share: float) -> tuple[keras.Model, dic
     masked, after = model.predict(images, verbose=0), tf_lap.cost(small)
     difference = np.abs(masked - small.predict(images, verbose=0)).max() / np.abs(masked).max()
     return small, {
-        "channels zero": report.sparsity,
+        "sparsity": report.sparsity,
         "weights": [before.weights, after.weights],
         "macs": [before.macs, after.macs],
         "difference": float(difference),
