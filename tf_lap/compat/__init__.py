@@ -31,11 +31,15 @@ from tf_lap.compat.models import has_keras_call as has_keras_call
 from tf_lap.compat.models import has_wrappers as has_wrappers
 from tf_lap.compat.models import intercepted as intercepted
 from tf_lap.compat.models import is_built as is_built
+from tf_lap.compat.models import is_model as is_model
 from tf_lap.compat.models import is_operation as is_operation
+from tf_lap.compat.models import parts as parts
 from tf_lap.compat.models import sublayers as sublayers
 from tf_lap.compat.nodes import Resize as Resize
 from tf_lap.compat.nodes import is_mask_name as is_mask_name
 from tf_lap.compat.reading import read_model as read_model
+from tf_lap.compat.rebuilding import Rebuilt as Rebuilt
+from tf_lap.compat.rebuilding import rebuild as rebuild
 from tf_lap.compat.training import check_compiled as check_compiled
 from tf_lap.compat.training import gradient_accumulation_steps as gradient_accumulation_steps
 from tf_lap.compat.training import has_moving_averages as has_moving_averages

@@ -15,7 +15,7 @@ from tf_lap.compat.types import Layer, Model
 
 def check_kind(model: Model) -> None:
     """Raises TypeError or ValueError unless `model` is a Keras model that TensorFlow runs."""
-    if not _is_model(model):
+    if not is_model(model):
         raise TypeError(
             f"expected a keras.Model or a tf_keras.Model, got {type(model).__name__}: pass the model itself, "
             "not a layer, a list of layers or a path."
@@ -37,7 +37,8 @@ def check_model(model: Model) -> None:
         )
 
 
-def _is_model(thing: Any) -> bool:
+def is_model(thing: Any) -> bool:
+    """Whether it is a model of either Keras."""
     tf_keras = sys.modules.get("tf_keras")
     return isinstance(thing, keras.Model) or bool(tf_keras and isinstance(thing, tf_keras.Model))
 
@@ -60,7 +61,7 @@ def find_called_model(model: Model) -> Model:
     inner = [
         layer
         for layer in flavour.sublayers(model)
-        if _is_model(layer) and 0 < len({id(weight) for weight in layer.weights}) < len(weights)
+        if is_model(layer) and 0 < len({id(weight) for weight in layer.weights}) < len(weights)
     ]
     if not inner or flavour.network(model) is not None:
         return model
@@ -96,6 +97,11 @@ def has_keras_call(layer: Layer) -> bool:
 def sublayers(layer: Layer) -> list[Layer]:
     """The layers directly inside a layer or a model."""
     return flavour_of(layer).sublayers(layer)
+
+
+def parts(layer: Layer) -> list[Layer]:
+    """A layer or model and all layers inside it, however deep; an operation alone."""
+    return [layer] if is_operation(layer) else [layer, *layer._flatten_layers(include_self=False)]
 
 
 def has_wrappers(model: Model) -> bool:

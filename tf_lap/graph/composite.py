@@ -77,15 +77,16 @@ class LayerSteps:
         number = None if kernel is None else self._add_kernel(kernel)
         return self.builder.add_rule_step(sources, shape, flow, self.layer, number)
 
-    def multiply(self, left: int, right: int, energy_map: EnergyMap) -> None:
+    def multiply(self, left: int, right: int, energy_map: EnergyMap, is_by_head: bool = False) -> None:
         """Adds the product of two tensors: each is read by what is put into the other.
 
         Args:
             left: a tensor.
             right: another.
             energy_map: turns the incoming energy of `right` into what is read of `left`, and its transpose the reverse.
+            is_by_head: as in `ProductStep`.
         """
-        self.builder.add_product_step(left, right, energy_map)
+        self.builder.add_product_step(left, right, energy_map, is_by_head)
 
     def note_product(self, sizes: Sequence[int | None], tensor: int | None) -> None:
         """Notes a product of tensors.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_lap import compat
 from tf_lap.graph.channels import Signal
 from tf_lap.graph.model_graph import KernelStep, ProductStep, Recipe, RuleStep
 from tf_lap.graph.resizing import find_obstacle
@@ -70,6 +71,7 @@ class _Labels:
         for number in range(len(self._recipe.kernels)):
             self._couple_groups(number)
         self._wall_layers()
+        self._couple_shared_weights()
         for tie in self._recipe.ties:
             self._join_ties(tie)
         self._join_slices()
@@ -140,6 +142,17 @@ class _Labels:
         inputs, outputs = (places[number].reshape(groups, -1) for places in (self._inputs, self._outputs))
         self._forest.join(inputs, np.broadcast_to(inputs[:, :1], inputs.shape))
         self._forest.join(outputs, np.broadcast_to(inputs[:, :1], outputs.shape))
+
+    def _couple_shared_weights(self) -> None:
+        """What a layer puts out goes together over all its calls where it has weights for channels, as a scale."""
+        with_kernels = {id(kernel.layer) for kernel in self._recipe.kernels}
+        first: dict[int, np.ndarray] = {}
+        for step in self._recipe.steps:
+            if isinstance(step, RuleStep) and id(step.layer) not in with_kernels and compat.own_weights(step.layer):
+                channels = self._tensors[step.target]
+                other = first.setdefault(id(step.layer), channels)
+                if len(other) == len(channels):
+                    self._forest.join(channels, other)
 
     def _join_ties(self, tie: Sequence[tuple[int, int]]) -> None:
         """The places on axes that must stay equally long go together, over all tensors of the tie."""

@@ -116,11 +116,14 @@ class ProductStep:
         left: a tensor.
         right: another, or the same.
         energy_map: turns the incoming energy of `right` into what is read of `left`. Its transpose does the reverse.
+        is_by_head: whether it weighs positions of values, head by head, and heads of queries, keys and values go
+            together: then nothing is read of a head whose values nobody reads.
     """
 
     left: int
     right: int
     energy_map: EnergyMap
+    is_by_head: bool = False
 
 
 Step = KernelStep | RuleStep | BoundaryStep | ProductStep

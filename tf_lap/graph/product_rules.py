@@ -91,7 +91,7 @@ def follow_dot_product_attention(steps: LayerSteps) -> list[Target]:
     steps.note_product((*positions, query.shape[-1]), sources[0])
     steps.note_product((*positions, value.shape[-1]), sources[2])
     if sources[0] is not None and sources[1] is not None:
-        _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]))
+        _pair(steps, sources[0], "btnh", sources[1], "bsnh", _find_scale(steps, query.shape[-1]), is_by_head=True)
     heads_axis = 2
     steps.builder.add_tie((source, heads_axis) for source in sources if source is not None)
     if sources[2] is None:
@@ -258,13 +258,19 @@ def _pass_through(signal: Signal, labels: Labels, output: Labels) -> Flow:
 
 
 def _pair(
-    steps: LayerSteps, left: int, left_labels: Labels, right: int, right_labels: Labels, factor: float = 1.0
+    steps: LayerSteps,
+    left: int,
+    left_labels: Labels,
+    right: int,
+    right_labels: Labels,
+    factor: float = 1.0,
+    is_by_head: bool = False,
 ) -> None:
     """Adds the product of two tensors that carry channels, times a factor."""
     energy_map = match_channels(steps.signal(left), left_labels, steps.signal(right), right_labels)
     if factor != 1:
         energy_map = energy_map.then(ChannelScale(lambda read: read(factor**2)))
-    steps.multiply(left, right, energy_map)
+    steps.multiply(left, right, energy_map, is_by_head)
 
 
 def match_channels(left: Signal, left_labels: Labels, right: Signal, right_labels: Labels) -> EnergyMap:

@@ -91,9 +91,9 @@ class RecipeBuilder:
             self.add_wall([*sources, target], reason)
         return target
 
-    def add_product_step(self, left: int, right: int, energy_map: EnergyMap) -> None:
+    def add_product_step(self, left: int, right: int, energy_map: EnergyMap, is_by_head: bool = False) -> None:
         """Adds a product of two tensors; see `ProductStep`."""
-        self._steps.append(ProductStep(left, right, energy_map))
+        self._steps.append(ProductStep(left, right, energy_map, is_by_head or self.is_resizable))
 
     def note_product(self, layer: Layer, sizes: Sequence[int | None], tensor: int | None) -> None:
         """Notes a product of tensors; see `Product`."""

@@ -61,6 +61,8 @@ def follow_bidirectional(steps: LayerSteps) -> list[Target]:
         )
         half = len(states) // 2
         hidden.append(_follow_cells(inner_steps, tensor, states[place * half : (place + 1) * half]))
+    # Keras takes both directions for equally wide.
+    steps.builder.add_tie((state, 1) for state in hidden)
     if layer.merge_mode is None:
         merged: list[tuple[list[int], EnergyMap]] = [([hidden[0]], Identity()), ([hidden[1]], Identity())]
     else:

@@ -1,8 +1,8 @@
 """One mask update by whole channels: score them, choose which stay, zero what reads and puts out the others.
 
 The lookahead score of a channel is what its removal does to the operators that read it. For each use of a reader that
-is the energy put into the channel, times the energy of the weights that read it. The score is the root of their sum: the
-norm of the operators' change. Any other score is pooled: the L2 norm of the scores of all weights that go with the
+is the energy put into the channel, times the energy of the weights that read it. The score is the root of their sum,
+the norm of the operators' change. Any other score is pooled: the L2 norm of the scores of all weights that go with the
 channel.
 """
 
