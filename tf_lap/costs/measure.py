@@ -20,6 +20,7 @@ from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.registry import find_rule
 from tf_lap.graph.resolver import resolve_description
+from tf_lap.graph.unreached import UNUSED
 
 
 def cost(model: Model, batch_size: int = 1, input_shape: Any = None) -> CostReport:
@@ -146,9 +147,8 @@ class _Ledger:
         uncounted = {}
         for kernel, positions in zip(recipe.kernels, count_positions(recipe, self._batch_size), strict=True):
             entry = self._owners.get(id(kernel.variable)) or self._open(kernel.path, kernel.layer)
-            if kernel.unreached_reason is not None:
-                if self._runs(entry):
-                    uncounted[kernel.path] = kernel.unreached_reason
+            if kernel.unreached_reason not in (None, UNUSED):
+                uncounted[kernel.path] = str(kernel.unreached_reason)
             elif positions is None:
                 uncounted[kernel.path] = _UNKNOWN_SIZE
             else:
