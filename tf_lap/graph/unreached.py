@@ -14,7 +14,6 @@ from tf_lap.graph.model_graph import OtherLayer
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
 
-
 UNUSED = "no output depends on it"
 """Why a kernel is not reached that takes no part in what the model puts out."""
 
