@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from tf_lap.search.layer_values import sensitivity as sensitivity
     from tf_lap.search.search_report import SearchReport as SearchReport
     from tf_lap.search.sensitivity_report import SensitivityReport as SensitivityReport
+    from tf_lap.shrinking import shrink as shrink
+    from tf_lap.shrinking.report import ShrinkReport as ShrinkReport
+    from tf_lap.shrinking.verification import ShrinkError as ShrinkError
     from tf_lap.tfmot import PrunableLayer as PrunableLayer
     from tf_lap.tfmot import prune_lookahead as prune_lookahead
 
@@ -78,6 +81,9 @@ _HOMES = {
     "SensitivityReport": "search.sensitivity_report",
     "find_sparsity": "search.find",
     "sensitivity": "search.layer_values",
+    "shrink": "shrinking",
+    "ShrinkError": "shrinking.verification",
+    "ShrinkReport": "shrinking.report",
     "PrunableLayer": "tfmot",
     "prune_lookahead": "tfmot",
 }

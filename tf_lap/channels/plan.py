@@ -103,9 +103,9 @@ class ChannelPlan:
         sparsities = []
         for group in self.prunable:
             named = {path: fractions[path] for path in group.producers if path in fractions}
-            if len(set(named.values())) > 1:
+            if len(set(named.values())) > 1 and group.name not in named:
                 raise ValueError(f"sparsity: {named} put out the same channels; give all of them one sparsity")
-            sparsities.append(next(iter(named.values()), 0.0))
+            sparsities.append(fractions.get(group.name, next(iter(named.values()), 0.0)))
         widths = [group.width for group in self.prunable]
         if allocation.pooled:
             return allocation.keep(widths, sparsities, [(width,) for width in widths])
@@ -113,6 +113,12 @@ class ChannelPlan:
             self.round_count(group, keep_count(group.width, s))
             for group, s in zip(self.prunable, sparsities, strict=True)
         ]
+
+    def find_members(self, fractions: Mapping[str, float]) -> list[str]:
+        """The paths of the kernels that put out or read channels of groups with a sparsity."""
+        named = [group for group in self.prunable if not fractions.keys().isdisjoint(group.producers)]
+        members = {path for group in named for path in (*group.producers, *group.readers)}
+        return [kernel.path for kernel in self.recipe.kernels if kernel.path in members]
 
     def round_count(self, group: ChannelGroup, count: int) -> int:
         """A number of channels of a group, as the pattern rounds it: to the nearest multiple, but never to none."""

@@ -8,6 +8,7 @@ error says which one.
 from tf_lap.compat.batch_skipping import is_skipping_batches as is_skipping_batches
 from tf_lap.compat.batch_skipping import stop_skipping_batches as stop_skipping_batches
 from tf_lap.compat.callback import Callback as Callback
+from tf_lap.compat.compiling import copy_compiled as copy_compiled
 from tf_lap.compat.description import Graph as Graph
 from tf_lap.compat.description import Inside as Inside
 from tf_lap.compat.description import LayerCall as LayerCall
@@ -24,9 +25,11 @@ from tf_lap.compat.keras_ops import linalg_ops as linalg_ops
 from tf_lap.compat.keras_ops import math_ops as math_ops
 from tf_lap.compat.keras_ops import nn_ops as nn_ops
 from tf_lap.compat.keras_ops import numpy_ops as numpy_ops
+from tf_lap.compat.models import called_layers as called_layers
 from tf_lap.compat.models import check_model as check_model
 from tf_lap.compat.models import find_called_model as find_called_model
 from tf_lap.compat.models import function_name as function_name
+from tf_lap.compat.models import has_graph as has_graph
 from tf_lap.compat.models import has_keras_call as has_keras_call
 from tf_lap.compat.models import has_wrappers as has_wrappers
 from tf_lap.compat.models import intercepted as intercepted

@@ -99,6 +99,21 @@ def sublayers(layer: Layer) -> list[Layer]:
     return flavour_of(layer).sublayers(layer)
 
 
+def has_graph(model: Model) -> bool:
+    """Whether Keras keeps a graph of a model: it does of a Sequential or Functional one."""
+    return flavour_of(model).network(model) is not None
+
+
+def called_layers(model: Model) -> Iterator[Layer]:
+    """The layers in a model's graph and in those of the models in it, once for each call; models are not among them."""
+    network = flavour_of(model).network(model)
+    for node in [] if network is None else network.nodes:
+        if is_model(node.layer) and has_graph(node.layer):
+            yield from called_layers(node.layer)
+        elif not is_operation(node.layer):
+            yield node.layer
+
+
 def parts(layer: Layer) -> list[Layer]:
     """A layer or model and all layers inside it, however deep; an operation alone."""
     return [layer] if is_operation(layer) else [layer, *layer._flatten_layers(include_self=False)]

@@ -17,31 +17,22 @@ from tf_lap import compat
 from tf_lap.channels.plan import ChannelPlan, sum_sides
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
+from tf_lap.pruning.mask_selection import MaskSelection
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.scores import Lookahead
 
 
-def update_channels(
-    plan: ChannelPlan,
-    updater: Updater,
-    kernel_energies: KernelEnergies,
-    energies: Energies,
-    keep: Sequence[int],
-    gains: Gains,
-) -> list[int]:
+def update_channels(plan: ChannelPlan, updater: Updater, scores: np.ndarray, keep: Sequence[int]) -> list[int]:
     """Chooses which channels stay and applies the masks; how many weights each target keeps.
 
     Args:
         plan: the groups of channels.
         updater: the kernels, their masks, and how these are chosen.
-        kernel_energies: as `Measurer.measure` gives them.
-        energies: as `Measurer.energies_around` gives them.
+        scores: how much each class matters: `(classes,)`, not negative.
         keep: how many channels each group keeps, or all together where they are ranked together.
-        gains: what weights are multiplied by before they are scored.
     """
     masks = {target: mask.numpy() for target, mask in zip(updater.targets, updater.masks, strict=True)}
     alive = plan.find_alive(masks)
-    scores = score_channels(plan, updater, kernel_energies, energies, gains)
     kept = plan.choose(scores, alive, keep, updater.selection.allocation)
     counts = []
     for target, variable in zip(updater.targets, updater.masks, strict=True):
@@ -55,18 +46,18 @@ def update_channels(
 
 
 def score_channels(
-    plan: ChannelPlan, updater: Updater, kernel_energies: KernelEnergies, energies: Energies, gains: Gains
+    plan: ChannelPlan, selection: MaskSelection, kernel_energies: KernelEnergies, energies: Energies, gains: Gains
 ) -> np.ndarray:
     """The scores of all classes of channels: float64 `(classes,)`, not negative; 0 where nothing of a class counts.
 
     Args:
-        plan: as `update_channels` takes it, as the others.
-        updater: likewise.
-        kernel_energies: likewise.
-        energies: likewise.
-        gains: likewise.
+        plan: the groups of channels.
+        selection: how weights are scored.
+        kernel_energies: as `Measurer.measure` gives them.
+        energies: as `Measurer.energies_around` gives them.
+        gains: what weights are multiplied by before they are scored.
     """
-    coupling, selection = plan.coupling, updater.selection
+    coupling = plan.coupling
     squares = np.zeros(1 + max(int(classes.max()) for classes in (*coupling.kernel_inputs, *coupling.kernel_outputs)))
     if type(selection.score) is Lookahead and selection.score.needs_energies:
         transposed = plan.recipe.transposed_uses

@@ -16,7 +16,7 @@ from tf_lap.compat.types import Model
 from tf_lap.graph.energy import KernelEnergies
 from tf_lap.graph.measurer import Gains
 from tf_lap.graph.scale import Scale
-from tf_lap.pruning.channel_update import update_channels
+from tf_lap.pruning.channel_update import score_channels, update_channels
 from tf_lap.pruning.host_update import HostUpdater
 from tf_lap.pruning.mask_update import Updater
 from tf_lap.pruning.soundness import MEASURED, find_fault
@@ -82,9 +82,7 @@ class Engine:
         """
         gains = self._measure_gains(self.updater.targets)
         if self._channels is not None:
-            kernel_energies = self._measure(gains)
-            energies, _ = self.runner.energies_around(kernel_energies, gains)
-            return update_channels(self._channels, self.updater, kernel_energies, energies, keep, gains)
+            return update_channels(self._channels, self.updater, self._score_channels(gains), keep)
         if self._order != "simultaneous":
             return self._update_in_turn(keep, gains)
         result = self.runner.update(keep, gains)
@@ -94,6 +92,20 @@ class Engine:
         self._check_finite(result.totals, result.finite_around, result.finite_between, gains)
         self._rescale(result.totals)
         return [int(kept) for kept in result.kept]
+
+    def score_channels(self) -> np.ndarray:
+        """How much each class of channels matters: float64 `(classes,)`, not negative.
+
+        Raises:
+            ValueError: as `update`.
+        """
+        return self._score_channels(self._measure_gains(self.updater.targets))
+
+    def _score_channels(self, gains: Gains) -> np.ndarray:
+        assert self._channels is not None
+        kernel_energies = self._measure(gains)
+        energies, _ = self.runner.energies_around(kernel_energies, gains)
+        return score_channels(self._channels, self.updater.selection, kernel_energies, energies, gains)
 
     def _update_in_turn(self, keep: Sequence[int], gains: Gains) -> list[int]:
         kernel_energies = self._measure(gains)

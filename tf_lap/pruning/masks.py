@@ -19,12 +19,14 @@ class Masks:
     Attributes:
         variables: a bool variable for each, of the kernel's shape, True where the weight stays.
         kept: how many weights each keeps.
+        have_taken_zeros: whether weights that were zero before count as dropped, or masks were taken over.
     """
 
     def __init__(self, kernels: Mapping[str, Variable]) -> None:
         self._kernels = dict(kernels)
         self.variables = [_make_mask(kernel) for kernel in self._kernels.values()]
         self.kept = self._sizes()
+        self.have_taken_zeros = False
 
     def by_path(self) -> dict[str, tf.Tensor]:
         """The masks as bool tensors, by layer path."""
@@ -34,9 +36,21 @@ class Masks:
         """Copies of the masks as bool arrays, by layer path."""
         return {path: mask.numpy().copy() for path, mask in zip(self._kernels, self.variables, strict=True)}
 
-    def keep_all(self) -> dict[str, np.ndarray]:
-        """Masks of the same shapes that drop nothing, by layer path."""
-        return {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
+    def snapshot(self) -> tuple[dict[str, np.ndarray], bool]:
+        """The masks as they are now, for `roll_back`."""
+        return self.values(), self.have_taken_zeros
+
+    def roll_back(self, snapshot: tuple[dict[str, np.ndarray], bool]) -> None:
+        """Makes the masks what they were at a snapshot; those that were included since drop nothing."""
+        values, have_taken_zeros = snapshot
+        whole = {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
+        self.replace({**whole, **values})
+        self.have_taken_zeros = have_taken_zeros
+
+    def forget(self) -> None:
+        """Makes the masks what they were at first."""
+        self.reset()
+        self.have_taken_zeros = False
 
     def drop_weights(self) -> bool:
         """Whether any weight is dropped."""
@@ -47,11 +61,12 @@ class Masks:
         self.kept = [int(tf.math.count_nonzero(tf.convert_to_tensor(mask))) for mask in self.variables]
 
     def reset(self, paths: Collection[str] | None = None) -> None:
-        """Makes the masks drop nothing any more.
+        """Makes the masks drop nothing any more, and the zeros that are there count for nothing.
 
         Args:
             paths: of which kernels. None: of all.
         """
+        self.have_taken_zeros = True
         for i, (path, mask) in enumerate(zip(self._kernels, self.variables, strict=True)):
             if paths is None or path in paths:
                 mask.assign(tf.ones_like(mask))
@@ -75,6 +90,7 @@ class Masks:
         Args:
             paths: in which kernels. None: in all.
         """
+        self.have_taken_zeros = True
         for i, (path, mask) in enumerate(zip(self._kernels, self.variables, strict=True)):
             if paths is not None and path not in paths:
                 continue
@@ -90,6 +106,7 @@ class Masks:
         for path, variable in zip(self._kernels, self.variables, strict=True):
             variable.assign(masks[path])
         self.kept = [int(np.count_nonzero(masks[path])) for path in self._kernels]
+        self.have_taken_zeros = True
 
     def _sizes(self) -> list[int]:
         return [mask.shape.num_elements() for mask in self.variables]

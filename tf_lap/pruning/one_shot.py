@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_lap import scores
 from tf_lap.allocation import AllocationLike, Sparsity
+from tf_lap.channels.budget import Budget
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.patterns import PatternLike
 from tf_lap.pruning.pruner import Pruner
@@ -20,8 +21,9 @@ from tf_lap.warn import warn
 
 def prune(
     model: Any,
-    sparsity: Sparsity,
+    sparsity: Sparsity | None = None,
     *,
+    budget: Budget | None = None,
     score: ScoreLike = "lookahead",
     allocation: AllocationLike = "auto",
     pattern: PatternLike = "unstructured",
@@ -46,6 +48,8 @@ def prune(
         sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to fractions.
             Embeddings and depthwise kernels are pruned only where a key, or an expression in `filters`, is their path
             or matches all of it: `{"embedding": 0.5, "dense": 0.9}`.
+        budget: in place of a sparsity, with `pattern="channels"`: what the model may cost, such as `{"macs": 0.5}`. Of
+            "macs" (multiply-accumulates), "weights" and "bytes" each is a fraction of the present cost, or a number.
         score: as in `Pruner`.
         allocation: as in `Pruner`.
         pattern: as in `Pruner`.
@@ -64,6 +68,10 @@ def prune(
     Raises:
         TypeError, ValueError: as `Pruner` and `Pruner.update`; the model is unchanged then.
     """
+    if (sparsity is None) == (budget is None):
+        raise TypeError(
+            f"sparsity={sparsity!r} and budget={budget!r}: pass one of the two, such as 0.9, or budget={{'macs': 0.5}}"
+        )
     pruner = Pruner(
         model,
         score=score,
@@ -74,6 +82,9 @@ def prune(
         neighbors=neighbors,
         data=data if scores.get(score).needs_data or not repair else None,
     )
+    if budget is not None:
+        sparsity = pruner.fit_budget(budget)
+    assert sparsity is not None
     pruner.check_final(sparsity)
     pruner.update(sparsity, steps=steps, repair=repair, data=data if repair else None, verbose=verbose)
     report = pruner.report()

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.allocation import AllocationLike, Sparsity
-from tf_lap.channels.plan import ChannelPlan
+from tf_lap.channels.budget import Budget, fit_budget
+from tf_lap.channels.report import report_channels
 from tf_lap.compat.types import Variable
 from tf_lap.graph.layer_filters import Filters
 from tf_lap.graph.neighbors import find_neighbors, name_neighbors
 from tf_lap.graph.resolver import resolve
-from tf_lap.patterns import Channels, PatternLike
+from tf_lap.patterns import PatternLike
 from tf_lap.pruning.constraints import Enforcement
 from tf_lap.pruning.engine import Engine
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -89,20 +90,15 @@ class Pruner:
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
         skipped = find_skipped_kernels(self._recipe, filters, model)
-        channels = None
-        if isinstance(self.pattern, Channels):
-            channels = ChannelPlan.of(self._recipe, self.pattern, skipped)
-            skipped = channels.explain_skipped()
-        self._targets = Targets(self._recipe, skipped, self.allocation, self.pattern, channels=channels)
+        self._targets = Targets.of(self._recipe, skipped, self.allocation, self.pattern)
         variables = self.kernels_with(())
         self._masks, self._named = Masks(variables), NamedKernels()
-        self._has_taken_zeros = False
         self._repaired: RepairReport | None = None  # by the last update
         override = read_override(self._recipe, neighbors or {}, self.score)
         self._neighbors.update(name_neighbors(self._recipe, override))
         selection = MaskSelection.of(self._recipe, override, self.score, self._targets.allocation, self.pattern)
         updater = Updater(selection, self._targets.numbers, self._masks.variables)
-        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model), channels)
+        self._engine = Engine(model, updater, self.order, read_batches(self.score, data, model), self._targets.channels)
         self._enforcement = Enforcement(model, variables, self._masks.variables)
         if self._recipe.untraced and self.score.needs_energies:
             warn(f"model {model.name!r}: {describe_untraced(self._recipe)}")
@@ -126,6 +122,17 @@ class Pruner:
     def patterned(self) -> bool:
         """Whether the masks have the pattern by now: N:M is complete at its own sparsity alone."""
         return self._targets.have_pattern(self._masks.kept, self._named.select(self._targets.paths))
+
+    def fit_budget(self, budget: Budget) -> dict[str, float]:
+        """The sparsities of groups of channels, by name, with which the model costs no more than a budget.
+
+        Args:
+            budget: as in `prune`.
+
+        Raises:
+            TypeError, ValueError: no budget, one that cannot be reached, or a pattern other than "channels".
+        """
+        return fit_budget(budget, self.model, self._targets.channels, self._engine.score_channels)
 
     def check(self, sparsity: Any = None) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -167,14 +174,13 @@ class Pruner:
                 named by their path, or by an expression that matches all of it.
             steps: in how many equal parts, counted from nothing pruned, with new scores and a repair for each.
             repair: what the kept weights do to make up for the others: as `method` of `tf_lap.repair`.
-            data: what repair is measured over; by default the data that the pruner was given, if any.
+            data: what repair is measured over; by default the data of the pruner, if any.
             verbose: 1 prints what is being repaired.
 
         Raises:
-            ValueError: a sparsity outside [0, 1) or beyond the pattern's, a mapping key that matches nothing, or a
-                kernel, or a normalization layer beside one, that holds NaN or infinity, or makes what is measured
-                over data so. Nothing is changed then.
-            TypeError: a sparsity that is neither a number nor a mapping.
+            TypeError, ValueError: a sparsity that is none, outside [0, 1) or beyond the pattern's, a mapping key that
+                matches nothing, or weights or normalizations, or what is measured over data, that are not finite.
+                Nothing is changed then.
         """
         batches = read_repair_batches(repair, data, self._engine.data, self.model)
         methods = read_methods(repair, bool(batches))
@@ -183,18 +189,16 @@ class Pruner:
             self._choose_masks(sparsity, steps)
             return
         pending = PendingRepair(self.model, self._recipe, self._targets.aimed_at(sparsity).numbers, methods, batches)
-        before = self._masks.values(), self._has_taken_zeros, self._named
+        before = self._masks.snapshot()
 
         def repair_part() -> None:
-            masks = zip(self._targets.numbers, self._masks.values().values(), strict=True)
-            self._repaired = pending.run(dict(masks), verbose)
+            self._repaired = pending.run(self._targets.by_number(self._masks.values()), verbose)
 
         try:
             self._choose_masks(sparsity, steps, repair_part)
         except BaseException:
             pending.undo()
-            masks_before, self._has_taken_zeros, self._named = before
-            self._masks.replace({**self._masks.keep_all(), **masks_before})
+            self._masks.roll_back(before)
             raise
 
     def _choose_masks(self, sparsity: Sparsity, steps: int, finish_part: Callable[[], None] = lambda: None) -> None:
@@ -203,7 +207,7 @@ class Pruner:
         if targets.paths != self._targets.paths:
             self._engine.check()  # kernels are added only where the update will do
         self._aim(targets)
-        before = self._has_taken_zeros
+        before = self._masks.have_taken_zeros
         if not before:
             self.hold_zeros(sparsity)
         try:
@@ -213,8 +217,7 @@ class Pruner:
         except BaseException as error:
             if isinstance(error, ValueError) and not before:
                 # The zeros of weights that are not sound say nothing of those that replace them.
-                self._masks.reset()
-                self._has_taken_zeros = False
+                self._masks.forget()
             else:
                 self._masks.recount()  # some may have changed
             raise
@@ -224,9 +227,8 @@ class Pruner:
     def hold_zeros(self, sparsity: Sparsity | None = None) -> None:
         """Takes the zeros that are in the kernels now for pruned weights, so that they stay zero.
 
-        A kernel that is zero altogether was not pruned but initialised so, and is left free. The first `update` does
-        this by itself; `LAPCallback` does it when a fit begins. Zeros stay also where the pattern would keep a
-        weight, so a kernel may keep fewer weights than the pattern asks for.
+        A kernel that is zero altogether was initialised so, and is left free. The first `update` does this by itself,
+        and `LAPCallback` when a fit begins. A kernel may then keep fewer weights than the pattern asks for.
 
         Args:
             sparsity: what is asked of the kernels now, as in `update`. Where they have clearly more zeros than that,
@@ -234,7 +236,6 @@ class Pruner:
         """
         if sparsity is not None:
             self.take_in(sparsity)
-        self._has_taken_zeros = True
         self._masks.drop_zeros()
         if sparsity is not None and (sparser := self._targets.describe_sparser(self._masks.kept, sparsity)):
             warn(f"model {self.model.name!r} {sparser}")
@@ -251,7 +252,6 @@ class Pruner:
             TypeError, ValueError: as `update`.
         """
         self._masks.reset(None if sparsity is None else self._targets.fractions(sparsity))
-        self._has_taken_zeros = True
 
     def take_in(self, sparsity: Sparsity) -> None:
         """Adds the opt-in kernels that a mapping of sparsities names to those that are pruned, with all their weights.
@@ -275,7 +275,7 @@ class Pruner:
             self._masks.include(variables)
             self._enforcement.include(variables, self._masks.variables)
         self._engine.retarget(targets.numbers, self._masks.variables, targets.allocation)
-        if added and self._has_taken_zeros:
+        if added and self._masks.have_taken_zeros:
             self._masks.drop_zeros(added)
 
     def apply(self) -> None:
@@ -311,7 +311,8 @@ class Pruner:
         notes = self._targets.explain_limits(self._masks.kept)
         about = (self.score.sides, self._targets.allocation_note)
         report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, *about)
-        return dataclasses.replace(report, repair=self._repaired)
+        channels = report_channels(self.model, self._targets.channels, self._targets.by_number(self._masks.values()))
+        return dataclasses.replace(report, repair=self._repaired, channels=channels)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:
         """Takes over masks by layer path, in place of the present ones, and zeroes what they drop.
@@ -328,21 +329,15 @@ class Pruner:
         self._aim(self._targets.aimed_at(sparsity))
         self._masks.replace(masks)
         self._named = self._named.after(sparsity, self._targets)
-        self._has_taken_zeros = True
         self.apply()
 
     def agrees(self, masks: Mapping[str, np.ndarray]) -> bool:
-        """Whether every weight that these masks drop is zero now.
-
-        Raises:
-            ValueError: the paths or shapes are not those of this pruner's kernels.
-        """
+        """Whether every weight that these masks drop is zero now; ValueError where they are of other kernels."""
         return are_in_force(masks, self.kernels_with(masks))
 
     def kernels_with(self, paths: Collection[str]) -> dict[str, Variable]:
         """The kernels that are pruned, and the opt-in ones among `paths`, by layer path."""
-        targets = self._targets.including(paths)
-        return {p: self._recipe.kernels[i].variable for p, i in zip(targets.paths, targets.numbers, strict=True)}
+        return self._targets.including(paths).variables()
 
     def adopt(self, other: Pruner) -> None:
         """Takes over the masks of another pruner of the same model, for the kernels that both prune.

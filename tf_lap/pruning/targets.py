@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_lap.allocation import Allocation, Auto, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.channels.plan import ChannelPlan
+from tf_lap.compat.types import Variable
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
-from tf_lap.patterns import Pattern, limit
+from tf_lap.patterns import Channels, Pattern, limit
 from tf_lap.pruning.options import check_final, explain_skipped, match_pattern
 from tf_lap.report.coverage import OPT_IN
 
@@ -39,6 +42,7 @@ class Targets:
         paths: the paths of their layers.
         layouts: their plain layouts.
         sizes: how many weights they have.
+        channels: as the argument.
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Targets:
         channels: ChannelPlan | None = None,
     ) -> None:
         self._recipe, self._skipped, self._allocation, self._pattern = recipe, skipped, allocation, pattern
-        self._by_kernel, self._channels = by_kernel, channels
+        self._by_kernel, self.channels = by_kernel, channels
         self._opt_in = {path for path, reason in skipped.items() if reason == OPT_IN}
         self.skipped = {path: reason for path, reason in skipped.items() if path not in named}
         self.numbers = [i for i, kernel in enumerate(recipe.kernels) if kernel.path not in self.skipped]
@@ -63,6 +67,18 @@ class Targets:
         self.allocation = allocation.resolve(by_kernel or is_alone) if isinstance(allocation, Auto) else allocation
         self._units = [pattern.units(layout) for layout in self.layouts]
         self._least = [pattern.least(layout) for layout in self.layouts]
+
+    @classmethod
+    def of(cls, recipe: Recipe, skipped: Mapping[str, str], allocation: Allocation, pattern: Pattern) -> Targets:
+        """The kernels of a model, by the pattern's kind: those that are not skipped, or those with whole channels.
+
+        Raises:
+            ValueError: the pattern removes channels, and none can go.
+        """
+        if not isinstance(pattern, Channels):
+            return cls(recipe, skipped, allocation, pattern)
+        channels = ChannelPlan.of(recipe, pattern, skipped)
+        return cls(recipe, channels.explain_skipped(), allocation, pattern, channels=channels)
 
     def fractions(self, sparsity: Any) -> dict[str, float]:
         """The sparsities by layer path, without those of skipped kernels.
@@ -80,6 +96,19 @@ class Targets:
             reasons = explain_skipped({path: self._skipped[path] for path in assign_sparsities(checked, everything)})
             raise ValueError(f"sparsity={sparsity!r} names only layers that are not pruned: {reasons}")
         return fractions
+
+    def find_named(self, sparsity: Sparsity) -> list[str]:
+        """The paths of the kernels that a sparsity is about: with whole channels all kernels that lose any."""
+        fractions = self.fractions(sparsity)
+        return list(fractions) if self.channels is None else self.channels.find_members(fractions)
+
+    def variables(self) -> dict[str, Variable]:
+        """The kernels, by layer path."""
+        return {p: self._recipe.kernels[i].variable for p, i in zip(self.paths, self.numbers, strict=True)}
+
+    def by_number(self, masks: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+        """The masks of these kernels by the kernels' numbers, given all by layer path."""
+        return {number: masks[path] for path, number in zip(self.paths, self.numbers, strict=True)}
 
     def including(self, paths: Collection[str]) -> Targets:
         """These kernels, and the opt-in ones among `paths`."""
@@ -104,7 +133,7 @@ class Targets:
         return self._with(named, by_kernel)
 
     def _with(self, named: Collection[str], by_kernel: bool) -> Targets:
-        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel, self._channels)
+        return Targets(self._recipe, self._skipped, self._allocation, self._pattern, named, by_kernel, self.channels)
 
     @property
     def allocation_note(self) -> str:
@@ -129,8 +158,8 @@ class Targets:
                 "this allocation ranks all kernels together and takes one sparsity, not a mapping of some of them: "
                 "use filters to leave layers out"
             )
-        if self._channels is not None:
-            return self._channels.count_kept(self.allocation, fractions)
+        if self.channels is not None:
+            return self.channels.count_kept(self.allocation, fractions)
         sparsities = [match_pattern(self._pattern, fractions.get(path, 0.0)) for path in self.paths]
         keep = self.allocation.keep(self._units, sparsities, [layout.shape for layout in self.layouts])
         least = [sum(self._least)] if self.allocation.pooled else self._least
@@ -185,7 +214,7 @@ class Targets:
             kept: how many weights each kernel keeps.
             sparsity: what is asked.
         """
-        if self._channels is not None:
+        if self.channels is not None:
             return ""  # the zeros of weights say nothing of whole channels
         fractions = self.fractions(sparsity)
         aimed = self.aimed_at(sparsity)
@@ -227,7 +256,7 @@ class NamedKernels:
         """The same after an update at a sparsity."""
         if not isinstance(sparsity, Mapping):
             return NamedKernels()
-        return NamedKernels((self.paths or frozenset()).union(targets.fractions(sparsity)))
+        return NamedKernels((self.paths or frozenset()).union(targets.find_named(sparsity)))
 
     def select(self, paths: Collection[str]) -> list[str]:
         """Those of some kernels that are among them."""

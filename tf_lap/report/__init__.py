@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_lap import compat
+from tf_lap.channels.report import ChannelsReport
 from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.neighbors import Neighbors
@@ -84,6 +85,7 @@ class PruningReport:
         score_sides: on which sides of a kernel the score looks: both of "before" and "after", one, or none.
         repair: what a repair did; None where nothing was repaired.
         allocation_note: what the allocation "auto" was, and why; empty where another was chosen.
+        channels: what was done to whole channels; None where weights were pruned by other patterns.
     """
 
     layers: tuple[LayerReport, ...]
@@ -93,6 +95,7 @@ class PruningReport:
     score_sides: tuple[str, ...] = ("before", "after")
     repair: RepairReport | None = None
     allocation_note: str = ""
+    channels: ChannelsReport | None = None
 
     @property
     def pruned(self) -> tuple[LayerReport, ...]:
@@ -150,6 +153,7 @@ class PruningReport:
             "score_sides": list(self.score_sides),
             "repair": None if self.repair is None else self.repair.to_dict(),
             "allocation_note": self.allocation_note,
+            "channels": None if self.channels is None else self.channels.to_dict(),
             "layers": [
                 {
                     **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(layer).items()},

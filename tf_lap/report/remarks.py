@@ -30,6 +30,7 @@ def layer_remarks(report: PruningReport, shorten: Shorten) -> list[Remark]:
         *_remark_revived(report, shorten),
         *_remark_zeros(report, shorten),
         *_remark_notes(report, shorten),
+        *_remark_channels(report, shorten),
         *([Remark(report.allocation_note)] if report.allocation_note else []),
         *_remark_sides(report, shorten),
         *_remark_boundaries(report, shorten),
@@ -125,6 +126,13 @@ def _remark_boundaries(report: PruningReport, shorten: Shorten) -> Iterable[Rema
             yield Remark(f"boundary: {members[0][0]}")
         else:
             yield Remark(f"boundary, {len(members)} times: {reason.strip()}", tuple(place for _, place in members))
+
+
+def _remark_channels(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:
+    if report.channels is not None:
+        yield Remark(report.channels.summary)
+        for reason, names in report.channels.blocked_by_reason().items():
+            yield Remark(f"channels that stay: {reason}", tuple(map(shorten, names)))
 
 
 def _remark_repair(report: PruningReport, shorten: Shorten) -> Iterable[Remark]:

@@ -59,7 +59,7 @@ def find_independent(recipe: Recipe, coupling: Coupling) -> list[np.ndarray]:
 
 
 def find_constants(
-    model: Model, recipe: Recipe, independent: Sequence[np.ndarray], direct: set[int], samples: Sequence[Batch]
+    model: Model, recipe: Recipe, independent: Sequence[np.ndarray], samples: Sequence[Batch]
 ) -> dict[int, dict[int, Constant]]:
     """What kernels read in input channels that are constant, found by running the model.
 
@@ -67,19 +67,19 @@ def find_constants(
         model: the model.
         recipe: its recipe.
         independent: what `find_independent` gives.
-        direct: the ids of the layers in the model's graph and in those of models in it.
         samples: inputs of the model.
 
     Returns:
         By kernel and input channel.
     """
+    called = {id(layer) for layer in compat.called_layers(model)}
     candidates: dict[int, np.ndarray] = {}
     axes: dict[int, int] = {}
     for step in recipe.steps:
         if isinstance(step, KernelStep):
             kernel = recipe.kernels[step.kernel]
             is_candidate = np.broadcast_to(independent[step.source], kernel.layout.inputs)
-            if len(step.read_axes) != 1 or id(kernel.layer) not in direct:
+            if len(step.read_axes) != 1 or id(kernel.layer) not in called:
                 is_candidate = np.zeros(kernel.layout.inputs, bool)
             candidates[step.kernel] = is_candidate & candidates.get(step.kernel, True)
             axes[step.kernel] = (*step.read_axes, -1)[0]

@@ -90,10 +90,14 @@ class _Readers:
         is_alive = np.zeros(self._count, bool)
         is_alive[list(self._roots)] = True
         self._spread(is_alive, reading)
-        while (empty := self._find_empty(is_alive)) is not None:
-            is_alive[empty] = True
-            self._spread(is_alive, reading)
-        return is_alive
+        idle = np.zeros(self._count, bool)
+        while (empty := self._find_empty(is_alive | idle)) is not None:
+            if self._is_read(empty, is_alive):  # its constant is read, and then must stay what it is
+                is_alive[empty] = True
+                self._spread(is_alive, reading)
+            else:
+                idle[empty] = True
+        return is_alive | idle
 
     def _spread(self, is_alive: np.ndarray, reading: Mapping[int, np.ndarray]) -> None:
         """Makes alive what living classes are made of, until nothing changes."""
@@ -105,6 +109,14 @@ class _Readers:
                 is_alive[inputs[connections[:, is_alive[outputs]].any(axis=1)]] = True
                 if number in self._transposed:
                     is_alive[outputs[connections[is_alive[inputs]].any(axis=0)]] = True
+
+    def _is_read(self, label: int, is_alive: np.ndarray) -> bool:
+        """Whether a kernel makes living channels of one of this class."""
+        for number, connections in self._reading.items():
+            inputs, outputs = self._coupling.kernel_inputs[number], self._coupling.kernel_outputs[number]
+            if connections[inputs == label][:, is_alive[outputs]].any():
+                return True
+        return False
 
     def _find_empty(self, is_alive: np.ndarray) -> int | None:
         """The class of the first channel of a tensor in which none is alive; None where there is no such tensor."""

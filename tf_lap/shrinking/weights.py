@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,3 +37,27 @@ def cut(array: np.ndarray, axes: Sequence[np.ndarray]) -> np.ndarray:
         axes: for each axis which places are kept, bool.
     """
     return array[np.ix_(*axes)]
+
+
+def cut_slot(slot: np.ndarray, axes: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
+    """What is left of what an optimizer remembers for a variable: an array of the variable's axes, or of some of them.
+
+    Args:
+        slot: what it remembers.
+        axes: for each axis of the variable which places are kept, bool.
+        shape: the shape that is wanted.
+
+    Returns:
+        An array of that shape; None where it is not known which axes of the variable the array has.
+    """
+    choices = []
+    for chosen in itertools.combinations(axes, slot.ndim):
+        before, after = tuple(map(len, chosen)), tuple(int(places.sum()) for places in chosen)
+        if (before, after) == (slot.shape, shape):
+            choices.append(np.concatenate([*chosen, []]))
+    if slot.shape == shape and not choices:
+        return slot
+    if not choices or not all(np.array_equal(choice, choices[0]) for choice in choices):
+        return None
+    places = np.split(choices[0].astype(bool), np.cumsum(slot.shape)[:-1]) if slot.ndim else []
+    return cut(slot, places)

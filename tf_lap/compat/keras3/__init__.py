@@ -1,5 +1,12 @@
 """What is particular to Keras 3. `compat.flavours.Flavour` lists what this package and `compat.tf_keras` share."""
 
+from tf_lap.compat.keras3.compiling import build_optimizer as build_optimizer
+from tf_lap.compat.keras3.compiling import compile_arguments as compile_arguments
+from tf_lap.compat.keras3.compiling import is_metric as is_metric
+from tf_lap.compat.keras3.compiling import optimized as optimized
+from tf_lap.compat.keras3.compiling import optimizer_variables as optimizer_variables
+from tf_lap.compat.keras3.compiling import remake_object as remake_object
+from tf_lap.compat.keras3.compiling import slots as slots
 from tf_lap.compat.keras3.graphs import called_function as called_function
 from tf_lap.compat.keras3.graphs import entering as entering
 from tf_lap.compat.keras3.graphs import flatten as flatten

@@ -5,6 +5,13 @@
 
 import tf_keras
 
+from tf_lap.compat.tf_keras.compiling import build_optimizer as build_optimizer
+from tf_lap.compat.tf_keras.compiling import compile_arguments as compile_arguments
+from tf_lap.compat.tf_keras.compiling import is_metric as is_metric
+from tf_lap.compat.tf_keras.compiling import optimized as optimized
+from tf_lap.compat.tf_keras.compiling import optimizer_variables as optimizer_variables
+from tf_lap.compat.tf_keras.compiling import remake_object as remake_object
+from tf_lap.compat.tf_keras.compiling import slots as slots
 from tf_lap.compat.tf_keras.graphs import called_function as called_function
 from tf_lap.compat.tf_keras.graphs import entering as entering
 from tf_lap.compat.tf_keras.graphs import flatten as flatten

@@ -48,19 +48,21 @@ def moved_variables(model: Model, build_optimizers: bool) -> dict[str, list[tupl
     optimizers = {name: value for name, value in vars(model).items() if isinstance(value, classes)}
     for name, optimizer in optimizers.items():
         if build_optimizers and optimizer is model.optimizer:
-            _build_optimizer(optimizer, model.trainable_variables)
-        sections[f"{name} ({type(optimizer).__name__})"] = _optimizer_variables(optimizer, of_model)
+            create_optimizer_variables(optimizer, model.trainable_variables)
+        sections[f"{name} ({type(optimizer).__name__})"] = list_optimizer_variables(optimizer, of_model)
     return {section: [(v.name, bare(v)) for v in variables] for section, variables in sections.items()}
 
 
-def _build_optimizer(optimizer: Any, variables: list[Variable]) -> None:
+def create_optimizer_variables(optimizer: Any, variables: list[Variable]) -> None:
+    """Lets an optimizer make what it remembers for variables."""
     if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
         optimizer._create_all_weights(variables)
     else:
         optimizer.build(variables)
 
 
-def _optimizer_variables(optimizer: Any, of_model: list[Variable]) -> list[Variable]:
+def list_optimizer_variables(optimizer: Any, of_model: list[Variable]) -> list[Variable]:
+    """All variables of an optimizer that are not of the model."""
     # An optimizer's own list lacks its learning rate and its loss scale, and slots of legacy ones are no children.
     tracked = [v for v in tf.train.TrackableView(optimizer).descendants() if isinstance(v, tf.Variable)]
     listed = optimizer.variables() if callable(optimizer.variables) else optimizer.variables
