@@ -30,6 +30,7 @@ NAMES = (
     "gradual",
     "channels",
     "repair",
+    "shrink",
 )
 RESULTS = Path(__file__).parent / "results"
 
