@@ -162,8 +162,10 @@ class _Cutter:
         number = self._kernels.get(id(old))
         if number is not None:
             axes = self._kept.kernel_axes(number)
-            if tuple(int(places.sum()) for places in axes) == shape:
-                return axes
+            expected = tuple(int(places.sum()) for places in axes)
+            if expected != shape:
+                raise ValueError(self._explain(old, f"has shape {shape} in the smaller model, expected {expected}"))
+            return axes
         if len(old.shape) != len(shape):
             raise ValueError(self._explain(old, f"has {len(old.shape)} axes, and {len(shape)} in the smaller model"))
         return tuple(
