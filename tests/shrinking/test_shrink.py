@@ -224,7 +224,7 @@ def test_mixed_precision_is_compared_in_float32(kr):
     model = kr.Sequential(
         [
             kr.Input((6,)),
-            layers.Dense(16, activation="relu", dtype=policy),
+            layers.Dense(16, activation="sigmoid", dtype=policy),
             layers.Dense(16, activation="relu", dtype=policy),
             layers.Dense(2, dtype="float32"),
         ]
@@ -233,6 +233,10 @@ def test_mixed_precision_is_compared_in_float32(kr):
     assert mask_channels(model, 0.5)
     small, report = shrink(model, return_report=True)
     assert report.difference < 1e-5
+    zero(model.layers[0], columns=[np.flatnonzero(model.layers[0].get_weights()[0].any(axis=0))[0]])
+    _, report = shrink(model, return_report=True)
+    assert report.folded
+    assert report.difference < 1e-4
     assert [layer.compute_dtype for layer in small.layers] == [layer.compute_dtype for layer in model.layers]
 
 

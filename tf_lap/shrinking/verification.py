@@ -14,6 +14,7 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.model_graph import KernelStep, RuleStep
 from tf_lap.samples import Batch
 from tf_lap.shrinking.kept import Kept
+from tf_lap.shrinking.running import running
 from tf_lap.shrinking.weights import cut
 
 TOLERANCE = 1e-4
@@ -41,15 +42,8 @@ def verify(model: Model, rebuilt: compat.Rebuilt, kept: Kept, batches: Sequence[
     Raises:
         ShrinkError: they differ; it says at which layer they part.
     """
-    with contextlib.ExitStack() as stack:
-        tolerance = TOLERANCE
-        try:
-            stack.enter_context(exporting.in_float32(model))
-            stack.enter_context(exporting.in_float32(rebuilt.model))
-        except ValueError:  # the weights themselves are of half precision
-            tolerance = HALF_TOLERANCE
-        for either in (model, rebuilt.model):
-            stack.enter_context(exporting.states_kept(either))
+    with running(model, rebuilt.model) as is_float32:
+        tolerance = TOLERANCE if is_float32 else HALF_TOLERANCE
         difference = 0.0
         for batch in batches:
             expected, outputs = (exporting.outputs(either, batch) for either in (model, rebuilt.model))
