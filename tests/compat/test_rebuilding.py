@@ -217,6 +217,36 @@ def test_states_are_copied(kr):
     agree(model, draw(2, 3, 4))
 
 
+def test_operations_of_keras_3_keep_their_arguments():
+    ops = keras.ops
+    inputs = keras.Input((6, 4))
+    x = ops.pad(inputs, [[0, 0], [1, 1], [0, 0]])
+    x = ops.transpose(ops.einsum("btc,cd->btd", x, np.eye(4, dtype="float32")), (0, 2, 1))
+    a, b = ops.split(x, 2, axis=1)
+    x = ops.concatenate([ops.stack([a, b], axis=-1), ops.expand_dims(ops.where(a > 0.1, a, -b), -1)], axis=-1)
+    x = ops.reshape(ops.repeat(x, 2, axis=1), (-1, 4, 24))
+    x = ops.take(x, [0, 2], axis=1) + ops.mean(x, axis=1, keepdims=True) * ops.cast(ops.shape(x)[1], "float32")
+    x = ops.clip(ops.flip(x, axis=-1), -1.0, 1.0)[:, ::-1, 2:-2:3]
+    largest, places = ops.top_k(x, 2)
+    x = ops.matmul(x, ops.softmax(ops.swapaxes(x, 1, 2), axis=1)) + ops.norm(x, axis=(1, 2), keepdims=True)
+    outputs = {"x": x, "largest": largest, "hot": ops.one_hot(places, 7), "log": ops.logsumexp(x, axis=-1)}
+    agree(keras.Model(inputs, outputs), draw(3, 6, 4))
+
+
+def test_functions_of_tensorflow_keep_their_arguments():
+    inputs = tf_keras.Input((6, 4))
+    x = tf.pad(inputs, [[0, 0], [1, 1], [0, 0]])
+    x = tf.transpose(tf.einsum("btc,cd->btd", x, tf.eye(4)), (0, 2, 1))
+    a, b = tf.split(x, 2, axis=1)
+    x = tf.concat([tf.stack([a, b], axis=-1), tf.where(a > 0.1, a, -b)[..., tf.newaxis]], axis=-1)
+    x = tf.reshape(tf.repeat(x, 2, axis=1), (-1, 4, 24))
+    x = tf.gather(x, [0, 2], axis=1) + tf.reduce_mean(x, axis=1, keepdims=True) * tf.cast(tf.shape(x)[1], tf.float32)
+    x = tf.clip_by_value(tf.reverse(x, [-1]), -1.0, 1.0)[:, ::-1, 2:-2:3]
+    largest, places = tf.math.top_k(x, 2)
+    x = tf.matmul(x, x, transpose_b=True) / tf.norm(x)
+    agree(tf_keras.Model(inputs, [x, largest, tf.one_hot(places, 7)]), draw(3, 6, 4))
+
+
 @KERASES
 def test_a_layer_that_its_config_does_not_make_is_named(kr):
     class Odd(kr.layers.Layer):

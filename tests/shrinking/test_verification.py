@@ -64,3 +64,5 @@ def test_the_measure_is_relative_to_the_largest_number():
     assert verification.measure(np.array([1, 2]), np.array([1, 3])) == np.inf
     assert verification.measure(np.array([np.nan, 1.0]), np.array([np.nan, 1.0])) == 0
     assert verification.measure(np.array([np.nan, 1.0]), np.array([2.0, 1.0])) == np.inf
+    assert verification.measure(np.array([-np.inf, 2.0]), np.array([-np.inf, 1.0])) == 0.5
+    assert verification.measure(np.array([2.0, 2.0]), np.array([np.nan, 2.0])) == np.inf

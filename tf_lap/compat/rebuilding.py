@@ -36,6 +36,14 @@ class Rebuilt:
         """
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
 
+    def find_untied(self) -> list[Variable]:
+        """The variables of the old model that are one in several layers, and several in the new one."""
+        new_ids: dict[int, set[int]] = {}
+        pairs = self.variables()
+        for old, new in pairs:
+            new_ids.setdefault(id(old), set()).add(id(new))
+        return list({id(old): old for old, _ in pairs if len(new_ids[id(old)]) > 1}.values())
+
     def finish(self) -> None:
         """Lets layers compute again what they keep beside their variables, once these are written."""
         for old, new in self.layers:

@@ -65,11 +65,15 @@ def measure(expected: np.ndarray, output: np.ndarray) -> float:
         return float("inf")
     if expected.dtype.kind not in "fV":  # V: bfloat16
         return 0.0 if np.array_equal(expected, output) else float("inf")
-    both = expected.astype(np.float64), output.astype(np.float64)
-    if not all(np.isfinite(array).all() for array in both):
-        return 0.0 if np.array_equal(*both, equal_nan=True) else float("inf")
-    largest = float(np.max(np.abs(both[0]), initial=0.0))
-    apart = float(np.max(np.abs(both[0] - both[1]), initial=0.0))
+    values, others = expected.astype(np.float64), output.astype(np.float64)
+    is_finite = np.isfinite(values)
+    if not np.array_equal(values[~is_finite], others[~is_finite], equal_nan=True):
+        return float("inf")
+    values, others = values[is_finite], others[is_finite]
+    if not np.isfinite(others).all():
+        return float("inf")
+    largest = float(np.max(np.abs(values), initial=0.0))
+    apart = float(np.max(np.abs(values - others), initial=0.0))
     return apart / largest if largest else (0.0 if not apart else float("inf"))
 
 
