@@ -51,7 +51,7 @@ def remake_input(tensor: KerasTensor, shape: Sequence[int | None]) -> KerasTenso
 
 
 def make_functional(like: Model, inputs: Any, outputs: Any) -> Model:
-    is_plain = isinstance(like, tf_keras.Model) and functional.has_functional_like_constructor(type(like))
+    is_plain = isinstance(like, functional.Functional) and functional.has_functional_like_constructor(type(like))
     model_class = type(like) if is_plain else tf_keras.Model
     return model_class(inputs, outputs, name=like.name)
 
