@@ -52,6 +52,8 @@ RESULTS = (
     "Neighbors",
     "PruningReport",
     "RepairReport",
+    "ShrinkReport",
+    "ShrinkError",
     "ExportReport",
     "ExportError",
     "SearchReport",

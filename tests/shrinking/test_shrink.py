@@ -195,6 +195,20 @@ def test_nested_and_shared(kr):
 
 
 @KERASES
+def test_a_model_at_each_time_step(kr):
+    layers = kr.layers
+
+    def make_frame(channels):
+        parts = [layers.Conv2D(8, 3, activation="relu"), layers.Flatten(), layers.Dense(6)]
+        return layers.TimeDistributed(kr.Sequential([kr.Input((8, 8, channels)), *parts]))
+
+    masked_and_shrunk(kr.Sequential([kr.Input((5, 8, 8, 3)), make_frame(3), layers.LSTM(8), layers.Dense(2)]), 0.5)
+    inputs = kr.Input((5, 8, 8, 3))
+    hidden = make_frame(8)(layers.TimeDistributed(layers.Conv2D(8, 1))(inputs))
+    masked_and_shrunk(kr.Model(inputs, layers.Dense(2)(layers.GRU(4)(hidden))), 0.5)
+
+
+@KERASES
 def test_channels_first_layers_are_cut_on_their_axis(kr):
     layers = kr.layers
     inputs = kr.Input((3, 6))
@@ -210,7 +224,7 @@ def test_mixed_precision_is_compared_in_float32(kr):
     model = kr.Sequential(
         [
             kr.Input((6,)),
-            layers.Dense(16, activation="relu", dtype=policy),
+            layers.Dense(16, activation="sigmoid", dtype=policy),
             layers.Dense(16, activation="relu", dtype=policy),
             layers.Dense(2, dtype="float32"),
         ]
@@ -219,6 +233,10 @@ def test_mixed_precision_is_compared_in_float32(kr):
     assert mask_channels(model, 0.5)
     small, report = shrink(model, return_report=True)
     assert report.difference < 1e-5
+    zero(model.layers[0], columns=[np.flatnonzero(model.layers[0].get_weights()[0].any(axis=0))[0]])
+    _, report = shrink(model, return_report=True)
+    assert report.folded
+    assert report.difference < 1e-4
     assert [layer.compute_dtype for layer in small.layers] == [layer.compute_dtype for layer in model.layers]
 
 

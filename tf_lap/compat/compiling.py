@@ -76,8 +76,8 @@ def _copy_optimizer(
         if left is not None:
             assign(after[name][1], left)
     others, new_others = (
-        _without(flavour.optimizer_variables(owner), [slot for _, slot in own.values()])
-        for owner, own in ((optimizer, before), (remade, after))
+        _without(flavour.optimizer_variables(either), [slot for _, slot in slots.values()])
+        for either, slots in ((optimizer, before), (remade, after))
     )
     for old, new in zip(others, new_others, strict=True):
         assign(new, tf.convert_to_tensor(old))

@@ -36,6 +36,14 @@ class Rebuilt:
         """
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
 
+    def find_untied(self) -> list[Variable]:
+        """The variables of the old model that are one in several layers, and several in the new one."""
+        new_ids: dict[int, set[int]] = {}
+        pairs = self.variables()
+        for old, new in pairs:
+            new_ids.setdefault(id(old), set()).add(id(new))
+        return list({id(old): old for old, _ in pairs if len(new_ids[id(old)]) > 1}.values())
+
     def finish(self) -> None:
         """Lets layers compute again what they keep beside their variables, once these are written."""
         for old, new in self.layers:
@@ -102,7 +110,7 @@ class _Rebuilder:
     def _rebuild_sequential(self, model: Model, shapes: Sequence[Any] | None) -> Model:
         tensor, layers = self.flavour.sequence(model)
         start = self.flavour.remake_input(tensor, tensor.shape if shapes is None else shapes[0])
-        if not any(map(self._has_graph, layers)):
+        if not any(self._has_graph(self.flavour.time_step_layer(layer) or layer) for layer in layers):
             return self.flavour.make_sequential(model, start, [self._remake(layer, ()) for layer in layers])
         # The calls here are for the shapes of what the models read; those of the Sequential model come behind them.
         current, calls = start, []
@@ -174,8 +182,13 @@ class _Rebuilder:
             return self.made[id(layer)][1]
         if self._has_graph(layer):
             return self.rebuild_model(layer, shapes)
+        repeated = self.flavour.time_step_layer(layer)
         try:
-            remade = self.flavour.remake_layer(layer, self._find_settings(layer))
+            if repeated is not None and self._has_graph(repeated):
+                inner = self._remake(repeated, [(batch, *extents) for batch, _, *extents in shapes])
+                remade = self.flavour.remake_wrapper(layer, inner)
+            else:
+                remade = self.flavour.remake_layer(layer, self._find_settings(layer))
         except Exception as error:  # a user's `get_config` may raise anything
             name = type(layer).__name__
             raise ValueError(

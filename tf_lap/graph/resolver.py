@@ -70,7 +70,6 @@ class _Resolver:
     def __init__(self) -> None:
         self.builder = RecipeBuilder()
         self._statistics: frozenset[compat.Tensor] = frozenset()
-        self._entering: dict[int, Sequence[int | None]] = {}  # at the first call of a layer, by its id
 
     def resolve_model(self, model: Model, description: compat.ModelDescription) -> Recipe:
         """The recipe of a model. One whose call cannot be read has kernels, but no steps.
@@ -217,23 +216,13 @@ class _Resolver:
         self.builder.inner_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
         if not inside.is_traced:
-            self._tie_calls(layer_call.layer, entering)
+            self.builder.tie_calls(layer_call.layer, entering)
         with self._inside_own_code(layer_call.layer, inside, prefix):
             if not inside.is_sized:
                 return self._follow_graph(inside.graph, entering, inner_prefix)
             entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
             leaving = self._follow_graph(inside.graph, entering, inner_prefix)
             return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
-
-    def _tie_calls(self, layer: Layer, entering: Sequence[int | None]) -> None:
-        """Notes that all calls of a nested model read equally wide tensors: it has inputs of fixed shapes."""
-        first = self._entering.setdefault(id(layer), entering)
-        for numbers in zip(first, entering, strict=True):
-            tensors = [number for number in numbers if number is not None]
-            axes = {axis for tensor in tensors for axis in self.builder.signals[tensor].axes}
-            if first is not entering and len(tensors) == len(numbers):
-                for axis in sorted(axes):
-                    self.builder.add_tie((tensor, axis) for tensor in tensors)
 
     @contextlib.contextmanager
     def _inside_own_code(self, layer: Layer, inside: compat.Inside, prefix: str) -> Iterator[None]:

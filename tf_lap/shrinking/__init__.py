@@ -102,6 +102,7 @@ def shrink(
     kept = Kept(recipe, coupling, removal.is_kept)
     shrunk = remake(network, kept, constants)
     difference = verify(network, shrunk.rebuilt, kept, batches)
+    _warn_of_untied(shrunk)
     _copy_compiled(model, functional_copy, shrunk)
     report = _describe(network, kept, removal, shrunk, difference)
     if not report.changed:
@@ -153,10 +154,21 @@ def _read_batches(model: Model, data: Representative) -> list[Batch]:
     """
     inputs = exporting.signature(model)
     if data is None:
-        drawn = samples.draw_samples(inputs)[:_SAMPLES]
+        drawn = samples.draw_samples(inputs, "data")[:_SAMPLES]
     else:
         drawn = samples.read_samples(data, inputs, "data", _SAMPLES)
     return list(drawn) if exporting.has_fixed_batch(model) else list(samples.join_samples(drawn, _SAMPLES))
+
+
+def _warn_of_untied(shrunk: Shrunk) -> None:
+    """Warns where layers share a variable: a config does not say so."""
+    untied = shrunk.rebuilt.find_untied()
+    if untied:
+        names = ", ".join(map(compat.variable_path, untied[:3]))
+        warn(
+            f"shrink: several layers share {len(untied)} variables ({names}), and each has its own copy in the smaller "
+            "model: trained further, they will no longer be the same"
+        )
 
 
 def _copy_compiled(model: Model, functional_copy: compat.Rebuilt | None, shrunk: Shrunk) -> None:

@@ -31,6 +31,11 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
     return remade
 
 
+def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
+    """A new layer like one around another, such as TimeDistributed, around a new layer."""
+    return type(layer)(**{**layer.get_config(), "layer": inner})
+
+
 def input_structure(model: Model) -> Any:
     """The symbolic inputs of a Functional model, in the structure that the user gave them."""
     return private(model, "_inputs_struct")

@@ -26,6 +26,10 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
     return remade
 
 
+def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
+    return type(layer)(**{**layer.get_config(), "layer": inner})
+
+
 def input_structure(model: Model) -> Any:
     return private(model, "_nested_inputs")
 
