@@ -28,6 +28,7 @@ NAMES = (
     "models",
     "choosing",
     "gradual",
+    "channels",
     "repair",
     "shrink",
 )

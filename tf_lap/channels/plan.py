@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,9 @@ class ChannelPlan:
     pattern: Channels
 
     @classmethod
-    def of(cls, recipe: Recipe, pattern: Channels, skipped: Mapping[str, str]) -> ChannelPlan:
+    def of(
+        cls, recipe: Recipe, pattern: Channels, skipped: Mapping[str, str], frozen: Collection[str] = ()
+    ) -> ChannelPlan:
         """The plan for a model.
 
         Args:
@@ -42,6 +44,7 @@ class ChannelPlan:
             pattern: the pattern.
             skipped: why kernels are not pruned, by path. For a depthwise kernel, which follows what it reads, it does
                 not count.
+            frozen: those of them that must not change, so that they lose no channel that they read either.
 
         Raises:
             ValueError: every group is blocked.
@@ -52,6 +55,11 @@ class ChannelPlan:
             for number, kernel in enumerate(recipe.kernels)
             if kernel.path in skipped and not (kernel.is_opt_in and kernel.layout.plain.groups > 1)
         }
+        for number, kernel in enumerate(recipe.kernels):
+            if kernel.path in frozen:
+                for label in np.unique(coupling.kernel_inputs[number]).tolist():
+                    reason = f"{kernel.path!r} reads it and is {skipped[kernel.path]}"
+                    coupling.walls[label] = (*coupling.walls.get(label, ()), reason)
         groups = tuple(cls._leave_whole(group, pattern, recipe) for group in find_groups(recipe, coupling, blocked))
         plan = cls(recipe, coupling, groups, pattern)
         if not plan.prunable:
@@ -100,12 +108,14 @@ class ChannelPlan:
         Raises:
             ValueError: kernels of one group have different sparsities.
         """
+        names = {group.name for group in self.prunable}
         sparsities = []
         for group in self.prunable:
-            named = {path: fractions[path] for path in group.producers if path in fractions}
-            if len(set(named.values())) > 1 and group.name not in named:
+            others = names - {group.name}  # a kernel that names another group speaks for that one
+            named = {path: fractions[path] for path in group.producers if path in fractions and path not in others}
+            if len(set(named.values())) > 1:
                 raise ValueError(f"sparsity: {named} put out the same channels; give all of them one sparsity")
-            sparsities.append(fractions.get(group.name, next(iter(named.values()), 0.0)))
+            sparsities.append(next(iter(named.values()), 0.0))
         widths = [group.width for group in self.prunable]
         if allocation.pooled:
             return allocation.keep(widths, sparsities, [(width,) for width in widths])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_lap.compat.flavours import flavour_of
-from tf_lap.compat.models import is_model, is_operation
+from tf_lap.compat.models import is_model, is_operation, parts
 from tf_lap.compat.nodes import Network, Node
 from tf_lap.compat.types import KerasTensor, Layer, Model, Variable
 from tf_lap.compat.variables import variable_name
@@ -35,6 +35,13 @@ class Rebuilt:
             ValueError: a layer has other variables than the one that it was made after.
         """
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
+
+    def finish(self) -> None:
+        """Lets layers compute again what they keep beside their variables, once these are written."""
+        for old, new in self.layers:
+            for part, new_part in zip(parts(old), parts(new), strict=True):
+                if hasattr(part, "finalize_state") and part.built:
+                    new_part.finalize_state()
 
 
 def rebuild(model: Model, find_settings: FindSettings) -> Rebuilt:

@@ -107,16 +107,23 @@ class RecipeBuilder:
         """Notes that these axes, each of a tensor, must stay equally long."""
         self._ties.append(tuple(places))
 
-    def tie_heads(self, first_step: int) -> None:
+    def tie_attention(self, first_step: int, is_as_wide: bool) -> None:
         """Notes that an attention layer, whose steps begin at `first_step`, has as many heads of queries as of values.
 
         Its first kernel puts queries out, and its last one reads what values were averaged to. Heads lie on the last
         axis but one.
+
+        Args:
+            first_step: the number of its first step.
+            is_as_wide: whether its output is as wide as its queries, without a setting of its own.
         """
         steps = [step for step in self._steps[first_step:] if isinstance(step, KernelStep)]
         if len(steps) > 1:
             tensors = (steps[0].target, steps[-1].source)
             self.add_tie((tensor, len(self.signals[tensor].shape) - 2) for tensor in tensors)
+            if is_as_wide:
+                ends = (steps[0].source, steps[-1].target)
+                self.add_tie((tensor, len(self.signals[tensor].shape) - 1) for tensor in ends)
 
     def count_steps(self) -> int:
         """How many steps there are so far."""

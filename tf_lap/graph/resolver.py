@@ -216,7 +216,8 @@ class _Resolver:
         reason = f"{_describe(layer_call.layer, prefix)} calls it on constants alone, or not at all"
         self.builder.inner_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
-        self._tie_calls(layer_call.layer, entering)
+        if not inside.is_traced:
+            self._tie_calls(layer_call.layer, entering)
         with self._inside_own_code(layer_call.layer, inside, prefix):
             if not inside.is_sized:
                 return self._follow_graph(inside.graph, entering, inner_prefix)
@@ -225,7 +226,7 @@ class _Resolver:
             return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
 
     def _tie_calls(self, layer: Layer, entering: Sequence[int | None]) -> None:
-        """Notes that all calls of a layer read equally wide tensors: a nested model has inputs of fixed shapes."""
+        """Notes that all calls of a nested model read equally wide tensors: it has inputs of fixed shapes."""
         first = self._entering.setdefault(id(layer), entering)
         for numbers in zip(first, entering, strict=True):
             tensors = [number for number in numbers if number is not None]
@@ -253,7 +254,7 @@ class _Resolver:
         finally:
             builder.own_code, builder.is_resizable = own_code, is_resizable
             if is_transparent(layer):
-                builder.tie_heads(first_step)
+                builder.tie_attention(first_step, is_as_wide="output_shape" not in layer.get_config())
 
     def _change_sizes(
         self, numbers: Sequence[int | None], tensors: Sequence[compat.Tensor], layer: Layer

@@ -92,7 +92,7 @@ class Options:
         allocation = self.allocation
         if isinstance(allocation, allocations.Auto):
             allocation = allocation.resolve(by_kernel=True)
-        if not isinstance(allocation, (allocations.Uniform, allocations.Global)):
+        if not divides_channels(allocation):
             raise ValueError(
                 f"allocation={self.allocation!r} divides weights among kernels, and pattern={str(self.pattern)!r} "
                 "removes channels that several kernels share: use allocation='uniform' or 'global'"
@@ -103,6 +103,11 @@ class Options:
                 "channels that several kernels share: use order='simultaneous'"
             )
         return dataclasses.replace(self, allocation=allocation)
+
+
+def divides_channels(allocation: Allocation) -> bool:
+    """Whether an allocation says how many whole channels stay, too."""
+    return isinstance(allocation, (allocations.Uniform, allocations.Global))
 
 
 _BATCH_SIZE = 250
@@ -199,6 +204,7 @@ def check_final(pattern: Pattern, fraction: float) -> None:
         )
 
 
+FROZEN = "frozen: the layer, or a model around it, is not trained (trainable=False)"
 _THAW_REMEDY = (
     ". To prune frozen layers, set trainable = True on them and on the models around them, and compile the model again"
 )
@@ -231,7 +237,7 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     is_trained = compat.trains(model)
     for kernel in recipe.kernels:
         if not is_trained(kernel.variable):
-            skipped[kernel.path] = "frozen: the layer, or a model around it, is not trained (trainable=False)"
+            skipped[kernel.path] = FROZEN
     if len(skipped) == len(layers) and OPT_IN not in skipped.values():
         raise ValueError(f"model {model.name!r} has no layer left to prune: {explain_skipped(skipped)}")
     return skipped

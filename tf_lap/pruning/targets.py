@@ -14,7 +14,7 @@ from tf_lap.compat.types import Variable
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Channels, Pattern, limit
-from tf_lap.pruning.options import check_final, explain_skipped, match_pattern
+from tf_lap.pruning.options import FROZEN, check_final, explain_skipped, match_pattern
 from tf_lap.report.coverage import OPT_IN
 
 # More zeros than the sparsity asks for are worth a warning from this fraction of a kernel on. A few may be there by
@@ -77,7 +77,8 @@ class Targets:
         """
         if not isinstance(pattern, Channels):
             return cls(recipe, skipped, allocation, pattern)
-        channels = ChannelPlan.of(recipe, pattern, skipped)
+        frozen = [path for path, reason in skipped.items() if reason == FROZEN]
+        channels = ChannelPlan.of(recipe, pattern, skipped, frozen)
         return cls(recipe, channels.explain_skipped(), allocation, pattern, channels=channels)
 
     def fractions(self, sparsity: Any) -> dict[str, float]:

@@ -141,6 +141,7 @@ def _make_functional(model: Model) -> compat.Rebuilt:
         ) from error
     for old, new in rebuilt.variables():
         compat.assign(new, compat.host_array(old))
+    rebuilt.finish()
     return rebuilt
 
 

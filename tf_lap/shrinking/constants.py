@@ -35,9 +35,11 @@ class Constant(NamedTuple):
 def find_independent(recipe: Recipe, coupling: Coupling) -> list[np.ndarray]:
     """For each tensor which of its channels depend on nothing that enters the network: bool, `(channels,)`.
 
-    Weights of zero lead to them alone, or channels that are such themselves. They may differ from place to place.
+    Weights of zero lead to them alone, or channels that are such themselves. They may differ from place to place. Of a
+    channel with a wall it is not known: layers may take it together with others.
     """
     depends: dict[int, np.ndarray] = {}
+    walls = list(coupling.walls)
 
     def read(tensor: int) -> np.ndarray:
         # What no step has put out enters the network, or comes from the time step before.
@@ -55,6 +57,8 @@ def find_independent(recipe: Recipe, coupling: Coupling) -> list[np.ndarray]:
                 depends[step.target] = step.energy_map.apply(*energies) > 0
             case BoundaryStep():
                 depends.update((target, np.ones(len(coupling.tensor_classes[target]), bool)) for target in step.targets)
+        if isinstance(step, (KernelStep, RuleStep)):
+            depends[step.target] = depends[step.target] | np.isin(coupling.tensor_classes[step.target], walls)
     return [~read(tensor) for tensor in range(recipe.tensor_count)]
 
 

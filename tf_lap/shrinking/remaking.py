@@ -41,6 +41,7 @@ def remake(model: Model, kept: Kept, constants: Constants) -> Shrunk:
     settings = _Settings(kept, shares)
     rebuilt = compat.rebuild(model, settings)
     cuts = _Cutter(kept, [old for old, _ in rebuilt.layers]).cut_all(rebuilt.variables())
+    rebuilt.finish()
     for number, share in shares.items():
         _add_share(rebuilt, kept, number, share)
     folded = sum(
