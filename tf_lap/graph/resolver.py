@@ -20,6 +20,7 @@ from tf_lap.graph.flows import average_over_others
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
+from tf_lap.graph.rule_tables import is_transparent
 from tf_lap.graph.statistics import find_statistics
 from tf_lap.graph.unreached import add_unreached
 from tf_lap.graph.user_kernels import check_user_kernels
