@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/export.md",
     "docs/tfmot.md",
     "docs/models.md",
+    "docs/shrinking.md",
     "docs/results.md",
     "docs/choosing.md",
 )
