@@ -63,7 +63,8 @@ def randomize(model: keras.Model, seed: int = 0) -> None:
     """Gives biases and normalizations values as training leaves them: neither zeros nor ones."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
-        if len(variable.shape) == 1:
+        # A Normalization layer computes with numbers that it has made of its mean and variance.
+        if len(variable.shape) == 1 and variable.name not in ("mean", "variance"):
             is_factor = variable.name in ("gamma", "moving_variance")
             values = rng.uniform(0.5, 1.5, variable.shape) if is_factor else rng.normal(0, 0.1, variable.shape)
             variable.assign(values.astype(np.float32))

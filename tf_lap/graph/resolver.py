@@ -14,12 +14,13 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.channels import Boundary, Call, ChannelRule, Flow, Signal
 from tf_lap.graph.composite import CompositeRule, LayerSteps
+from tf_lap.graph.describing import describe
 from tf_lap.graph.energy_maps import Identity
 from tf_lap.graph.flows import average_over_others
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
-from tf_lap.graph.rule_tables import install_keras_hub, install_tf_keras, is_transparent
+from tf_lap.graph.rule_tables import is_transparent
 from tf_lap.graph.statistics import find_statistics
 from tf_lap.graph.unreached import add_unreached
 from tf_lap.graph.user_kernels import check_user_kernels
@@ -35,23 +36,6 @@ def resolve(model: Model) -> Recipe:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     return resolve_description(model, describe(model))
-
-
-def describe(model: Model, resize: compat.Resize | None = None) -> compat.ModelDescription:
-    """Reads a built Keras model, as far as there are rules for what is in it.
-
-    Args:
-        model: the model.
-        resize: gives the shapes that its inputs are to have; None: those that it was built with.
-
-    Raises:
-        TypeError, ValueError: the model is of a kind that is not served, or not built.
-    """
-    compat.check_model(model)
-    if compat.is_tf_keras(model):
-        install_tf_keras()
-    install_keras_hub()
-    return compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent, resize)
 
 
 def resolve_description(model: Model, description: compat.ModelDescription) -> Recipe:
