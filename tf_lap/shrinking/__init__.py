@@ -17,7 +17,7 @@ from tf_lap.shrinking.constants import find_constants, find_independent
 from tf_lap.shrinking.dead import Removal, find_removal
 from tf_lap.shrinking.kept import Kept
 from tf_lap.shrinking.remaking import Shrunk, remake
-from tf_lap.shrinking.report import LayerShrinkage, ShrinkReport
+from tf_lap.shrinking.report import LayerShrinkage, ShrinkReport, count_of
 from tf_lap.shrinking.verification import verify
 from tf_lap.shrinking.weights import cut_slot
 from tf_lap.warn import warn
@@ -106,7 +106,8 @@ def shrink(
     _copy_compiled(model, functional_copy, shrunk)
     report = _describe(network, kept, removal, shrunk, difference)
     if not report.changed:
-        warn(f"shrink: {report.summary}, all of use. The model that is returned is an equal copy.")
+        held = ". ".join(["", *report.explain_held()])
+        warn(f"shrink: {report.summary} are of use, so the model that is returned is an equal copy{held}")
     if verbose:
         print(report)
     return (shrunk.rebuilt.model, report) if return_report else shrunk.rebuilt.model
@@ -166,7 +167,7 @@ def _warn_of_untied(shrunk: Shrunk) -> None:
     if untied:
         names = ", ".join(map(compat.variable_path, untied[:3]))
         warn(
-            f"shrink: several layers share {len(untied)} variables ({names}), and each has its own copy in the smaller "
+            f"shrink: several layers share {count_of(len(untied), 'variable')} ({names}), and each has its own copy in the smaller "
             "model: trained further, they will no longer be the same"
         )
 

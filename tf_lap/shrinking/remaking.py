@@ -85,7 +85,7 @@ class _Settings:
         self._biased = {id(kept.recipe.kernels[number].layer) for number in shares}
         self._outputs: dict[int, Shape] = {}
         self._narrowed: set[int] = set()
-        for step in kept.recipe.steps:
+        for step in (*kept.recipe.coupling_steps, *kept.recipe.steps):
             match step:
                 case RuleStep():
                     self._note(step.layer, step.target)
@@ -133,7 +133,7 @@ class _Cutter:
                 self._owners.update((id(variable), part) for variable in compat.own_weights(part))
         self._put: dict[int, list[int]] = {}
         self._read: dict[int, list[int]] = {}
-        for step in recipe.steps:
+        for step in (*recipe.coupling_steps, *recipe.steps):
             match step:
                 case RuleStep():
                     self._put.setdefault(id(step.layer), []).append(step.target)
