@@ -167,8 +167,8 @@ def _warn_of_untied(shrunk: Shrunk) -> None:
     if untied:
         names = ", ".join(map(compat.variable_path, untied[:3]))
         warn(
-            f"shrink: several layers share {count_of(len(untied), 'variable')} ({names}), and each has its own copy in the smaller "
-            "model: trained further, they will no longer be the same"
+            f"shrink: several layers share {count_of(len(untied), 'variable')} ({names}), and each has its own copy in "
+            "the smaller model: trained further, they will no longer be the same"
         )
 
 
