@@ -57,6 +57,7 @@ RESULTS = (
     "SearchReport",
     "SensitivityReport",
     "CostReport",
+    "DeviceReport",
     "LayerCost",
 )
 
