@@ -146,8 +146,9 @@ class DeviceReport:
         """
         columns = check_width(width)
         shown = self.layers if all else self.layers[:_MAX_ROWS]
-        lines, _ = fit_table([_make_row(layer) for layer in shown], _COLUMNS, ("layer", "XNNPACK"), columns,
-                             {"layer": 20}, ("in", "out"))  # fmt: skip
+        rows = [_make_row(layer) for layer in shown]
+        least = {"layer": 20, "XNNPACK": 20}
+        lines, _ = fit_table(rows, _COLUMNS, ("layer", "XNNPACK"), columns, least, ("in", "out"))
         if len(shown) < len(self.layers):
             lines.append(f"... and {len(self.layers) - len(shown)} more: render(all=True)")
         for remark in self._list_remarks():

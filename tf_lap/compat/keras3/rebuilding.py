@@ -31,6 +31,11 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
     return remade
 
 
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    """A new layer, of the class with this name among the layers of Keras."""
+    return getattr(keras.layers, class_name)(**config)
+
+
 def input_structure(model: Model) -> Any:
     """The symbolic inputs of a Functional model, in the structure that the user gave them."""
     return private(model, "_inputs_struct")

@@ -26,6 +26,10 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
     return remade
 
 
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    return getattr(tf_keras.layers, class_name)(**config)
+
+
 def input_structure(model: Model) -> Any:
     return private(model, "_nested_inputs")
 
