@@ -198,8 +198,9 @@ def list_todo(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
     """The arguments of the processes that are still to be run."""
     done = {(run["model"], run.get("top", "full")) for run in runs}
     yield from ([name, "full"] for name in FULL_SIZED if (name, "full") not in done)
-    for name in MODELS:  # a member of each family first
-        yield from ([name, "top" if top else "bare"] for top in (True, False) if (name, top) not in done)
+    for names in (FAMILIES, MODELS[len(FAMILIES) :]):
+        for top in (True, False):
+            yield from ([name, "top" if top else "bare"] for name in names if (name, top) not in done)
 
 
 def run() -> dict[str, Any]:

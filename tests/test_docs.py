@@ -60,6 +60,7 @@ RESULTS = (
     "SensitivityReport",
     "CostReport",
     "ChannelGroup",
+    "DeviceReport",
     "LayerCost",
 )
 

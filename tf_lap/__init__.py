@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tf_lap.costs import CostReport as CostReport
     from tf_lap.costs import LayerCost as LayerCost
     from tf_lap.costs.measure import cost as cost
+    from tf_lap.devices import device_report as device_report
+    from tf_lap.devices.remaking import for_devices as for_devices
+    from tf_lap.devices.report import DeviceReport as DeviceReport
     from tf_lap.export import export_tflite as export_tflite
     from tf_lap.export.check import ExportError as ExportError
     from tf_lap.export.report import ExportReport as ExportReport
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from tf_lap.graph.neighbors import neighbors as neighbors
     from tf_lap.graph.registry import register_rule as register_rule
     from tf_lap.graph.user_kernels import register_kernel as register_kernel
+    from tf_lap.plotting import plot_graph as plot_graph
+    from tf_lap.plotting import plot_masks as plot_masks
+    from tf_lap.plotting import plot_sparsity as plot_sparsity
+    from tf_lap.plotting import plot_tradeoff as plot_tradeoff
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.pruning.repairing import repair as repair
@@ -63,11 +70,18 @@ _HOMES = {
     "cost": "costs.measure",
     "ChannelEnergies": "graph.energy",
     "channel_energies": "graph.energy",
+    "device_report": "devices",
+    "DeviceReport": "devices.report",
+    "for_devices": "devices.remaking",
     "ExportError": "export.check",
     "ExportReport": "export.report",
     "export_tflite": "export",
     "Neighbors": "graph.neighbors",
     "neighbors": "graph.neighbors",
+    "plot_graph": "plotting",
+    "plot_masks": "plotting",
+    "plot_sparsity": "plotting",
+    "plot_tradeoff": "plotting",
     "Pruner": "pruning.pruner",
     "prune": "pruning.one_shot",
     "RepairReport": "reconstruction.report",

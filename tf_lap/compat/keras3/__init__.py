@@ -29,6 +29,7 @@ from tf_lap.compat.keras3.rebuilding import is_sequential as is_sequential
 from tf_lap.compat.keras3.rebuilding import keep_flag as keep_flag
 from tf_lap.compat.keras3.rebuilding import keep_trainable as keep_trainable
 from tf_lap.compat.keras3.rebuilding import make_functional as make_functional
+from tf_lap.compat.keras3.rebuilding import make_layer as make_layer
 from tf_lap.compat.keras3.rebuilding import make_sequential as make_sequential
 from tf_lap.compat.keras3.rebuilding import output_structure as output_structure
 from tf_lap.compat.keras3.rebuilding import remake_input as remake_input

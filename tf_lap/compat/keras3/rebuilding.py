@@ -38,6 +38,11 @@ def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
     return type(layer)(**{**layer.get_config(), "layer": inner})
 
 
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    """A new layer, of the class with this name among the layers of Keras."""
+    return getattr(keras.layers, class_name)(**config)
+
+
 def input_structure(model: Model) -> Any:
     """The symbolic inputs of a Functional model, in the structure that the user gave them."""
     return private(model, "_inputs_struct")

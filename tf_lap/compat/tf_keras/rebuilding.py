@@ -30,6 +30,10 @@ def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
     return type(layer)(**{**layer.get_config(), "layer": inner})
 
 
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    return getattr(tf_keras.layers, class_name)(**config)
+
+
 def input_structure(model: Model) -> Any:
     return private(model, "_nested_inputs")
 
