@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.channels.plan import ChannelPlan, sum_sides
+from tf_lap.channels.spread import find_spread
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -61,11 +62,17 @@ def score_channels(
     squares = np.zeros(1 + max(int(classes.max()) for classes in (*coupling.kernel_inputs, *coupling.kernel_outputs)))
     if type(selection.score) is Lookahead and selection.score.needs_energies:
         transposed = plan.recipe.transposed_uses
+        spread = None
+        if selection.score == Lookahead():
+            spread = find_spread(plan.recipe, kernel_energies, selection.measurer.scale.end())
         for number, kernel in enumerate(plan.recipe.kernels):
             if kernel.layout.plain.groups > 1:
                 continue  # it reads within groups of channels, which go whole; what is behind reads them
             incoming, outgoing = (np.asarray(side[number], np.float64) for side in energies)
             read, put = (np.asarray(side, np.float64) for side in kernel_energies[number])
+            if spread is not None and number not in selection.measurer.override:
+                sides = spread[number]
+                incoming = outgoing = sides
             for use in range(kernel.uses):
                 if (number, use) in transposed:
                     np.add.at(squares, coupling.kernel_outputs[number], outgoing[use] * put)
