@@ -124,8 +124,8 @@ class _Level:
         changes = self._inexact if size == sides[0] else self._exact
         if size == sides[0]:
             changes.words.append(
-                f"{path} pads {needed} on every side in place of ({top}, {bottom}) rows and ({left}, {right}) columns: "
-                f"what it puts out is moved by {needed - top} rows and {needed - left} columns of the image that it reads"
+                f"{path} pads {needed} on every side, in place of ({top}, {bottom}), ({left}, {right}): "
+                f"it sees its image moved by {needed - top} rows and {needed - left} columns"
             )
         else:
             changes.words.append(f"{path} is 5x5 and pads 2, with its taps at row {2 - top}, column {2 - left}")

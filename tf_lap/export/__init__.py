@@ -56,8 +56,8 @@ def export_tflite(
     seven rounds of each by turns on one thread, of which the fastest count, and once more where the sparse file seems
     too slow.
 
-    Where XNNPACK runs 1x1 convolutions sparse on ARM and in WebAssembly (`tf_lap.device_report`) the time on this machine
-    does not count: x86 cannot show it. A sparse file with which XNNPACK fails there is not written.
+    Where XNNPACK runs 1x1 convolutions sparse on ARM and in WebAssembly (`tf_lap.device_report`) the time on this
+    machine does not count: x86 cannot show it. A sparse file with which XNNPACK fails there is not written.
 
     Example:
 
@@ -78,7 +78,7 @@ def export_tflite(
         sparse: whether to store tensors without their zeros: True, False, or "auto": where the file gets smaller, the
             runtime computes it right, and it does not run slower.
         batch_size: the batch of the file, where the model's own is open; None leaves it open.
-        micro: whether the file is for TFLite Micro: no sparse tensors, and fixed shapes. The batch is 1 where it is open.
+        micro: whether the file is for TFLite Micro: no sparse tensors, and fixed shapes. An open batch becomes 1.
         integer_io: whether inputs and outputs of a file of int8 are int8 too, in the file's own scale.
         verbose: 1 tells on standard error what is being done, where the export takes longer than a few seconds: every
             five seconds, and before TensorFlow's converter begins, which lets nothing else run; 0 nothing.
