@@ -60,7 +60,7 @@ class Pruner:
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
             so that each sees what was already pruned of its neighbours.
         filters: which layers to prune: a regular expression searched in paths, a list of them, a function of a layer,
-            or "xnnpack": what runs sparse on devices (docs/devices.md). All by default. Embeddings and depthwise kernels
+            or "xnnpack": what devices run sparse (docs/devices.md). All by default. Embeddings and depthwise kernels
             are pruned only where a filter, or a key of a mapping of sparsities, is their path or matches all of it.
         neighbors: overrides the graph for some kernels: a mapping from a layer path or regular expression to
             `(paths of the kernels before, paths of the kernels after)`.
