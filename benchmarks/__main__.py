@@ -31,6 +31,7 @@ NAMES = (
     "gradual",
     "channels",
     "repair",
+    "shrink",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import choosing_tables
+from benchmarks import choosing_tables, shrink_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/export.md",
     "docs/tfmot.md",
     "docs/models.md",
+    "docs/shrinking.md",
     "docs/results.md",
     "docs/choosing.md",
 )
@@ -82,6 +83,12 @@ AIMS: Mapping[str, Mapping[str, str]] = {
         "float32, sparse='auto'": "at most 2.5",
         "int8, sparse=False": "at most 1.5",
         "int8, sparse='auto'": "at most 2.5",
+    },
+    "shrink": {
+        "ResNet50, float32: latency at half the channels": "at most 0.4",
+        "ResNet50, int8: latency at half the channels": "at most 0.4",
+        "MobileNetV2, float32: latency at half the channels": "at most 0.5",
+        "MobileNetV2, int8: latency at half the channels": "at most 0.5",
     },
 }
 """The aims of the project, by benchmark and row. Other rows have "-"."""
@@ -290,6 +297,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "bert_base": ("models", _format_bert_base),
     "transformer": ("transformer", _format_transformer),
     **_make_choosing_tables(),
+    **shrink_tables.make_tables(_format_rows, AIMS["shrink"]),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

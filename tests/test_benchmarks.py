@@ -199,6 +199,37 @@ def test_the_look_ahead_of_models_is_counted_and_written(command, monkeypatch, t
     assert bert_base.main()["millions of weights"] < 0.01
 
 
+@pytest.mark.slow
+def test_what_is_left_of_models_without_some_channels_is_measured_and_written(monkeypatch, tmp_path):
+    import keras
+
+    from benchmarks import shrink, shrink_tables, tables
+
+    def build(name, top, size=None):
+        layers = keras.layers
+        sizes = [keras.Input((8, 8, 3)), layers.Conv2D(10, 3, name="conv"), layers.BatchNormalization()]
+        return keras.Sequential([*sizes, layers.GlobalAveragePooling2D(), layers.Dense(4, name="head")])
+
+    monkeypatch.setattr(shrink, "build", build)
+    monkeypatch.setattr(shrink, "ROUNDS", 2)
+    runs = [shrink.measure_model("toy", True), shrink.measure_full_size("toy")]
+    assert runs[0]["weights"] == [364, 256]
+    assert runs[0]["macs"] == [36 * 270 + 40, 36 * 189 + 28]
+    assert max(runs[0]["difference"], runs[0]["difference when loaded"]) < 1e-5
+    assert runs[0]["groups"] == 2
+    assert runs[0]["blocks"] == {"network output 'head'": 1}
+    monkeypatch.setattr(shrink, "RUNS", tmp_path / "shrink.json")
+    monkeypatch.setattr(shrink, "list_todo", lambda runs: [])
+    shrink.RUNS.write_text(json.dumps({"runs": runs}), encoding="utf-8")
+    result = json.loads(json.dumps(shrink.run() | {"command": "python -m benchmarks shrink"}))
+    assert result["ratios"]["toy: macs"]["median"] == 0.7
+    assert {"toy: latency", "toy, int8: latency at half the channels"} <= set(result["ratios"])
+    table = shrink_tables.format_models("shrink", result, tables._format_rows)
+    assert "| toy | 8 | 2; network output 'head' (1) | 0.000364 to 0.000256 (0.70) |" in table
+    table = shrink_tables.format_latency("shrink", result, tables._format_rows, {})
+    assert "| toy, int8 | " in table
+
+
 @pytest.fixture
 def tables(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))

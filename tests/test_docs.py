@@ -52,11 +52,14 @@ RESULTS = (
     "Neighbors",
     "PruningReport",
     "RepairReport",
+    "ShrinkReport",
+    "ShrinkError",
     "ExportReport",
     "ExportError",
     "SearchReport",
     "SensitivityReport",
     "CostReport",
+    "ChannelGroup",
     "DeviceReport",
     "LayerCost",
 )
@@ -110,6 +113,14 @@ def test_the_readmes_example_of_repair_loses_less_than_pruning_alone():
         layer.kept for layer in names["report"].layers
     ]
     assert all(layer.after < layer.before for layer in names["report"].repair.layers)
+
+
+def test_the_guides_example_of_channels_halves_the_multiplications(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, printed = run(example("docs/guide.md", "channels"))
+    assert "stem 16 ('stem', 'narrow') ()" in printed
+    assert tf_lap.cost(names["small"]).macs <= tf_lap.cost(names["model"]).macs / 2
+    assert keras.models.load_model("small.keras").count_params() < names["model"].count_params()
 
 
 def test_the_export_example_writes_a_smaller_file(tmp_path, monkeypatch):

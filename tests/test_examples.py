@@ -25,6 +25,23 @@ def test_prune_and_ship_runs(tmp_path):
 
 
 @pytest.mark.slow
+def test_shrink_and_ship_prints_what_half_the_multiplications_give(tmp_path):
+    pytest.importorskip("sklearn", reason="the example trains on scikit-learn's digits")
+    pytest.importorskip("ai_edge_litert", reason="the example measures files with LiteRT")
+    command = [sys.executable, str(EXAMPLES / "shrink_and_ship.py"), "--epochs=2", "--output=files"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if ".tflite " in line]
+    rows = {line.split()[0]: [float(cell.strip("%").replace(",", "")) for cell in line.split()[1:]] for line in lines}
+    assert list(rows) == [f"{name}_{kind}.tflite" for name in ("dense", "shrunk") for kind in ("float32", "int8")]
+    for kind in ("float32", "int8"):
+        dense, shrunk = rows[f"dense_{kind}.tflite"], rows[f"shrunk_{kind}.tflite"]
+        assert shrunk[1] <= dense[1] / 2
+        assert shrunk[2] < 0.75 * dense[2]
+        assert shrunk[4] > 50
+
+
+@pytest.mark.slow
 def test_tfmot_migration_runs_both_ways(tmp_path):
     rng = np.random.default_rng(0)
     images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 1000), ("test", 200))}

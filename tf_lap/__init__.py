@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from tf_lap.graph.neighbors import neighbors as neighbors
     from tf_lap.graph.registry import register_rule as register_rule
     from tf_lap.graph.user_kernels import register_kernel as register_kernel
+    from tf_lap.plotting import plot_graph as plot_graph
+    from tf_lap.plotting import plot_masks as plot_masks
+    from tf_lap.plotting import plot_sparsity as plot_sparsity
+    from tf_lap.plotting import plot_tradeoff as plot_tradeoff
     from tf_lap.pruning.one_shot import prune as prune
     from tf_lap.pruning.pruner import Pruner as Pruner
     from tf_lap.pruning.repairing import repair as repair
@@ -74,6 +78,10 @@ _HOMES = {
     "export_tflite": "export",
     "Neighbors": "graph.neighbors",
     "neighbors": "graph.neighbors",
+    "plot_graph": "plotting",
+    "plot_masks": "plotting",
+    "plot_sparsity": "plotting",
+    "plot_tradeoff": "plotting",
     "Pruner": "pruning.pruner",
     "prune": "pruning.one_shot",
     "RepairReport": "reconstruction.report",

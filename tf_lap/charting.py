@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,6 +11,25 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the shapes differ as well.
 STYLES = (("#D55E00", "s"), ("#0072B2", "o"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
 DENSE_COLOUR = "#555555"
+
+
+def make_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """An empty figure.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        layout: "constrained" makes room for texts by itself.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    # Imported here, so that the package does without matplotlib. pyplot would look for a display.
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('matplotlib is needed to draw: pip install "tf_lap[plot]"') from error
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def make_axes(title: str, width: float = 7.2, height: float = 4.5) -> tuple[Figure, Axes]:
@@ -24,12 +43,7 @@ def make_axes(title: str, width: float = 7.2, height: float = 4.5) -> tuple[Figu
     Raises:
         ImportError: matplotlib is not installed.
     """
-    # Imported here, so that the package does without matplotlib. pyplot would look for a display.
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('matplotlib is needed to draw: pip install "tf_lap[demo]"') from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = make_figure(width, height, "constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
     axes.grid(axis="y", alpha=0.3)

@@ -83,6 +83,16 @@ def test_each_network_is_exactly_as_sparse_as_promised(run):
 
 
 @pytest.mark.slow
+def test_it_ends_with_what_is_left_once_dead_neurons_are_gone(run):
+    last = run.printed.splitlines()[-1]
+    before, errors, after, errors_after = re.match(
+        r"shrunk: ([\d,]+) weights, ([\d.]+%) errors -> ([\d,]+) weights, ([\d.]+%) errors", last
+    ).groups()
+    assert int(after.replace(",", "")) < int(before.replace(",", ""))
+    assert errors_after == errors
+
+
+@pytest.mark.slow
 def test_the_methods_keep_different_weights(run):
     for magnitude, lookahead in zip(run.trainings[1::2], run.trainings[2::2], strict=True):
         for kernel, other in zip(kernels(magnitude[2]), kernels(lookahead[2]), strict=True):

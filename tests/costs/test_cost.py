@@ -109,6 +109,17 @@ def test_a_batch_size_that_is_none_is_refused(size, error):
         tf_lap.cost(image_model(keras), size)
 
 
+@FLAVOURS
+def test_a_batch_that_the_model_was_built_for_stays(flavour):
+    inputs = flavour.Input(batch_shape=(3, 5, 4))
+    model = flavour.Model(inputs, flavour.layers.LSTM(6, stateful=True)(inputs))
+    report = tf_lap.cost(model)
+    assert (report.batch_size, report.macs) == (3, 3 * 5 * 24 * (4 + 6))
+    assert tf_lap.cost(model, 3).macs == report.macs
+    with pytest.raises(ValueError, match="built for a batch of 3; leave batch_size out"):
+        tf_lap.cost(model, 2)
+
+
 def test_a_model_that_is_not_built_is_refused():
     with pytest.raises(ValueError, match="is not built"):
         tf_lap.cost(keras.Sequential([layers.Dense(3)]))

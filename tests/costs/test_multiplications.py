@@ -156,6 +156,14 @@ def test_a_tied_table_multiplies_on_its_way_back():
     assert tf_lap.cost(model).macs == 9 * 200
 
 
+def test_a_table_for_the_way_back_that_nothing_uses_multiplies_nothing():
+    inputs = keras.Input((9,), dtype="int32")
+    model = keras.Model(inputs, layers.Dense(2)(layers.ReversibleEmbedding(50, 4, tie_weights=False)(inputs)))
+    report = tf_lap.cost(model)
+    assert (report.macs, report.weights) == (9 * 8, 410)
+    assert not report.uncounted
+
+
 def test_positions_that_a_reshape_puts_into_the_batch_axis_count():
     inputs = keras.Input((6, 4))
     rows = keras.ops.reshape(inputs, (-1, 4))

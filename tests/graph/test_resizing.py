@@ -100,7 +100,12 @@ def test_what_is_no_setting_is_an_obstacle(kr):
         def call(self, x):
             return x * self.scale
 
+    class Standardized(kr.layers.Dense):
+        def call(self, x):
+            return super().call(x) * 2.0
+
     assert "does not hold its units" in find_obstacle(built(kr, Fixed(), (4,)))
+    assert "a call of its own" in find_obstacle(built(kr, Standardized(6), (4,)))
     assert "custom layer with weights" in find_obstacle(built(kr, Scale(), (4,)))
     assert "a number for each channel" in find_obstacle(built(kr, kr.layers.Rescaling([1.0, 2.0]), (2,)))
     assert "a number for each channel" in find_obstacle(kr.layers.Normalization(mean=[1.0, 2.0], variance=[1.0, 2.0]))

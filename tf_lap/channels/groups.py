@@ -49,8 +49,8 @@ def channel_groups(model: Model) -> dict[str, ChannelGroup]:
     Example:
 
     >>> groups = tf_lap.channel_groups(model)
-    >>> {name: (group.width, group.blocked) for name, group in groups.items()}
-    {'dense': (8, ()), 'dense_1': (3, ("network output 'dense_1'",))}
+    >>> {name: group.width for name, group in groups.items() if not group.blocked}
+    {'dense': 32, 'dense_1': 16}
 
     Args:
         model: a built Keras model.

@@ -1,1 +1,1 @@
-"""The `tf-lap` command, and the demo that it runs."""
+"""The `tf-lap` command: its command lines, what they do, and the demo."""

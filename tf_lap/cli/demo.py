@@ -107,6 +107,20 @@ def run(data: Path | None, output: Path, seeds: int, steps: int) -> None:
     except (OSError, tf_lap.ExportError) as error:
         raise CommandError(f"{file}: not written ({error})") from error
     print(f"\nExported to TFLite:\n{exported.timed()}")
+    print(f"\n{describe_shrunk(rebuild_network(task, outcome), task)}")
+
+
+def describe_shrunk(sparse: keras.Sequential, task: Task) -> str:
+    """A line on what stays of a sparse model without the neurons that nobody reads, or that are constant."""
+    small = tf_lap.shrink(sparse)
+    test = task.arrays["x_test"], task.arrays["y_test"]
+    cost = tf_lap.cost(small)
+    zeros = 1 - cost.nonzero / cost.weights
+    widths = "-".join(str(layer.units) for layer in small.layers)
+    return (
+        f"shrunk: {sparse.count_params():,} weights, {measure_error(sparse, *test):.2%} errors -> {cost.weights:,} "
+        f"weights, {measure_error(small, *test):.2%} errors; {zeros:.2%} of them are zero (widths {widths})"
+    )
 
 
 def measure(task: Task, seeds: int, steps: int) -> Outcome:

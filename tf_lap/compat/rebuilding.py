@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_lap.compat.flavours import flavour_of
-from tf_lap.compat.models import is_model, is_operation
+from tf_lap.compat.models import is_model, is_operation, parts
 from tf_lap.compat.nodes import Network, Node
 from tf_lap.compat.types import KerasTensor, Layer, Model, Variable
 from tf_lap.compat.variables import variable_name
@@ -46,6 +46,21 @@ class Rebuilt:
             ValueError: a layer has other variables than the one that it was made after.
         """
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
+
+    def find_untied(self) -> list[Variable]:
+        """The variables of the old model that are one in several layers, and several in the new one."""
+        new_ids: dict[int, set[int]] = {}
+        pairs = self.variables()
+        for old, new in pairs:
+            new_ids.setdefault(id(old), set()).add(id(new))
+        return list({id(old): old for old, _ in pairs if len(new_ids[id(old)]) > 1}.values())
+
+    def finish(self) -> None:
+        """Lets layers compute again what they keep beside their variables, once these are written."""
+        for old, new in self.layers:
+            for part, new_part in zip(parts(old), parts(new), strict=True):
+                if hasattr(part, "finalize_state") and part.built:
+                    new_part.finalize_state()
 
 
 def rebuild(
@@ -116,7 +131,7 @@ class _Rebuilder:
     def _rebuild_sequential(self, model: Model, shapes: Sequence[Any] | None) -> Model:
         tensor, layers = self.flavour.sequence(model)
         start = self.flavour.remake_input(tensor, tensor.shape if shapes is None else shapes[0])
-        if not any(map(self._has_graph, layers)):
+        if not any(self._has_graph(self.flavour.time_step_layer(layer) or layer) for layer in layers):
             remade = [new for layer in layers for new in (*self._make_before(layer), self._remake(layer, ()))]
             return self.flavour.make_sequential(model, start, remade)
         # The calls here are for the shapes of what the models read; those of the Sequential model come behind them.
@@ -206,8 +221,13 @@ class _Rebuilder:
         if replacement is not None:
             self.made[id(layer)] = layer, self.flavour.make_layer(*replacement)
             return self.made[id(layer)][1]
+        repeated = self.flavour.time_step_layer(layer)
         try:
-            remade = self.flavour.remake_layer(layer, self._find_settings(layer))
+            if repeated is not None and self._has_graph(repeated):
+                inner = self._remake(repeated, [(batch, *extents) for batch, _, *extents in shapes])
+                remade = self.flavour.remake_wrapper(layer, inner)
+            else:
+                remade = self.flavour.remake_layer(layer, self._find_settings(layer))
         except Exception as error:  # a user's `get_config` may raise anything
             name = type(layer).__name__
             raise ValueError(

@@ -151,12 +151,10 @@ def find_channel_costs(
     Raises:
         TypeError, ValueError: as `tf_lap.cost` raises.
     """
-    description, _ = describe_sized(model, input_shape, batch_size)
+    description, _, batch_size = describe_sized(model, batch_size, input_shape)
     sized = resolve_description(model, description)
-    positions = {
-        id(kernel.variable): count or 0
-        for kernel, count in zip(sized.kernels, count_positions(sized, batch_size), strict=True)
-    }
+    counts = count_positions(sized, batch_size)
+    positions = {id(kernel.variable): count or 0 for kernel, count in zip(sized.kernels, counts, strict=True)}
     classes = [*coupling.tensor_classes, *coupling.kernel_inputs, *coupling.kernel_outputs, np.array([], np.int64)]
     kernels = _list_kernels(recipe, coupling, positions)
     vectors = _find_vectors(model, recipe, coupling)

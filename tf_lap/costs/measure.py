@@ -14,12 +14,13 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer, Model, Variable
 from tf_lap.costs import Activation, CostReport, LayerCost
 from tf_lap.costs.multiplications import count_positions, count_product
-from tf_lap.costs.sizes import describe_sized
+from tf_lap.costs.sizes import SizedModel, describe_sized
 from tf_lap.costs.weights import count_bytes, count_nonzero, count_weights, weight_variables
 from tf_lap.graph.composite import CompositeRule
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.registry import find_rule
 from tf_lap.graph.resolver import resolve_description
+from tf_lap.graph.unreached import UNUSED
 
 
 def cost(model: Model, batch_size: int = 1, input_shape: Any = None) -> CostReport:
@@ -37,26 +38,22 @@ def cost(model: Model, batch_size: int = 1, input_shape: Any = None) -> CostRepo
 
     Args:
         model: a built model of Keras 3 or tf_keras; pruned, or not.
-        batch_size: how many samples run at once.
+        batch_size: how many samples run at once. A batch that the model was built for stays.
         input_shape: the shape of the model's input without the batch axis, where it was built with open axes; for
             several inputs a list of shapes in the model's order, or a mapping from their names.
 
     Raises:
         TypeError, ValueError: the model is not built, an axis of an input is open and `input_shape` does not say its
-            size, or a shape does not fit the model's.
+            size, or a shape or a batch size does not fit the model's.
     """
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
-        raise TypeError(f"batch_size={batch_size!r}: expected a whole number of samples, 1 or more")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r}: expected 1 or more")
-    description, input_names = describe_sized(model, input_shape, int(batch_size))
-    recipe = resolve_description(model, description)
-    ledger = _Ledger(model, description, input_names)
-    uncounted = ledger.add_kernels(recipe, int(batch_size)) | ledger.add_products(recipe) | ledger.find_unknown(recipe)
+    sized = describe_sized(model, batch_size, input_shape)
+    recipe = resolve_description(model, sized.description)
+    ledger = _Ledger(model, sized)
+    uncounted = ledger.add_kernels(recipe) | ledger.add_products(recipe) | ledger.find_unknown(recipe)
     sizes: Counter[str] = Counter()
     for variable in weight_variables(model):
         sizes[tf.as_dtype(variable.dtype).name] += count_bytes(variable)
-    return CostReport(ledger.close(model), model.name, int(batch_size), dict(sizes), ledger.largest, uncounted)
+    return CostReport(ledger.close(model), model.name, sized.batch_size, dict(sizes), ledger.largest, uncounted)
 
 
 _UNKNOWN_SIZE = "the size of an axis is known only when the model runs"
@@ -83,19 +80,19 @@ class _Ledger:
         largest: the largest activation.
     """
 
-    def __init__(self, model: Model, description: compat.ModelDescription, input_names: Sequence[str]) -> None:
+    def __init__(self, model: Model, sized: SizedModel) -> None:
         self.largest: Activation | None = None
-        self._graph = description.graph
+        self._graph, self._batch_size = sized.description.graph, sized.batch_size
         self._entries: dict[int, _Entry] = {}  # by the id of the layer; one inside another may have the outer one's
         self._owners: dict[int, _Entry] = {}  # by the id of the variable
         self._weights = {id(variable) for variable in weight_variables(model)}
         self._nonzero: dict[int, int] = {}  # by the id of the variable
-        own_weights = {id(entry.layer): entry.weights for entry in description.layers}
+        own_weights = {id(entry.layer): entry.weights for entry in sized.description.layers}
         if isinstance(self._graph, compat.Graph):
-            for name, tensor in zip(input_names, self._graph.inputs, strict=True):
+            for name, tensor in zip(sized.input_names, self._graph.inputs, strict=True):
                 self._note_activation(name, tensor)
             self._add_graph(self._graph, "", own_weights)
-        for entry in description.layers:
+        for entry in sized.description.layers:
             self._assign(entry.path, entry.layer, entry.weights)
         self._assign(model.name, model, model.weights)
 
@@ -145,14 +142,13 @@ class _Ledger:
             self.largest = Activation(path, tensor.shape, tensor.dtype, size)
         return size
 
-    def add_kernels(self, recipe: Recipe, batch_size: int) -> dict[str, str]:
+    def add_kernels(self, recipe: Recipe) -> dict[str, str]:
         """Adds the multiply-accumulates of kernels; returns those that cannot be counted, by path, and why."""
         uncounted = {}
-        for kernel, positions in zip(recipe.kernels, count_positions(recipe, batch_size), strict=True):
+        for kernel, positions in zip(recipe.kernels, count_positions(recipe, self._batch_size), strict=True):
             entry = self._owners.get(id(kernel.variable)) or self._open(kernel.path, kernel.layer)
-            if kernel.unreached_reason is not None:
-                if self._runs(entry):
-                    uncounted[kernel.path] = kernel.unreached_reason
+            if kernel.unreached_reason not in (None, UNUSED):
+                uncounted[kernel.path] = str(kernel.unreached_reason)
             elif positions is None:
                 uncounted[kernel.path] = _UNKNOWN_SIZE
             else:

@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_lap import compat
 from tf_lap.compat.types import Model
 from tf_lap.graph.channels import Shape, format_shape
-from tf_lap.graph.resolver import describe
+from tf_lap.graph.describing import describe
 
 
-def describe_sized(model: Model, input_shape: Any, batch_size: int) -> tuple[compat.ModelDescription, list[str]]:
+class SizedModel(NamedTuple):
+    """A model that was read with sizes.
+
+    Attributes:
+        description: the description.
+        input_names: the names of its inputs; none where its call cannot be followed.
+        batch_size: the size of the batch axis.
+    """
+
+    description: compat.ModelDescription
+    input_names: tuple[str, ...]
+    batch_size: int
+
+
+def describe_sized(model: Model, batch_size: int, input_shape: Any) -> SizedModel:
     """Reads a built model with sizes on all axes.
 
     Args:
         model: a model of either Keras.
+        batch_size: the size of the batch axis, where that is open.
         input_shape: the shape of its input without the batch axis; for several inputs a list of shapes in the model's
             order, or a mapping from their names. None: the shapes that it was built with.
-        batch_size: the size of the batch axis.
-
-    Returns:
-        The description, and the names of the model's inputs; none where its call cannot be followed.
 
     Raises:
         TypeError, ValueError: the model is not built; an axis of an input is open and `input_shape` does not say its
-            size; a shape that does not fit the model's.
+            size; a shape or a batch size that does not fit the model's.
     """
+    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+        raise TypeError(f"batch_size={batch_size!r}: expected a whole number of samples, 1 or more")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r}: expected 1 or more")
     # Read once as it was built, without looking into layers, to learn what the inputs are.
     compat.check_model(model)
     graph = compat.read_model(model, lambda layer: True, lambda layer: False).graph
     if isinstance(graph, compat.Unreadable):
-        return describe(model), []
+        return SizedModel(describe(model), (), int(batch_size))
     inputs = graph.inputs
     shapes = _list_shapes(input_shape, inputs) if input_shape is not None else [tensor.shape[1:] for tensor in inputs]
     for tensor, shape in zip(inputs, shapes, strict=True):
         _check_shape(tensor, shape)
-    names = [tensor.producer for tensor in inputs]
-    return describe(model, lambda number, built: (batch_size, *shapes[number])), names
+    batch = _find_batch(inputs, int(batch_size))
+    description = describe(model, lambda number, built: (batch, *shapes[number]))
+    return SizedModel(description, tuple(tensor.producer for tensor in inputs), batch)
+
+
+def _find_batch(inputs: Sequence[compat.Tensor], batch_size: int) -> int:
+    """The size of the batch axis: that which is fixed in the model, or the one that the user gives.
+
+    Raises:
+        ValueError: the user gives another one than the model's.
+    """
+    fixed = next((tensor.shape[0] for tensor in inputs if tensor.shape[0] is not None), batch_size)
+    if batch_size not in (1, fixed):
+        raise ValueError(f"batch_size={batch_size}: the model was built for a batch of {fixed}; leave batch_size out")
+    return fixed
 
 
 def _list_shapes(input_shape: Any, inputs: Sequence[compat.Tensor]) -> list[Shape]:

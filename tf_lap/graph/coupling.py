@@ -17,7 +17,7 @@ import numpy as np
 from tf_lap import compat
 from tf_lap.graph.channels import Signal
 from tf_lap.graph.model_graph import KernelStep, ProductStep, Recipe, RuleStep
-from tf_lap.graph.resizing import find_obstacle
+from tf_lap.graph.resizing import find_obstacle, has_own_call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +68,9 @@ class _Labels:
                 case ProductStep():
                     (made_of,) = step.energy_map.trace(len(self._tensors[step.left]), len(self._tensors[step.right]))
                     self._join(step.left, step.right, made_of)
+                    if not step.is_by_head:
+                        places = np.concatenate([self._tensors[tensor] for tensor in (step.left, step.right)])
+                        self._walls.append((places, "it is multiplied with channels of another tensor, and added up"))
         for number in range(len(self._recipe.kernels)):
             self._couple_groups(number)
         self._wall_layers()
@@ -86,6 +89,8 @@ class _Labels:
                 obstacle = find_obstacle(layer)
                 if obstacle:
                     self._walls.append((self._tensors[step.target], obstacle))
+                if obstacle and isinstance(step, KernelStep) and has_own_call(layer):
+                    self._walls.append((self._tensors[step.source], obstacle))
 
     def _couple_kernel(self, step: KernelStep) -> None:
         """A kernel's channels are those of the tensors that it reads and puts out."""

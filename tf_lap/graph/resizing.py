@@ -39,16 +39,22 @@ def find_obstacle(layer: Layer) -> str | None:
     Args:
         layer: a layer, an operation or a function. It is about the layer's own class: nothing is said of layers in it.
     """
-    entry = _find_entry(layer)
+    name, entry = type(layer).__name__, _find_entry(layer)
+    if has_own_call(layer):
+        return f"{name} has a call of its own, which may read its kernel in another way"
     if entry is not None:
         return entry.find_obstacle(layer)
-    name = type(layer).__name__
     rule = find_rule(layer)
     if isinstance(rule, CompositeRule) and rule.has_kernels:
         return f"no setting of a {name} is known that holds the number of its channels"
     if compat.own_weights(layer) and not compat.has_keras_call(layer):
         return f"{name} is a custom layer with weights of its own"
     return None
+
+
+def has_own_call(layer: Layer) -> bool:
+    """Whether a layer is of a subclass of one in the table, with a call that a user wrote."""
+    return _find_entry(layer) is not None and not compat.has_keras_call(layer)
 
 
 def find_settings(layer: Layer, resized: Resized) -> Settings:
@@ -230,6 +236,11 @@ def _holds_several(value: Any) -> bool:
     return getattr(value, "size", 1) > 1
 
 
+def _find_colours(layer: Layer) -> str:
+    """The obstacle of layers that augment images of three channels."""
+    return "it takes its channels for colours"
+
+
 def _find_custom_cell(layer: Layer) -> str | None:
     """The obstacle of a recurrent layer that has a cell of the user's own."""
     for inner in (layer.forward_layer, layer.backward_layer) if hasattr(layer, "forward_layer") else (layer,):
@@ -253,6 +264,11 @@ _ENTRIES: dict[_Entry, str] = {
     _Entry(_multi_head_attention): "MultiHeadAttention",
     _Entry(_grouped_query_attention): "GroupedQueryAttention",
     _Entry(_follow_input): "DepthwiseConv1D DepthwiseConv2D AdditiveAttention",
+    _Entry(_follow_input, _find_colours): """
+        RandomColorDegeneration RandomColorJitter RandomHue RandomSaturation RandomGrayscale RandomPosterization
+        RandomContrast RandomBrightness RandomInvert RandomSharpness RandomErasing RandomGaussianBlur
+        RandAugment AugMix MixUp CutMix AutoContrast Equalization Solarization
+    """,
     _Entry(_follow_input, _find_listed_numbers("scale", "offset")): "Rescaling",
     _Entry(_follow_input, _find_listed_numbers("mean", "variance")): "Normalization",
 }

@@ -14,6 +14,9 @@ from tf_lap.graph.model_graph import OtherLayer
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
 
+UNUSED = "no output depends on it"
+"""Why a kernel is not reached that takes no part in what the model puts out."""
+
 
 def add_unreached(
     builder: RecipeBuilder, layers: Sequence[compat.LayerEntry], model_reason: str | None
@@ -30,7 +33,7 @@ def add_unreached(
     """
     for entry in layers:
         for kernel in _find_kernels(entry.layer):
-            _add_kernel(builder, entry, kernel, model_reason or "no output depends on it")
+            _add_kernel(builder, entry, kernel, model_reason or UNUSED)
     for entry in layers:  # last, because a layer may declare those of layers inside it
         matrices = find_declared_matrices(entry.layer) if find_rule(entry.layer) is None else ()
         for matrix in matrices:

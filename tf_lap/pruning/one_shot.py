@@ -82,15 +82,42 @@ def prune(
         neighbors=neighbors,
         data=data if scores.get(score).needs_data or not repair else None,
     )
+    report = prune_with(pruner, sparsity, budget, steps, repair, data, verbose)
+    if verbose:
+        print("", report, sep="\n")  # a progress bar leaves its line open
+    return report
+
+
+def prune_with(
+    pruner: Pruner,
+    sparsity: Sparsity | None,
+    budget: Budget | None,
+    steps: int,
+    repair: RepairLike,
+    data: Representative,
+    verbose: int,
+) -> PruningReport:
+    """Prunes the model of a new pruner once; the arguments are those of `prune`.
+
+    Args:
+        pruner: made with the other arguments of `prune`.
+        sparsity: as in `prune`; the model is unchanged where it is refused.
+        budget: as in `prune`.
+        steps: as in `prune`.
+        repair: as in `prune`.
+        data: what a repair is measured over.
+        verbose: 1 prints what is being repaired.
+
+    Raises:
+        TypeError, ValueError: as `prune`.
+    """
     if budget is not None:
         sparsity = pruner.fit_budget(budget)
     assert sparsity is not None
     pruner.check_final(sparsity)
     pruner.update(sparsity, steps=steps, repair=repair, data=data if repair else None, verbose=verbose)
     report = pruner.report()
-    warning = left_whole_warning(model, report)
+    warning = left_whole_warning(pruner.model, report)
     if warning:
         warn(warning)
-    if verbose:
-        print("", report, sep="\n")  # a progress bar leaves its line open
     return report

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_lap.cli.errors import CommandError as CommandError
+
 CLASSES = 10
 HIDDEN_LAYERS = 4
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 # As `Task.rounds`. After fewer rounds the two methods hardly differ, with the authors' code as well.
 DIGITS_ROUNDS = (6, 7, 8)
 MNIST_ROUNDS = (7, 8, 9)
-
-
-class CommandError(Exception):
-    """A mistake of the user's, or something missing on the machine, with what to do about it."""
 
 
 @dataclasses.dataclass(frozen=True)

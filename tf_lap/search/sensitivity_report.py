@@ -113,7 +113,7 @@ class SensitivityReport:
             A figure of matplotlib.
 
         Raises:
-            ImportError: matplotlib is not installed; it comes with `pip install "tf_lap[demo]"`.
+            ImportError: matplotlib is not installed; it comes with `pip install "tf_lap[plot]"`.
             OSError: the file cannot be written. ValueError: a format that matplotlib does not know.
         """
         figure = draw(self)

@@ -14,9 +14,10 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.coupling import Coupling
 from tf_lap.graph.model_graph import BoundaryStep, Kernel, KernelStep, Recipe, RuleStep
 from tf_lap.samples import Batch
+from tf_lap.shrinking.running import running
 from tf_lap.shrinking.weights import find_connections
 
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 """How far a constant may be from one place to another, as a fraction of the largest number beside it: by rounding."""
 
 
@@ -35,9 +36,11 @@ class Constant(NamedTuple):
 def find_independent(recipe: Recipe, coupling: Coupling) -> list[np.ndarray]:
     """For each tensor which of its channels depend on nothing that enters the network: bool, `(channels,)`.
 
-    Weights of zero lead to them alone, or channels that are such themselves. They may differ from place to place.
+    Weights of zero lead to them alone, or channels that are such themselves. They may differ from place to place. Of a
+    channel with a wall it is not known: layers may take it together with others.
     """
     depends: dict[int, np.ndarray] = {}
+    walls = list(coupling.walls)
 
     def read(tensor: int) -> np.ndarray:
         # What no step has put out enters the network, or comes from the time step before.
@@ -55,6 +58,8 @@ def find_independent(recipe: Recipe, coupling: Coupling) -> list[np.ndarray]:
                 depends[step.target] = step.energy_map.apply(*energies) > 0
             case BoundaryStep():
                 depends.update((target, np.ones(len(coupling.tensor_classes[target]), bool)) for target in step.targets)
+        if isinstance(step, (KernelStep, RuleStep)):
+            depends[step.target] = depends[step.target] | np.isin(coupling.tensor_classes[step.target], walls)
     return [~read(tensor) for tensor in range(recipe.tensor_count)]
 
 
@@ -99,7 +104,7 @@ def _record_inputs(model: Model, layers: Mapping[int, Layer], samples: Sequence[
     """What layers are called with while the model runs, by the id of the layer."""
     read: dict[int, list[np.ndarray]] = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(exporting.states_kept(model))
+        stack.enter_context(running(model))
         for number, layer in layers.items():
 
             def record(entering: Any, _: Any, number: int = number) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_lap.graph.coupling import Coupling
-from tf_lap.graph.model_graph import ProductStep, Recipe
+from tf_lap.graph.model_graph import Recipe
 from tf_lap.shrinking.constants import Constant
 from tf_lap.shrinking.weights import find_connections
 
@@ -64,10 +64,6 @@ class _Readers:
         self._count = 1 + max((int(part.max()) for part in parts if part.size), default=-1)
         self._roots = set(coupling.walls)
         self._roots.update(int(classes[0]) for classes in coupling.tensor_classes if len(classes) == 1)
-        for step in recipe.steps:
-            if isinstance(step, ProductStep) and not step.is_by_head:
-                for tensor in (step.left, step.right):
-                    self._roots.update(coupling.tensor_classes[tensor].tolist())
         # A kernel that acts on each channel by itself reads and makes one class.
         self._reading = {
             number: find_connections(kernel)

@@ -46,6 +46,7 @@ from tf_lap.compat.tf_keras.rebuilding import make_sequential as make_sequential
 from tf_lap.compat.tf_keras.rebuilding import output_structure as output_structure
 from tf_lap.compat.tf_keras.rebuilding import remake_input as remake_input
 from tf_lap.compat.tf_keras.rebuilding import remake_layer as remake_layer
+from tf_lap.compat.tf_keras.rebuilding import remake_wrapper as remake_wrapper
 from tf_lap.compat.tf_keras.rebuilding import sequence as sequence
 from tf_lap.compat.tf_keras.tracing import TRACEABLE_CODE as TRACEABLE_CODE
 from tf_lap.compat.tf_keras.tracing import trace_call as trace_call
