@@ -151,6 +151,8 @@ def test_images_of_open_size_and_subclassed_models_are_refused_with_a_remedy():
     open_model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs))
     with pytest.raises(ValueError, match=r"no fixed size.*keras\.Input\(\(224, 224, 3\)\)"):
         tf_lap.for_devices(open_model)
+    with pytest.raises(ValueError, match="no fixed size"):
+        tf_lap.device_report(open_model)
 
     class Subclassed(keras.Model):
         def call(self, x):

@@ -103,10 +103,9 @@ class _Level:
         pad = pad if pad is not None and _class_name(pad) == "ZeroPadding2D" else None
         if pad is not None and (layer.padding != "valid" or len(self._consumers[call.inputs[0]]) > 1):
             return
-        extents = (pad or call).inputs[0].shape[1:3]
-        if None in extents:
+        _, rows, columns, _ = (pad or call).inputs[0].shape
+        if rows is None or columns is None:
             return
-        rows, columns = extents
         padding = _read_padding(layer, pad, (rows, columns))
         needed = sides[0] // 2
         if padding in ((0, 0, 0, 0), (needed,) * 4):

@@ -114,7 +114,8 @@ def export_tflite(
         _refuse_flex(model, contents, batch)
         progress.begin_stage("comparing with Keras")
         check = Check(model, inputs, user_samples, dense, quantization)
-        chosen, reason = _choose_file(dense, contents, origins, check, quantization, sparse and not micro, progress)
+        storage = False if micro else sparse
+        chosen, reason = _choose_file(dense, contents, origins, check, quantization, storage, progress)
     _write(target, chosen.file)
     on_devices = chosen.on_devices
     return ExportReport(
