@@ -25,6 +25,7 @@ NAMES = (
     "imports",
     "tflite",
     "export",
+    "browser",
     "models",
     "choosing",
     "gradual",

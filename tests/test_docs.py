@@ -130,6 +130,14 @@ def test_the_export_example_writes_a_smaller_file(tmp_path, monkeypatch):
     assert (tmp_path / "model.tflite").exists()
 
 
+def test_the_example_for_devices_makes_a_copy_that_runs_sparse(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(tf_lap.warn.PruningWarning, match="'stem' pads 1 on every side"):
+        _, printed = run(example("docs/devices.md", "devices"))
+    assert "'stem' pads 'same' at stride 2" in " ".join(printed.split())
+    assert "1 of 1 1x1 convolutions run sparse" in printed.splitlines()[-1]
+
+
 def test_the_guide_and_the_page_on_export_name_every_argument():
     for document, functions in (
         ("docs/guide.md", (tf_lap.prune, tf_lap.LAPCallback)),

@@ -66,3 +66,7 @@ def test_layers_are_wrapped():
 def test_a_model_is_exported(tmp_path):
     samples = np.random.default_rng(0).standard_normal((4, 1, 8)).astype(np.float32)
     assert "bytes: " in typing_usage.export(build_model(), tmp_path / "model.tflite", lambda: [[x] for x in samples])
+
+
+def test_a_model_is_prepared_for_devices(tmp_path):
+    assert "1x1 convolutions" in typing_usage.prepare_for_devices(build_model(), tmp_path / "model.tflite")

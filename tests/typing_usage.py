@@ -291,6 +291,13 @@ def export(model: keras.Model, path: Path, samples: Callable[[], Iterable[np.nda
     return f"{report.file_bytes} of {report.dense_bytes} bytes: {report.gain}"
 
 
+def prepare_for_devices(model: keras.Model, path: Path) -> str:
+    report: tf_lap.DeviceReport = tf_lap.device_report(model)
+    phone: keras.Model = tf_lap.for_devices(model, verbose=0)
+    tf_lap.export_tflite(phone, path, micro=True, verbose=0)
+    return report.summary if report.qualifies else tf_lap.device_report(path).render(width=80, all=True)
+
+
 def wrap(model: Any, layer: Any) -> tuple[Any, tf_lap.PrunableLayer]:
     schedule = tf_lap.LookaheadPruningSchedule(0.9, end_step=1000)
     pruned = tf_lap.prune_lookahead(model, schedule, block_size=(1, 4), block_pooling_type="MAX", score="magnitude")

@@ -34,7 +34,7 @@ def device_report(model: Any) -> DeviceReport:
         A `DeviceReport`.
 
     Raises:
-        TypeError, ValueError: the model is not built or not of Keras.
+        TypeError, ValueError: the model is not built or not of Keras, or an input has no fixed size.
         ExportError: TensorFlow cannot convert the model.
         OSError: the file cannot be read.
     """

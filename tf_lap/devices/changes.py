@@ -103,10 +103,9 @@ class _Level:
         pad = pad if pad is not None and _class_name(pad) == "ZeroPadding2D" else None
         if pad is not None and (layer.padding != "valid" or len(self._consumers[call.inputs[0]]) > 1):
             return
-        extents = (pad or call).inputs[0].shape[1:3]
-        if None in extents:
+        _, rows, columns, _ = (pad or call).inputs[0].shape
+        if rows is None or columns is None:
             return
-        rows, columns = extents
         padding = _read_padding(layer, pad, (rows, columns))
         needed = sides[0] // 2
         if padding in ((0, 0, 0, 0), (needed,) * 4):
@@ -124,8 +123,8 @@ class _Level:
         changes = self._inexact if size == sides[0] else self._exact
         if size == sides[0]:
             changes.words.append(
-                f"{path} pads {needed} on every side in place of ({top}, {bottom}) rows and ({left}, {right}) columns: "
-                f"what it puts out is moved by {needed - top} rows and {needed - left} columns of the image that it reads"
+                f"{path} pads {needed} on every side, in place of ({top}, {bottom}), ({left}, {right}): "
+                f"it sees its image moved by {needed - top} rows and {needed - left} columns"
             )
         else:
             changes.words.append(f"{path} is 5x5 and pads 2, with its taps at row {2 - top}, column {2 - left}")

@@ -19,15 +19,27 @@ def convert_model(model: Model) -> DeviceGraph:
     """The operations of a model's float32 file for one sample at a time.
 
     Raises:
-        TypeError, ValueError: the model is not built or not of Keras, or its inputs cannot be told apart.
+        TypeError, ValueError: the model is not built or not of Keras; its inputs have no fixed sizes or cannot be told
+            apart.
         ExportError: TensorFlow cannot convert the model.
     """
     compat.check_model(model)
+    check_sizes(model)
     model = exporting.without_wrappers(model)
     with exporting.in_float32(model), explain_errors(model):
         inputs = exporting.signature(model, None if exporting.has_fixed_batch(model) else 1)
         file, readers = converting.convert_in_memory(model, inputs)
     return read_operations(file, LayerLabels(model, Origins(readers, dict(converting.matrices(model)))))
+
+
+def check_sizes(model: Model) -> None:
+    """Raises ValueError where an axis of an input other than the batch is open: padding and clusters depend on it."""
+    for entry in exporting.signature(model):
+        if None in entry.shape[1:]:
+            raise ValueError(
+                f"model {model.name!r}: input {entry.name!r} of shape {entry.shape} has no fixed size, and padding "
+                "depends on it: build the model with one, such as keras.Input((224, 224, 3))"
+            )
 
 
 class LayerLabels:

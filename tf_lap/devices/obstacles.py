@@ -35,8 +35,8 @@ def find_obstacles(graph: DeviceGraph, clusters: Clusters) -> dict[int, list[Obs
     joined = _Joined(graph, clusters)
     obstacles: dict[int, list[Obstacle]] = {}
     for members in joined.components():
-        found = joined.find_obstacles(members)
-        obstacles.update((number, found) for number in members)
+        in_the_way = joined.find_obstacles(members)
+        obstacles.update((number, in_the_way) for number in members)
     return obstacles
 
 
@@ -79,20 +79,20 @@ class _Joined:
 
     def find_obstacles(self, members: list[int]) -> list[Obstacle]:
         """What is in the way of joined operations."""
-        found: list[Obstacle] = []
+        obstacles: list[Obstacle] = []
         for number in members:
             if self._role(number) & (Role.INSIDE | Role.ENDS):
                 for tensor in self._graph.operations[number].inputs:
-                    found += self._find_before(number, tensor) + self._find_beside(tensor)
+                    obstacles += self._find_before(number, tensor) + self._find_beside(tensor)
         if not any(self._role(number) & Role.ENDS for number in members):
             leaving = [tensor for number in members for tensor in self._graph.operations[number].outputs]
             readers = [obstacle for tensor in leaving for obstacle in self._find_beside(tensor)]
             last = self._graph.operations[members[-1]].label
-            found += readers or [Obstacle(last, "no mean over both spatial axes comes behind it", _NO_END)]
+            obstacles += readers or [Obstacle(last, "no mean over both spatial axes comes behind it", _NO_END)]
         for number in members:
             if number in self._failing:
-                found.append(self._explain_failing(number))
-        return list(dict.fromkeys(found))
+                obstacles.append(self._explain_failing(number))
+        return list(dict.fromkeys(obstacles))
 
     def _find_before(self, number: int, tensor: int) -> list[Obstacle]:
         """What is wrong with what puts a tensor out."""
@@ -108,17 +108,17 @@ class _Joined:
 
     def _find_beside(self, tensor: int) -> list[Obstacle]:
         """What is wrong with what else reads a tensor."""
-        found = [
+        obstacles = [
             Obstacle(self._graph.operations[reader].label, self._judgements[reader].obstacle, judgement.remedy)
             for reader in self._consumers.get(tensor, ())
             if not (judgement := self._judgements[reader]).role
         ]
         if tensor in self._graph.outputs:
             label = self._graph.operations[self._producers[tensor]].label if tensor in self._producers else "input"
-            found.append(
+            obstacles.append(
                 Obstacle(label, "is an output of the network too", "give the network outputs at its end alone")
             )
-        return found
+        return obstacles
 
     def _explain_failing(self, number: int) -> Obstacle:
         operation = self._graph.operations[number]

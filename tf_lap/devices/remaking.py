@@ -10,7 +10,8 @@ from tf_lap import compat, samples
 from tf_lap.compat import exporting
 from tf_lap.compat.types import Model
 from tf_lap.devices.changes import Changes, Offset, find_changes
-from tf_lap.graph.resolver import describe
+from tf_lap.devices.converted import check_sizes
+from tf_lap.graph.describing import describe
 from tf_lap.warn import warn
 
 TOLERANCE = 1e-4
@@ -89,12 +90,7 @@ def _check_kind(model: Model) -> None:
             f"model {model.name!r} is a subclassed model ({type(model).__name__}): write it with the functional API, "
             "or take tf_lap.shrink(model, functional=True) of it first"
         )
-    for entry in exporting.signature(model):
-        if len(entry.shape) == 4 and None in entry.shape[1:]:
-            raise ValueError(
-                f"model {model.name!r}: input {entry.name!r} of shape {entry.shape} has no fixed size, and padding "
-                "depends on it: build the model with one, such as keras.Input((224, 224, 3))"
-            )
+    check_sizes(model)
 
 
 def _copy_weights(rebuilt: compat.Rebuilt, changes: Changes) -> None:

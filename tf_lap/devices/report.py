@@ -129,8 +129,8 @@ class DeviceReport:
         plain = dataclasses.asdict(self)
         plain["layers"] = [dict(layer) for layer in plain["layers"]]
         plain["clusters"] = [
-            cluster | {"runs_sparse": own.runs_sparse}
-            for cluster, own in zip(plain["clusters"], self.clusters, strict=True)
+            entries | {"runs_sparse": cluster.runs_sparse}
+            for entries, cluster in zip(plain["clusters"], self.clusters, strict=True)
         ]
         return plain | {"qualifies": self.qualifies, "runs_sparse": self.runs_sparse}
 

@@ -11,7 +11,7 @@ from tf_lap import compat, samples
 from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.compat.types import Model
-from tf_lap.export.arguments import check_batch_size, check_choices, check_path
+from tf_lap.export.arguments import check_batch_size, check_choices, check_micro, check_path, check_shapes
 from tf_lap.export.check import TOLERANCES, Check, Quantization
 from tf_lap.export.check import ExportError as ExportError
 from tf_lap.export.convert import Samples, convert, repeat_to_batch
@@ -32,6 +32,8 @@ def export_tflite(
     representative_dataset: samples.Representative = None,
     sparse: bool | Literal["auto"] = "auto",
     batch_size: int | None = None,
+    micro: bool = False,
+    integer_io: bool = False,
     verbose: int = 1,
 ) -> ExportReport:
     """Writes a model as a TFLite file, and checks that the file answers as the model does.
@@ -54,6 +56,9 @@ def export_tflite(
     seven rounds of each by turns on one thread, of which the fastest count, and once more where the sparse file seems
     too slow.
 
+    Where XNNPACK runs 1x1 convolutions sparse on ARM and in WebAssembly (`tf_lap.device_report`) the time on this
+    machine does not count: x86 cannot show it. A sparse file with which XNNPACK fails there is not written.
+
     Example:
 
     >>> report = tf_lap.prune(model, 0.9, pattern="block:1x4")
@@ -65,7 +70,7 @@ def export_tflite(
         model: a built Keras model, of Keras 3 or tf_keras.
         path: the file to write; bytes are decoded as `os.fsdecode` does.
         quantization: None for float32; "dynamic_range" (weights int8), "float16" (weights), or "int8" (weights and
-            activations; inputs and outputs of the file stay as the model's).
+            activations; inputs and outputs of the file stay as the model's, unless `integer_io`).
         representative_dataset: typical inputs, which int8 needs for calibration: an array with a batch dimension (for
             several inputs a list of them or a mapping by name), a `tf.data.Dataset` (batched or not; of `(x, y)` the x
             is taken), or a function without arguments that returns an iterable of samples with a batch dimension. Of
@@ -73,6 +78,8 @@ def export_tflite(
         sparse: whether to store tensors without their zeros: True, False, or "auto": where the file gets smaller, the
             runtime computes it right, and it does not run slower.
         batch_size: the batch of the file, where the model's own is open; None leaves it open.
+        micro: whether the file is for TFLite Micro: no sparse tensors, and fixed shapes. An open batch becomes 1.
+        integer_io: whether inputs and outputs of a file of int8 are int8 too, in the file's own scale.
         verbose: 1 tells on standard error what is being done, where the export takes longer than a few seconds: every
             five seconds, and before TensorFlow's converter begins, which lets nothing else run; 0 nothing.
 
@@ -88,6 +95,7 @@ def export_tflite(
     """
     target = check_path(path)
     check_choices(quantization, representative_dataset, sparse)
+    check_micro(micro, integer_io, quantization, sparse)
     compat.check_model(model)
     user_samples: Samples | None = None
     if representative_dataset is not None:
@@ -95,15 +103,19 @@ def export_tflite(
     model = exporting.without_wrappers(model)
     with Progress(target.name, bool(verbose)) as progress, exporting.in_float32(model):
         inputs = exporting.signature(model, check_batch_size(batch_size))
+        if micro:
+            inputs = exporting.signature(model, inputs[0].shape[0] or 1)
+            check_shapes(inputs)
         batch = inputs[0].shape[0]
         if user_samples is not None and batch is not None:
             user_samples = repeat_to_batch(user_samples, batch)
-        dense, origins = _make_dense_file(model, inputs, user_samples, quantization, progress)
+        dense, origins = _make_dense_file(model, inputs, user_samples, quantization, integer_io, progress)
         contents = tflite.read(dense, origins)
         _refuse_flex(model, contents, batch)
         progress.begin_stage("comparing with Keras")
         check = Check(model, inputs, user_samples, dense, quantization)
-        chosen, reason = _choose_file(dense, contents, origins, check, quantization, sparse, progress)
+        storage = False if micro else sparse
+        chosen, reason = _choose_file(dense, contents, origins, check, quantization, storage, progress)
     _write(target, chosen.file)
     on_devices = chosen.on_devices
     return ExportReport(
@@ -132,6 +144,7 @@ def _make_dense_file(
     inputs: list[Input],
     user_samples: Samples | None,
     quantization: Quantization,
+    integer_io: bool,
     progress: Progress,
 ) -> tuple[bytes, Origins]:
     """Converts a model with every zero written out.
@@ -141,6 +154,7 @@ def _make_dense_file(
         inputs: what the file takes.
         user_samples: samples to calibrate int8 with.
         quantization: of the file.
+        integer_io: whether its inputs and outputs are int8.
         progress: is told the stages.
 
     Returns:
@@ -154,7 +168,7 @@ def _make_dense_file(
         with explain_errors(model):
             program = stack.enter_context(converting.save_program(model, inputs))
         progress.begin_stage("converting", blocks_threads=True)
-        file = convert(model, program, inputs, user_samples, quantization, progress)
+        file = convert(model, program, inputs, user_samples, quantization, progress, integer_io)
     return file, Origins(program.readers, dict(converting.matrices(model)))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_lap.compat.exporting import Input
 from tf_lap.export.check import TOLERANCES
 from tf_lap.files import AnyPath, as_path
 
@@ -22,6 +24,28 @@ def check_choices(quantization: Any, representative_dataset: Any, sparse: Any) -
             "quantization='int8' calibrates activations: pass representative_dataset, typical inputs such as "
             "x_train[:500], a tf.data.Dataset, or a function that returns samples"
         )
+
+
+def check_micro(micro: bool, integer_io: bool, quantization: Any, sparse: Any) -> None:
+    """Raises ValueError unless these go together."""
+    if integer_io and quantization != "int8":
+        raise ValueError(f"integer_io=True, quantization={quantization!r}: pass quantization='int8' too")
+    if micro and sparse is True:
+        raise ValueError("micro=True, sparse=True: TFLite Micro has no sparse tensors: leave sparse out")
+    if micro and quantization not in (None, "int8"):
+        raise ValueError(
+            f"micro=True, quantization={quantization!r}: TFLite Micro computes in float32 and int8: pass None or 'int8'"
+        )
+
+
+def check_shapes(inputs: Sequence[Input]) -> None:
+    """Raises ValueError where an input has an open axis, for which TFLite Micro cannot plan memory."""
+    for entry in inputs:
+        if None in entry.shape:
+            raise ValueError(
+                f"micro=True: input {entry.name!r} has the shape {entry.shape}, and TFLite Micro takes fixed ones "
+                "alone: build the model with a keras.Input of fixed sizes"
+            )
 
 
 def check_batch_size(batch_size: Any) -> int | None:

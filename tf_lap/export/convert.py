@@ -27,6 +27,7 @@ def convert(
     user_samples: Samples | None,
     quantization: Quantization,
     progress: Progress,
+    integer_io: bool = False,
 ) -> bytes:
     """A file of a model, with every zero written out.
 
@@ -37,6 +38,7 @@ def convert(
         user_samples: samples to calibrate int8 with.
         quantization: of the file.
         progress: is told how far the calibration is.
+        integer_io: whether inputs and outputs are int8.
 
     Raises:
         ExportError: TensorFlow cannot convert the model.
@@ -47,6 +49,8 @@ def convert(
     if quantization == "int8":
         settings["representative_dataset"] = lambda: _calibrate(inputs, user_samples or (), progress)
         settings["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
+    if integer_io:
+        settings |= {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
     with explain_errors(model, inputs[0].shape[0], program.readers):
         return converting.convert(program, settings)
 

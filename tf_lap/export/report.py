@@ -160,8 +160,8 @@ class ExportReport:
         count = f"{self.sparse_convolutions} of {self.convolutions} 1x1 convolutions"
         if self.batch_size is None:
             return f"not faster: with batch_size=1 {count} would run sparse on ARM and in WebAssembly"
-        here = "not on x86" if self.latency is None else f"here {self.latency}"
-        return f"faster on ARM and in WebAssembly, where {count} run sparse; {here}"
+        on_x86 = "not on x86" if self.latency is None else f"here {self.latency}"
+        return f"faster on ARM and in WebAssembly, where {count} run sparse; {on_x86}"
 
     def timed(self, *, threads: int = 1, rounds: int = 20) -> ExportReport:
         """This report with its `latency`: the dense file and this one, as they were written, run by turns.

@@ -7,7 +7,7 @@ import importlib.metadata
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +93,25 @@ def run(interpreter: Any, samples: Sequence[dict[str, np.ndarray]]) -> list[dict
 def _run_once(interpreter: Any, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # The interpreter cannot be reset while a runner exists: this one ends when the function returns.
     runner = interpreter.get_signature_runner(SIGNATURE)
-    return {name: np.array(value) for name, value in runner(**sample).items()}
+    details, output_details = runner.get_input_details(), runner.get_output_details()
+    answer = runner(**{name: _quantize(value, details[name]) for name, value in sample.items()})
+    return {name: _dequantize(np.array(value), output_details[name]) for name, value in answer.items()}
+
+
+def _quantize(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Numbers in the scale of an int8 input; those of any other input as they are."""
+    scale, zero = detail["quantization"]
+    if detail["dtype"] != np.int8 or value.dtype.kind != "f":
+        return value
+    return np.clip(np.round(value / scale) + zero, -128, 127).astype(np.int8)
+
+
+def _dequantize(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """What an int8 output stands for; any other output as it is."""
+    scale, zero = detail["quantization"]
+    if detail["dtype"] != np.int8 or not scale:
+        return value
+    return ((value.astype(np.float32) - zero) * scale).astype(np.float32)
 
 
 def time_in_turn(interpreters: Sequence[Any], sample: dict[str, np.ndarray], rounds: int) -> list[Timing]:

@@ -10,6 +10,7 @@ from tf_lap import allocation as allocations
 from tf_lap import compat, patterns, scores
 from tf_lap.allocation import Allocation, AllocationLike
 from tf_lap.compat import exporting
+from tf_lap.devices import preset
 from tf_lap.graph.layer_filters import Filters, is_named, lookup, select_paths
 from tf_lap.graph.measurer import Override
 from tf_lap.graph.model_graph import Recipe
@@ -214,7 +215,9 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
     """Why kernels are not pruned, by path.
 
     Raises:
-        ValueError: none is left that is pruned or that a mapping may name, or the model wears pruning wrappers.
+        ValueError: none is left that is pruned or that a mapping may name, the model wears pruning wrappers, or
+            `filters="xnnpack"` and nothing of the model runs sparse.
+        ExportError: with `filters="xnnpack"`, TensorFlow cannot convert the model.
     """
     if compat.has_wrappers(model):
         raise ValueError(
@@ -222,6 +225,8 @@ def find_skipped_kernels(recipe: Recipe, filters: Filters, model: Any) -> dict[s
             "first with tfmot.sparsity.keras.strip_pruning(model)"
         )
     layers = {kernel.path: kernel.layer for kernel in recipe.kernels}
+    if filters == preset.NAME:
+        filters = preset.find_filters(model)
     if not layers:
         seen = ", ".join(f"{path!r} ({other.reason})" for path, other in recipe.others.items())
         raise ValueError(

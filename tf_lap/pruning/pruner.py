@@ -59,9 +59,9 @@ class Pruner:
             stay), "block:1x4" (blocks of 1 output by 4 consecutive inputs go whole), or an object of `tf_lap.patterns`.
         order: "simultaneous", or "forward" or "backward": kernels are pruned one after another along the graph,
             so that each sees what was already pruned of its neighbours.
-        filters: which layers to prune: a regular expression searched in the layer's path, a list of them, or a
-            function of a layer. All by default. Embeddings and depthwise kernels are pruned only where an expression
-            among the filters, or a key of a mapping of sparsities, is their path or matches all of it.
+        filters: which layers to prune: a regular expression searched in paths, a list of them, a function of a layer,
+            or "xnnpack": what devices run sparse (docs/devices.md). All by default. Embeddings and depthwise kernels
+            are pruned only where a filter, or a key of a mapping of sparsities, is their path or matches all of it.
         neighbors: overrides the graph for some kernels: a mapping from a layer path or regular expression to
             `(paths of the kernels before, paths of the kernels after)`.
         data: what scores that need it are measured over: typical inputs as an array (for several inputs a list of them

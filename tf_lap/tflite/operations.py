@@ -158,8 +158,7 @@ class _Reader:
         constants = tuple(place for place, number in enumerate(numbers) if self.is_constant(number))
         computed = [number for number in numbers if not self.is_constant(number)]
         weights = self.values(numbers[1]) if kind in _WEIGHTED and 1 in constants else None
-        types = [self.graph.tensors[number].type for number in (*computed, *outputs, *numbers[1:2])]
-        is_index = kind in ("MEAN", "RESHAPE", "PAD")  # the second tensor says where, and is no number to compute with
+        numeric = [*computed, *outputs, *(numbers[1:2] if weights is not None else ())]
         operation = Operation(
             kind=kind,
             label=self._label(kind, numbers, outputs, weights),
@@ -167,7 +166,7 @@ class _Reader:
             outputs=outputs,
             shapes=tuple(self.shape(number) for number in numbers),
             constants=constants,
-            is_float=all(code in _FLOATS for code in (types[:-1] if is_index else types)),
+            is_float=all(self.graph.tensors[number].type in _FLOATS for number in numeric),
             weights=weights,
         )
         return self._add_settings(operation, raw.builtinOptions, numbers)
