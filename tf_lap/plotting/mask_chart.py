@@ -11,6 +11,7 @@ from tf_lap.charting import make_figure
 from tf_lap.graph.layer_filters import select_paths
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.resolver import resolve
+from tf_lap.tabular import elide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _MAX_CELLS = 400
 """A side of the picture has so many cells at most; of a larger kernel a cell is the share of a block of weights."""
 _LONG, _SHORT = 6.0, 1.2
+_CHARACTER = 0.11  # inches, of the title
 
 
 def plot_masks(model: Any, layer: str) -> Figure:
@@ -59,7 +61,8 @@ def plot_masks(model: Any, layer: str) -> Figure:
         aspect="auto",
     )
     shape = "x".join(map(str, kernel.layout.shape))
-    axes.set_title(f"{kernel.path}\n{shape}: {1 - matrix.mean():.1%} zeros", fontsize=10)
+    path = elide(kernel.path, int(figure.get_size_inches()[0] / _CHARACTER))
+    figure.suptitle(f"{path}\n{shape}: {1 - matrix.mean():.1%} zeros", fontsize=10)
     axes.set_xlabel(f"{columns} outputs", fontsize=9)
     axes.set_ylabel(f"{rows // taps} inputs" + (f" at each of {taps} taps" if taps > 1 else ""), fontsize=9)
     if 1 < taps <= 49:
