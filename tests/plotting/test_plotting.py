@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import tf_lap
-from tf_lap.plotting import graph_chart, mask_chart
+from tf_lap.plotting import graph_chart
+from tf_lap.plotting.mask_matrix import average_blocks
 
 
 def build(depth, name="net"):
@@ -145,7 +146,7 @@ def test_masks_are_shown_as_they_are(layer, shape, rows):
 
 def test_masks_of_large_kernels_are_shares_of_blocks():
     mask = np.random.default_rng(0).random((1000, 30)) < 0.3
-    shares = mask_chart._average_blocks(mask)
+    shares = average_blocks(mask)
     assert shares.shape == (400, 30)
     np.testing.assert_allclose(shares[0], mask[:2].mean(0))
     model = keras.Sequential([keras.Input((900,)), keras.layers.Dense(500, name="a_layer_of_a_rather_long_name" * 3)])
