@@ -1,9 +1,9 @@
 """Which channels to remove: networks at about half of their multiply-accumulates, by several scores.
 
 The networks of `benchmarks.trained`, each from the same trained weights. Every group of channels loses the same share,
-so that all scores leave models of one size; "budget" divides the channels among the groups as `budget=` does. The
-smaller model is then trained on, for all in the same order of batches. `TF_LAP_MODELS` and `TF_LAP_MINUTES` are as in
-`benchmarks.choosing`. What `RUNS` holds already is not repeated.
+so that all scores leave models of one size; "budget" divides the channels among the groups as `budget=` does, and
+"repaired" repairs what lookahead leaves over 256 samples. The smaller model is then trained on, in the same order of
+batches for all. `TF_LAP_MODELS`, `TF_LAP_MINUTES`: as in `benchmarks.choosing`. What `RUNS` has is not repeated.
 """
 
 from __future__ import annotations
@@ -81,17 +81,20 @@ def prune(model: keras.Model, name: str, seed: int, samples: Any) -> tf_lap.Prun
         return tf_lap.prune(model, budget={"macs": 0.5}, pattern="channels")
     scores = {
         "lookahead": "lookahead",
+        "repaired": "lookahead",
         "lookahead_wanda": "lookahead_wanda",
         "L2 norm": "magnitude",
         "L1 norm": L1(),
         "batch-norm scale": BatchNormScale.of(model),
         "random": tf_lap.scores.Random(seed),
     }
-    data = samples if name == "lookahead_wanda" else None
-    return tf_lap.prune(model, REMOVED, pattern="channels", score=scores[name], data=data)
+    data = samples if name in ("lookahead_wanda", "repaired") else None
+    repair = True if name == "repaired" else None
+    return tf_lap.prune(model, REMOVED, pattern="channels", score=scores[name], data=data, repair=repair)
 
 
-NAMES = ("lookahead", "L1 norm", "batch-norm scale", "random", "L2 norm", "lookahead_wanda", "budget")
+# What is asked for most comes first, for all seeds.
+NAMES = (("lookahead", "L1 norm", "batch-norm scale", "random"), ("lookahead_wanda", "budget", "repaired", "L2 norm"))
 
 
 def fine_tune(model: keras.Model, data: trained.Data, seed: int) -> None:
@@ -107,7 +110,8 @@ def run() -> dict[str, Any]:
     runs: list[dict[str, Any]] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
     end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
     folder = Path(os.environ.get("TF_LAP_MODELS", RUNS.parent / "models"))
-    for task, seed, name in itertools.product(TASKS, range(SEEDS), NAMES):
+    places = itertools.product(TASKS, NAMES, range(SEEDS))
+    for task, seed, name in ((task, seed, name) for task, names, seed in places for name in names):
         place = {"task": task, "seed": seed, "score": name}
         if time.monotonic() > end or any(place.items() <= entry.items() for entry in runs):
             continue

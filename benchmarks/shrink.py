@@ -63,7 +63,8 @@ def randomize(model: keras.Model, seed: int = 0) -> None:
     """Gives biases and normalizations values as training leaves them: neither zeros nor ones."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
-        if len(variable.shape) == 1:
+        # A Normalization layer computes with numbers that it has made of its mean and variance.
+        if len(variable.shape) == 1 and variable.name not in ("mean", "variance"):
             is_factor = variable.name in ("gamma", "moving_variance")
             values = rng.uniform(0.5, 1.5, variable.shape) if is_factor else rng.normal(0, 0.1, variable.shape)
             variable.assign(values.astype(np.float32))
@@ -197,8 +198,9 @@ def list_todo(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
     """The arguments of the processes that are still to be run."""
     done = {(run["model"], run.get("top", "full")) for run in runs}
     yield from ([name, "full"] for name in FULL_SIZED if (name, "full") not in done)
-    for name in MODELS:  # a member of each family first
-        yield from ([name, "top" if top else "bare"] for top in (True, False) if (name, top) not in done)
+    for names in (FAMILIES, MODELS[len(FAMILIES) :]):
+        for top in (True, False):
+            yield from ([name, "top" if top else "bare"] for name in names if (name, top) not in done)
 
 
 def run() -> dict[str, Any]:

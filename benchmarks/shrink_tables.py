@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 FormatRows = Callable[[Sequence[str], list[Sequence[str]]], str]
+
+
+def make_tables(
+    format_rows: FormatRows, aims: Mapping[str, str]
+) -> dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]]:
+    """The tables by name: the benchmark that each shows, and the function that writes it."""
+    return {
+        "shrunk": ("shrink", functools.partial(format_models, format_rows=format_rows)),
+        "shrunk_latency": ("shrink", functools.partial(format_latency, format_rows=format_rows, aims=aims)),
+        "channels": ("channels", functools.partial(format_channels, format_rows=format_rows)),
+    }
 
 
 def format_models(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
@@ -59,3 +71,22 @@ def _format_change(figures: Sequence[float], unit: float) -> str:
     """A figure before and after, and what is left of it."""
     before, after = figures
     return f"{before / unit:.3g} to {after / unit:.3g} ({after / before:.2f})"
+
+
+def format_channels(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
+    """Errors of networks without some of their channels, by score, before and after training on."""
+    runs = result["runs"]
+    rows: list[Sequence[str]] = []
+    for task, score in dict.fromkeys((run["task"], run["score"]) for run in runs):
+        these = [run for run in runs if (run["task"], run["score"]) == (task, score)]
+        cells = [
+            _format_spread([run[field] for run in these]) for field in ("dense error", "error", "fine-tuned error")
+        ]
+        macs = statistics.mean(run["macs"] for run in these)
+        rows.append((task, score, str(len(these)), f"{macs:.0%}", *cells))
+    header = ("network", "score", "seeds", "MACs left", "not pruned", "pruned", "trained on")
+    return f"`{result['command']}`: {result['what']}; means (least to most).\n\n" + format_rows(header, rows)
+
+
+def _format_spread(errors: Sequence[float]) -> str:
+    return f"{statistics.mean(errors):.1f} ({min(errors):.1f} to {max(errors):.1f})"

@@ -36,6 +36,7 @@ DOCUMENTS = (
     "docs/export.md",
     "docs/tfmot.md",
     "docs/models.md",
+    "docs/shrinking.md",
     "docs/results.md",
     "docs/choosing.md",
 )
@@ -296,11 +297,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "bert_base": ("models", _format_bert_base),
     "transformer": ("transformer", _format_transformer),
     **_make_choosing_tables(),
-    "shrunk": ("shrink", functools.partial(shrink_tables.format_models, format_rows=_format_rows)),
-    "shrunk_latency": (
-        "shrink",
-        functools.partial(shrink_tables.format_latency, format_rows=_format_rows, aims=AIMS["shrink"]),
-    ),
+    **shrink_tables.make_tables(_format_rows, AIMS["shrink"]),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

@@ -52,12 +52,15 @@ RESULTS = (
     "Neighbors",
     "PruningReport",
     "RepairReport",
+    "ShrinkReport",
+    "ShrinkError",
     "ExportReport",
     "ExportError",
     "SearchReport",
     "SensitivityReport",
     "CostReport",
     "ChannelGroup",
+    "DeviceReport",
     "LayerCost",
 )
 

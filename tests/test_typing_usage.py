@@ -19,6 +19,7 @@ ON_A_MODEL = (
     typing_usage.prune_over_data,
     typing_usage.repair_at_once,
     typing_usage.repair_later,
+    typing_usage.shrink_copies,
     typing_usage.read_graph,
     typing_usage.use_pruner,
     typing_usage.make_learning_rates,
@@ -40,7 +41,7 @@ def test_every_public_name_is_used():
     assert set(tf_lap.__all__) <= used
 
 
-@pytest.mark.filterwarnings("ignore:model .* has more zeros already")
+@pytest.mark.filterwarnings("ignore:model .* has more zeros already", "ignore:shrink. nothing to remove")
 @pytest.mark.parametrize("function", ON_A_MODEL, ids=lambda function: function.__name__)
 def test_functions_of_a_model_run(function):
     assert function(build_model())

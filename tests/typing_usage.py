@@ -75,6 +75,18 @@ def repair_later(model: keras.Model) -> dict[str, list[str]]:
     return report.left_by_reason()
 
 
+def shrink_copies(model: keras.Model) -> float:
+    samples = np.ones((8, *model.input_shape[1:]), np.float32)
+    try:
+        small = tf_lap.shrink(model, samples, verbose=0)
+    except tf_lap.ShrinkError as error:
+        raise AssertionError from error
+    smaller, report = tf_lap.shrink(small, functional=True, return_report=True)
+    shrunk: tf_lap.ShrinkReport = report
+    assert smaller is not small
+    return shrunk.difference + len(shrunk.render(all=True)) + len(shrunk.changed)
+
+
 def read_report(report: tf_lap.PruningReport) -> str:
     left_whole: Mapping[str, int] = report.left_whole
     skipped: dict[str, list[str]] = report.skipped_by_reason()

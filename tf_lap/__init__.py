@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tf_lap.costs import CostReport as CostReport
     from tf_lap.costs import LayerCost as LayerCost
     from tf_lap.costs.measure import cost as cost
+    from tf_lap.devices import device_report as device_report
+    from tf_lap.devices.remaking import for_devices as for_devices
+    from tf_lap.devices.report import DeviceReport as DeviceReport
     from tf_lap.export import export_tflite as export_tflite
     from tf_lap.export.check import ExportError as ExportError
     from tf_lap.export.report import ExportReport as ExportReport
@@ -67,6 +70,9 @@ _HOMES = {
     "cost": "costs.measure",
     "ChannelEnergies": "graph.energy",
     "channel_energies": "graph.energy",
+    "device_report": "devices",
+    "DeviceReport": "devices.report",
+    "for_devices": "devices.remaking",
     "ExportError": "export.check",
     "ExportReport": "export.report",
     "export_tflite": "export",

@@ -71,26 +71,28 @@ def join_samples(samples: Sequence[list[np.ndarray]], size: int) -> list[list[np
     ]
 
 
-def draw_samples(inputs: Sequence[Input]) -> list[list[np.ndarray]]:
+def draw_samples(inputs: Sequence[Input], argument: str = "representative_dataset") -> list[list[np.ndarray]]:
     """`CHECKED_SAMPLES` random samples, always the same: normal numbers, or zeros and ones for integer and bool inputs.
+
+    Args:
+        inputs: the model's inputs.
+        argument: the name of the argument that would hold samples of the user's, for the error.
 
     Raises:
         ValueError: an input that is neither of numbers nor of bools.
     """
     rng = np.random.default_rng(0)
-    return [[_draw(rng, entry) for entry in inputs] for _ in range(CHECKED_SAMPLES)]
+    return [[_draw(rng, entry, argument) for entry in inputs] for _ in range(CHECKED_SAMPLES)]
 
 
-def _draw(rng: np.random.Generator, entry: Input) -> np.ndarray:
+def _draw(rng: np.random.Generator, entry: Input, argument: str) -> np.ndarray:
     """A random array for one input of a model, with a batch dimension of 1 if the model leaves it open."""
     batch, *extents = entry.shape
     shape = (batch or 1, *(extent or _OPEN_EXTENT for extent in extents))
     if entry.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(entry.dtype)
     if entry.dtype.kind != "f":
-        raise ValueError(
-            f"input {entry.name!r} takes {entry.dtype}, for which none can be drawn: pass representative_dataset"
-        )
+        raise ValueError(f"input {entry.name!r} takes {entry.dtype}, for which none can be drawn: pass {argument}")
     return rng.standard_normal(shape).astype(entry.dtype)
 
 

@@ -10,7 +10,7 @@ from exported import converted, convolutions, export, perceptron
 
 import tf_lap
 from tf_lap.compat import converting
-from tf_lap.export import file as tflite
+from tf_lap.tflite import file as tflite
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 

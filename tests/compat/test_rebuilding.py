@@ -15,7 +15,8 @@ def rebuilt(model, settings=None):
     before = [np.array(tf.convert_to_tensor(weight)) for weight in model.weights]
     result = compat.rebuild(model, lambda layer: (settings or {}).get(layer.name, {}))
     for old, new in result.variables():
-        new.assign(tf.convert_to_tensor(old))
+        compat.assign(new, tf.convert_to_tensor(old))
+    result.finish()
     assert all(np.array_equal(a, tf.convert_to_tensor(b)) for a, b in zip(before, model.weights, strict=True))
     assert not {id(v) for v in model.weights} & {id(v) for v in result.model.weights}
     return result.model
@@ -23,6 +24,7 @@ def rebuilt(model, settings=None):
 
 def agree(model, inputs, **settings):
     new = rebuilt(model, **settings)
+    reset_states(model, new)
     for old_output, output in zip(tf.nest.flatten(model(inputs)), tf.nest.flatten(new(inputs)), strict=True):
         np.testing.assert_array_equal(old_output, output)
     assert [weight.name for weight in new.weights] == [weight.name for weight in model.weights]
@@ -32,6 +34,12 @@ def agree(model, inputs, **settings):
     assert [layer.name for layer in new.layers] == [layer.name for layer in model.layers]
     assert type(new) is type(model)
     return new
+
+
+def reset_states(*models):
+    for layer in (layer for model in models for layer in model.layers):
+        if getattr(layer, "stateful", False):
+            layer.reset_states() if hasattr(layer, "reset_states") else layer.reset_state()
 
 
 def draw(*shape):
@@ -159,6 +167,84 @@ def test_precision_stays(kr):
     new = agree(model, draw(3, 4))
     assert [layer.compute_dtype for layer in new.layers] == ["bfloat16", "float32"]
     assert [layer.variable_dtype for layer in new.layers] == ["float32", "float32"]
+
+
+@KERASES
+def test_nested_models_of_several_tensors(kr):
+    inner_inputs = [kr.Input((4,), name="a"), kr.Input((3,), name="b")]
+    joined = kr.layers.Concatenate()(inner_inputs)
+    outputs = {"sum": kr.layers.Dense(2, name="sum")(joined), "rest": kr.layers.Dense(3, name="rest")(joined)}
+    inner = kr.Model(inner_inputs, outputs, name="inner")
+    x, y = kr.Input((4,), name="x"), kr.Input((3,), name="y")
+    put = inner([x, y])
+    model = kr.Model([x, y], [put["rest"], put["sum"], x])
+    agree(model, [draw(5, 4), draw(5, 3)])
+
+
+@KERASES
+def test_a_sequential_model_may_have_been_built_late_and_with_a_fixed_batch(kr):
+    model = kr.Sequential([kr.layers.Dense(3), kr.layers.BatchNormalization()])
+    model.build((None, 4))
+    agree(model, draw(5, 4))
+    fixed = kr.Sequential([kr.Input(batch_shape=(2, 4)), kr.layers.Dense(3)])
+    assert tuple(agree(fixed, draw(2, 4)).inputs[0].shape) == (2, 4)
+
+
+@KERASES
+def test_a_class_of_the_users_stays_where_it_is_made_as_functional_models_are(kr):
+    class Trainer(kr.Model):
+        def train_step(self, data):
+            return {"seven": tf.constant(7.0)}
+
+    inputs = kr.Input((4,))
+    model = Trainer(inputs, kr.layers.Dense(2)(inputs))
+    new = agree(model, draw(5, 4))
+    new.compile("sgd", "mse")
+    assert new.fit(draw(5, 4), draw(5, 2), verbose=0).history["seven"] == [7.0]
+
+
+@KERASES
+def test_statistics_that_were_adapted_are_used(kr):
+    norm = kr.layers.Normalization()
+    model = kr.Sequential([kr.Input((4,)), norm, kr.layers.Dense(2)])
+    norm.adapt(draw(50, 4) * 3 + 2)
+    agree(model, draw(5, 4))
+
+
+@KERASES
+def test_states_are_copied(kr):
+    model = kr.Sequential([kr.Input(batch_shape=(2, 3, 4)), kr.layers.LSTM(3, stateful=True), kr.layers.Dense(1)])
+    agree(model, draw(2, 3, 4))
+
+
+def test_operations_of_keras_3_keep_their_arguments():
+    ops = keras.ops
+    inputs = keras.Input((6, 4))
+    x = ops.pad(inputs, [[0, 0], [1, 1], [0, 0]])
+    x = ops.transpose(ops.einsum("btc,cd->btd", x, np.eye(4, dtype="float32")), (0, 2, 1))
+    a, b = ops.split(x, 2, axis=1)
+    x = ops.concatenate([ops.stack([a, b], axis=-1), ops.expand_dims(ops.where(a > 0.1, a, -b), -1)], axis=-1)
+    x = ops.reshape(ops.repeat(x, 2, axis=1), (-1, 4, 24))
+    x = ops.take(x, [0, 2], axis=1) + ops.mean(x, axis=1, keepdims=True) * ops.cast(ops.shape(x)[1], "float32")
+    x = ops.clip(ops.flip(x, axis=-1), -1.0, 1.0)[:, ::-1, 2:-2:3]
+    largest, places = ops.top_k(x, 2)
+    x = ops.matmul(x, ops.softmax(ops.swapaxes(x, 1, 2), axis=1)) + ops.norm(x, axis=(1, 2), keepdims=True)
+    outputs = {"x": x, "largest": largest, "hot": ops.one_hot(places, 7), "log": ops.logsumexp(x, axis=(-1,))}
+    agree(keras.Model(inputs, outputs), draw(3, 6, 4))
+
+
+def test_functions_of_tensorflow_keep_their_arguments():
+    inputs = tf_keras.Input((6, 4))
+    x = tf.pad(inputs, [[0, 0], [1, 1], [0, 0]])
+    x = tf.transpose(tf.einsum("btc,cd->btd", x, tf.eye(4)), (0, 2, 1))
+    a, b = tf.split(x, 2, axis=1)
+    x = tf.concat([tf.stack([a, b], axis=-1), tf.where(a > 0.1, a, -b)[..., tf.newaxis]], axis=-1)
+    x = tf.reshape(tf.repeat(x, 2, axis=1), (-1, 4, 24))
+    x = tf.gather(x, [0, 2], axis=1) + tf.reduce_mean(x, axis=1, keepdims=True) * tf.cast(tf.shape(x)[1], tf.float32)
+    x = tf.clip_by_value(tf.reverse(x, [-1]), -1.0, 1.0)[:, ::-1, 2:-2:3]
+    largest, places = tf.math.top_k(x, 2)
+    x = tf.matmul(x, x, transpose_b=True) / tf.norm(x)
+    agree(tf_keras.Model(inputs, [x, largest, tf.one_hot(places, 7)]), draw(3, 6, 4))
 
 
 @KERASES

@@ -19,8 +19,8 @@ from exported import (
 )
 
 import tf_lap
-from tf_lap.export import file as tflite
 from tf_lap.export.check import TOLERANCES
+from tf_lap.tflite import file as tflite
 
 layers = keras.layers
 pytestmark = pytest.mark.usefixtures("equal_speed")

@@ -9,9 +9,9 @@ from exported import converted, export, perceptron
 
 import tf_lap
 from tf_lap.compat import converting
-from tf_lap.export import file as tflite
 from tf_lap.export import runtime, sparse
 from tf_lap.export.runtime import Timing
+from tf_lap.tflite import file as tflite
 
 pytestmark = pytest.mark.slow  # each converts several times
 

@@ -65,6 +65,16 @@ def mask_channels(model, fraction, seed=0):
     return left if removed.any() else None
 
 
+def zero_channels(model, fraction, seed=0):
+    """Zeroes what some kernels read in random channels, and what some put out, each kernel by itself."""
+    rng = np.random.default_rng(seed)
+    for kernel in resolve(model).kernels:
+        inputs, outputs = (rng.random(size) >= fraction for size in (kernel.layout.inputs, kernel.layout.outputs))
+        weights = compat.host_array(kernel.variable)
+        kept = spread_weights(kernel.layout, inputs, outputs)
+        compat.assign(kernel.variable, (weights * kept).astype(weights.dtype))
+
+
 def outputs(model, inputs):
     return [np.asarray(tf.cast(output, tf.float32)) for output in tf.nest.flatten(model(inputs, training=False))]
 
@@ -76,10 +86,8 @@ def assert_agree(model, small, inputs=None, tolerance=1e-5):
         np.testing.assert_allclose(output, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), 1e-30))
 
 
-def masked_and_shrunk(model, fraction=0.4, seed=0):
-    """Masks random channels and shrinks; the model must not change, and be smaller by all that was masked."""
-    randomize(model, seed)
-    left = mask_channels(model, fraction, seed)
+def shrunk(model):
+    """Shrinks a model, which must not change, and compares both."""
     before = [np.array(compat.host_array(variable)) for variable in model.weights]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*equal copy")
@@ -88,5 +96,13 @@ def masked_and_shrunk(model, fraction=0.4, seed=0):
         np.testing.assert_array_equal(values, compat.host_array(variable))
     assert_agree(model, small)
     assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
+    return small, report
+
+
+def masked_and_shrunk(model, fraction=0.4, seed=0):
+    """Masks random channels and shrinks; the smaller copy must lack all that was masked."""
+    randomize(model, seed)
+    left = mask_channels(model, fraction, seed)
+    small, report = shrunk(model)
     assert left is None or all(layer.weights[1] <= count for layer, count in zip(report.layers, left, strict=True))
     return small, report

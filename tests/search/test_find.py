@@ -84,6 +84,14 @@ def test_a_pattern_of_one_sparsity_is_tried_at_that_and_left_out_where_it_cannot
     assert row.split()[-2:] == ["not", "tried"]
 
 
+def test_whole_channels_are_tried_with_the_allocations_that_divide_them():
+    model = build_model()
+    result = find(model, max_drop=0.5, patterns="channels", allocations=["global", "lamp", "uniform"])
+    assert set(result.combinations) == {("magnitude", name, "channels") for name in ("global", "uniform")}
+    report = tf_lap.prune(model, **result.best)
+    assert report.channels.sparsity > 0
+
+
 def test_values_that_are_not_monotone_give_a_model_that_was_measured():
     def wave(model):
         return float(np.sin(40 * kept_fraction(model)))

@@ -5,7 +5,7 @@ import random
 import keras
 import pytest
 import tf_keras
-from helpers.shrunk import masked_and_shrunk
+from helpers.shrunk import masked_and_shrunk, randomize, shrunk, zero_channels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -123,11 +123,22 @@ KINDS = (
 GRAPHS = {"kinds": st.lists(st.sampled_from(KINDS), min_size=2, max_size=8), "seed": st.integers(0, 10_000)}
 
 
-def check(kr, kinds, seed):
+def build(kr, kinds, seed):
     drawn = Drawn(kr, seed)
     for kind in kinds:
         drawn.tensors.append(getattr(drawn, kind)())
-    masked_and_shrunk(drawn.finish(), drawn.random.choice([0.2, 0.5, 0.8]), seed)
+    return drawn.finish()
+
+
+def check(kr, kinds, seed):
+    masked_and_shrunk(build(kr, kinds, seed), random.Random(seed).choice([0.2, 0.5, 0.8]), seed)
+
+
+def check_zeros(kr, kinds, seed):
+    model = build(kr, kinds, seed)
+    randomize(model, seed)
+    zero_channels(model, random.Random(seed).choice([0.1, 0.3, 0.6]), seed)
+    shrunk(model)
 
 
 @settings(max_examples=15, **SETTINGS)
@@ -142,8 +153,15 @@ def test_drawn_graphs_of_tf_keras(kinds, seed):
     check(tf_keras, kinds, seed)
 
 
-@pytest.mark.slow
-@settings(max_examples=150, **SETTINGS)
+@settings(max_examples=12, **SETTINGS)
 @given(**GRAPHS, is_legacy=st.booleans())
-def test_many_drawn_graphs(kinds, seed, is_legacy):
+def test_zeros_that_follow_no_coupling(kinds, seed, is_legacy):
+    check_zeros(tf_keras if is_legacy else keras, kinds, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [check, check_zeros])
+@settings(max_examples=100, **SETTINGS)
+@given(**GRAPHS, is_legacy=st.booleans())
+def test_many_drawn_graphs(check, kinds, seed, is_legacy):
     check(tf_keras if is_legacy else keras, kinds, seed)

@@ -75,13 +75,13 @@ def test_a_constant_stays_where_zeros_are_padded(kr):
     )
     randomize(model)
     zero(model.get_layer("first"), columns=[1])
-    with pytest.warns(PruningWarning, match="equal copy"):
+    with pytest.warns(PruningWarning, match=r"equal copy\. 1 constant channel stays: .* pads with zeros"):
         small, report = shrink(model, return_report=True)
     assert shape(small, "first") == (1, 1, 2, 3)
     (reason,) = report.held
     assert "pads with zeros" in reason
     assert reason.split("'")[1] == "last"
-    assert "constant channels stay" in str(report)
+    assert "1 constant channel stays" in str(report)
     model.get_layer("first").set_weights([model.get_layer("first").get_weights()[0], np.array([1.0, -99.0, 1.0])])
     small = shrink(model)  # the sigmoid is zero now
     assert shape(small, "first") == (1, 1, 2, 2)
@@ -195,6 +195,20 @@ def test_nested_and_shared(kr):
 
 
 @KERASES
+def test_a_model_at_each_time_step(kr):
+    layers = kr.layers
+
+    def make_frame(channels):
+        parts = [layers.Conv2D(8, 3, activation="relu"), layers.Flatten(), layers.Dense(6)]
+        return layers.TimeDistributed(kr.Sequential([kr.Input((8, 8, channels)), *parts]))
+
+    masked_and_shrunk(kr.Sequential([kr.Input((5, 8, 8, 3)), make_frame(3), layers.LSTM(8), layers.Dense(2)]), 0.5)
+    inputs = kr.Input((5, 8, 8, 3))
+    hidden = make_frame(8)(layers.TimeDistributed(layers.Conv2D(8, 1))(inputs))
+    masked_and_shrunk(kr.Model(inputs, layers.Dense(2)(layers.GRU(4)(hidden))), 0.5)
+
+
+@KERASES
 def test_channels_first_layers_are_cut_on_their_axis(kr):
     layers = kr.layers
     inputs = kr.Input((3, 6))
@@ -210,7 +224,7 @@ def test_mixed_precision_is_compared_in_float32(kr):
     model = kr.Sequential(
         [
             kr.Input((6,)),
-            layers.Dense(16, activation="relu", dtype=policy),
+            layers.Dense(16, activation="sigmoid", dtype=policy),
             layers.Dense(16, activation="relu", dtype=policy),
             layers.Dense(2, dtype="float32"),
         ]
@@ -219,6 +233,10 @@ def test_mixed_precision_is_compared_in_float32(kr):
     assert mask_channels(model, 0.5)
     small, report = shrink(model, return_report=True)
     assert report.difference < 1e-5
+    zero(model.layers[0], columns=[np.flatnonzero(model.layers[0].get_weights()[0].any(axis=0))[0]])
+    _, report = shrink(model, return_report=True)
+    assert report.folded
+    assert report.difference < 1e-4
     assert [layer.compute_dtype for layer in small.layers] == [layer.compute_dtype for layer in model.layers]
 
 

@@ -91,6 +91,24 @@ def test_loss_scales_and_accumulated_gradients():
 
 
 @KERASES
+def test_weights_that_do_not_decay_still_do_not(kr):
+    inputs = kr.Input((4,))
+    hidden = kr.layers.Dense(4, name="first")(inputs)
+    model = kr.Model(inputs, kr.layers.Dense(2, name="last")(hidden))
+    optimizer = kr.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[model.get_layer("last").kernel])
+    model.compile(optimizer, "mse")
+    model.get_layer("last").set_weights([np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0], [1.0, 1.0]]), np.zeros(2)])
+    small = shrink(model)
+    assert tuple(small.get_layer("last").kernel.shape) == (3, 2)
+    before = [np.array(layer.get_weights()[0]) for layer in small.layers[1:]]
+    small.fit(np.zeros((4, 4)), np.zeros((4, 2)), verbose=0)  # no gradient: what moves is decay
+    first, last = (np.array(layer.get_weights()[0]) for layer in small.layers[1:])
+    np.testing.assert_allclose(first, before[0] * 0.95, rtol=1e-5)
+    np.testing.assert_array_equal(last, before[1])
+
+
+@KERASES
 def test_metrics_are_not_shared(kr):
     model = trained(kr, "adam", weighted_metrics=[kr.metrics.MeanSquaredError(name="square")])
     small = shrink(model)

@@ -41,6 +41,7 @@ from tf_lap.compat.models import sublayers as sublayers
 from tf_lap.compat.nodes import Resize as Resize
 from tf_lap.compat.nodes import is_mask_name as is_mask_name
 from tf_lap.compat.reading import read_model as read_model
+from tf_lap.compat.rebuilding import NewLayer as NewLayer
 from tf_lap.compat.rebuilding import Rebuilt as Rebuilt
 from tf_lap.compat.rebuilding import rebuild as rebuild
 from tf_lap.compat.training import check_compiled as check_compiled

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lap.compat.flavours import flavour_of
+from tf_lap.compat.nodes import private
 from tf_lap.compat.types import Model, Variable
 from tf_lap.compat.variables import assign, host_array
 
@@ -36,7 +37,10 @@ def copy_compiled(model: Model, copy: Model, variables: Sequence[tuple[Variable,
         return
     arguments = {name: _copy_metrics(value) for name, value in flavour.compile_arguments(model).items()}
     optimizer = model.optimizer
-    copy.compile(optimizer=None if optimizer is None else flavour.remake_object(optimizer), **arguments)
+    remade = None if optimizer is None else flavour.remake_object(optimizer)
+    if getattr(_inner(optimizer), "weight_decay", None):
+        _copy_exclusions(_inner(optimizer), _inner(remade), variables)
+    copy.compile(optimizer=remade, **arguments)
     trained = None if optimizer is None else flavour.optimized(optimizer, [old for old, _ in variables])
     if trained is not None:
         new_of = {id(old): new for old, new in variables}
@@ -53,6 +57,19 @@ def _copy_metrics(structure: Any) -> Any:
         return [_copy_metrics(value) for value in structure]
     flavour = flavour_of(structure)
     return flavour.remake_object(structure) if flavour.is_metric(structure) else structure
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimizer inside one that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _copy_exclusions(optimizer: Any, remade: Any, variables: Sequence[tuple[Variable, Variable]]) -> None:
+    """Lets the weights of a copy decay but for those whose originals do not: a config does not say which."""
+    decays = private(optimizer, "_use_weight_decay")
+    excluded = [new for old, new in variables if not decays(old)]
+    if excluded:
+        remade.exclude_from_weight_decay(var_list=excluded)
 
 
 def _copy_optimizer(
@@ -76,8 +93,8 @@ def _copy_optimizer(
         if left is not None:
             assign(after[name][1], left)
     others, new_others = (
-        _without(flavour.optimizer_variables(owner), [slot for _, slot in own.values()])
-        for owner, own in ((optimizer, before), (remade, after))
+        _without(flavour.optimizer_variables(either), [slot for _, slot in slots.values()])
+        for either, slots in ((optimizer, before), (remade, after))
     )
     for old, new in zip(others, new_others, strict=True):
         assign(new, tf.convert_to_tensor(old))

@@ -43,12 +43,7 @@ def save_program(model: Model, inputs: Sequence[Input]) -> Iterator[Program]:
     Raises:
         Exception: whatever the model's own code raises while it is traced.
     """
-
-    def serve(*arrays: tf.Tensor) -> dict[str, tf.Tensor]:
-        return exporting.tensors(model, arrays)
-
-    specs = [tf.TensorSpec(entry.shape, entry.dtype, entry.name) for entry in inputs]
-    function = tf.function(serve, autograph=False).get_concrete_function(*specs)
+    function = _trace(model, inputs)
     module = tf.Module()
     # A SavedModel holds what a module refers to. Layers are left out: each would be traced again by itself.
     parts = tf.train.TrackableView(model).descendants()
@@ -57,6 +52,38 @@ def save_program(model: Model, inputs: Sequence[Input]) -> Iterator[Program]:
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={exporting.SIGNATURE: function})
         yield Program(folder, _find_readers(model, function))
+
+
+def _trace(model: Model, inputs: Sequence[Input]) -> Any:
+    """The function of a model's call at inference on tensors of these shapes."""
+
+    def serve(*arrays: tf.Tensor) -> dict[str, tf.Tensor]:
+        return exporting.tensors(model, arrays)
+
+    specs = [tf.TensorSpec(entry.shape, entry.dtype, entry.name) for entry in inputs]
+    return tf.function(serve, autograph=False).get_concrete_function(*specs)
+
+
+def convert_in_memory(model: Model, inputs: Sequence[Input]) -> tuple[bytes, dict[str, str]]:
+    """A float32 file of a model to look at, made without a SavedModel, which takes as long as the rest together.
+
+    Args:
+        model: the model.
+        inputs: what the file takes, from `exporting.signature`.
+
+    Returns:
+        The file, and the readers of weight matrices as in `Program`.
+
+    Raises:
+        Exception: whatever the model's own code or the converter raises.
+    """
+    function = _trace(model, inputs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    converter.experimental_lower_to_saved_model = False  # so that weights become constants here
+    converter.experimental_enable_resource_variables = False
+    with exporting.expected_warnings():
+        return converter.convert(), _find_readers(model, function)
 
 
 def convert(program: Program, settings: Mapping[str, Any]) -> bytes:

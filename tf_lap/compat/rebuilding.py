@@ -16,6 +16,17 @@ FindSettings = Callable[[Layer], Mapping[str, Any]]
 """Given a layer or operation, the settings of its config that are to be others."""
 
 
+NewLayer = tuple[str, Mapping[str, Any]]
+"""A layer to be made: the name of its class among the layers of Keras, and its config."""
+
+FindLayer = Callable[[Layer], NewLayer | None]
+"""Given a layer or operation, another one to be made; None for none."""
+
+
+def find_none(layer: Layer) -> None:
+    """No layer is to be made."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
     """A model that was made anew.
@@ -36,6 +47,14 @@ class Rebuilt:
         """
         return [pair for old, new in self.layers for pair in _pair_variables(old, new)]
 
+    def find_untied(self) -> list[Variable]:
+        """The variables of the old model that are one in several layers, and several in the new one."""
+        new_ids: dict[int, set[int]] = {}
+        pairs = self.variables()
+        for old, new in pairs:
+            new_ids.setdefault(id(old), set()).add(id(new))
+        return list({id(old): old for old, _ in pairs if len(new_ids[id(old)]) > 1}.values())
+
     def finish(self) -> None:
         """Lets layers compute again what they keep beside their variables, once these are written."""
         for old, new in self.layers:
@@ -44,7 +63,12 @@ class Rebuilt:
                     new_part.finalize_state()
 
 
-def rebuild(model: Model, find_settings: FindSettings) -> Rebuilt:
+def rebuild(
+    model: Model,
+    find_settings: FindSettings,
+    find_before: FindLayer = find_none,
+    find_replacement: FindLayer = find_none,
+) -> Rebuilt:
     """Makes a model anew. Nothing of it changes, and nothing is shared with it but functions.
 
     Names, the structures of inputs and outputs, dtype policies, and what is frozen stay; a Sequential model stays one.
@@ -54,14 +78,16 @@ def rebuild(model: Model, find_settings: FindSettings) -> Rebuilt:
     Args:
         model: a built model.
         find_settings: which settings of a layer are to be others.
+        find_before: which layer is to be put before another, at each call of it.
+        find_replacement: which layer is to stand in place of another, or of an operation with one tensor.
 
     Raises:
         ValueError: a layer cannot be made anew from its config, or does not take what it reads then.
         Exception: whatever the call of a subclassed model raises on symbolic tensors.
     """
-    rebuilder = _Rebuilder(model, find_settings)
+    rebuilder = _Rebuilder(model, find_settings, find_before, find_replacement)
     remade = rebuilder.rebuild_model(model, None)
-    pairs = [pair for pair in rebuilder.made.values() if not is_operation(pair[0])]
+    pairs = [pair for pair in rebuilder.made.values() if not any(map(is_operation, pair))]
     layers = tuple(pair for pair in pairs if not is_model(pair[0]))
     for old, new in pairs:
         rebuilder.flavour.keep_flag(old, new)
@@ -79,10 +105,13 @@ class _Rebuilder:
         made: layers, models and operations, and what they became, by the id of the old one.
     """
 
-    def __init__(self, model: Model, find_settings: FindSettings) -> None:
+    def __init__(
+        self, model: Model, find_settings: FindSettings, find_before: FindLayer, find_replacement: FindLayer
+    ) -> None:
         self.flavour = flavour_of(model)
         self.made: dict[int, tuple[Layer, Layer]] = {}
-        self._find_settings = find_settings
+        self._find_settings, self._find_before, self._find_replacement = find_settings, find_before, find_replacement
+        self._before: dict[int, Layer] = {}
 
     def rebuild_model(self, model: Model, shapes: Sequence[Any] | None) -> Model:
         """A model, or a model in it, on inputs of these shapes; of the shapes that they have where None."""
@@ -102,14 +131,15 @@ class _Rebuilder:
     def _rebuild_sequential(self, model: Model, shapes: Sequence[Any] | None) -> Model:
         tensor, layers = self.flavour.sequence(model)
         start = self.flavour.remake_input(tensor, tensor.shape if shapes is None else shapes[0])
-        if not any(map(self._has_graph, layers)):
-            return self.flavour.make_sequential(model, start, [self._remake(layer, ()) for layer in layers])
+        if not any(self._has_graph(self.flavour.time_step_layer(layer) or layer) for layer in layers):
+            remade = [new for layer in layers for new in (*self._make_before(layer), self._remake(layer, ()))]
+            return self.flavour.make_sequential(model, start, remade)
         # The calls here are for the shapes of what the models read; those of the Sequential model come behind them.
         current, calls = start, []
         for layer in layers:
-            remade = self._remake(layer, [current.shape])
-            calls.append((remade, self.flavour.count_calls(remade)))
-            current = self._call(layer, remade, (current,), {})
+            for remade in (*self._make_before(layer), self._remake(layer, [current.shape])):
+                calls.append((remade, self.flavour.count_calls(remade)))
+                current = self._call(layer, remade, (current,), {})
         for remade, counts in calls:
             self.flavour.forget_calls(remade, counts)
         start = self.flavour.remake_input(start, start.shape)
@@ -151,7 +181,20 @@ class _Rebuilder:
         shapes = [tensors[id(tensor)].shape for tensor in self._entering(node)]
         args, kwargs = self.flavour.map_structure(replace, (node.args, node.kwargs))
         layer = self._remake(node.layer, shapes)
+        if self._find_replacement(node.layer) is not None:  # the other arguments are in its config
+            args, kwargs = (tensors[id(node.inputs[0])],), {}
+        for before in self._make_before(node.layer):
+            args = (self._call(node.layer, before, args[:1], {}), *args[1:])
         return self._call(node.layer, layer, args, kwargs)
+
+    def _make_before(self, layer: Layer) -> list[Layer]:
+        """The layer that is put before another one, if there is any."""
+        description = self._find_before(layer)
+        if description is None:
+            return []
+        if id(layer) not in self._before:
+            self._before[id(layer)] = self.flavour.make_layer(*description)
+        return [self._before[id(layer)]]
 
     def _entering(self, node: Node) -> Sequence[KerasTensor]:
         """The tensors that a node's layer is called with; those of a model in the order of its inputs."""
@@ -174,8 +217,17 @@ class _Rebuilder:
             return self.made[id(layer)][1]
         if self._has_graph(layer):
             return self.rebuild_model(layer, shapes)
+        replacement = self._find_replacement(layer)
+        if replacement is not None:
+            self.made[id(layer)] = layer, self.flavour.make_layer(*replacement)
+            return self.made[id(layer)][1]
+        repeated = self.flavour.time_step_layer(layer)
         try:
-            remade = self.flavour.remake_layer(layer, self._find_settings(layer))
+            if repeated is not None and self._has_graph(repeated):
+                inner = self._remake(repeated, [(batch, *extents) for batch, _, *extents in shapes])
+                remade = self.flavour.remake_wrapper(layer, inner)
+            else:
+                remade = self.flavour.remake_layer(layer, self._find_settings(layer))
         except Exception as error:  # a user's `get_config` may raise anything
             name = type(layer).__name__
             raise ValueError(

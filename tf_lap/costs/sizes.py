@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tf_lap import compat
 from tf_lap.compat.types import Model
 from tf_lap.graph.channels import Shape, format_shape
-from tf_lap.graph.resolver import describe
+from tf_lap.graph.describing import describe
 
 
 class SizedModel(NamedTuple):

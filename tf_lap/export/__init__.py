@@ -11,16 +11,17 @@ from tf_lap import compat, samples
 from tf_lap.compat import converting, exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.compat.types import Model
-from tf_lap.export import file as tflite
 from tf_lap.export.arguments import check_batch_size, check_choices, check_path
 from tf_lap.export.check import TOLERANCES, Check, Quantization
 from tf_lap.export.check import ExportError as ExportError
-from tf_lap.export.convert import Samples, advise_on_loops, convert, explain_errors, repeat_to_batch
-from tf_lap.export.origins import Origins
+from tf_lap.export.convert import Samples, convert, repeat_to_batch
 from tf_lap.export.progress import Progress
 from tf_lap.export.report import ExportReport, TensorReport
 from tf_lap.export.sparse import CheckedFile, SparseFileRefused, make_sparse_file
 from tf_lap.files import AnyPath, replaced
+from tf_lap.tflite import file as tflite
+from tf_lap.tflite.errors import advise_on_loops, explain_errors
+from tf_lap.tflite.origins import Origins
 
 
 def export_tflite(
@@ -104,6 +105,7 @@ def export_tflite(
         check = Check(model, inputs, user_samples, dense, quantization)
         chosen, reason = _choose_file(dense, contents, origins, check, quantization, sparse, progress)
     _write(target, chosen.file)
+    on_devices = chosen.on_devices
     return ExportReport(
         path=target,
         quantization=quantization,
@@ -118,6 +120,8 @@ def export_tflite(
         runtime=check.runtime.name,
         batch_size=batch,
         latency=chosen.latency,
+        convolutions=0 if on_devices is None else on_devices.convolutions,
+        sparse_convolutions=0 if on_devices is None else on_devices.sparse_convolutions,
         _files=(dense,) if chosen.file is dense else (dense, chosen.file),
         _sample=check.sample,
     )

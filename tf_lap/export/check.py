@@ -12,16 +12,13 @@ from tf_lap.compat import exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.compat.types import Model
 from tf_lap.export import runtime as runtimes
+from tf_lap.tflite.errors import ExportError as ExportError
 
 Quantization = Literal["dynamic_range", "float16", "int8"] | None
 
 TOLERANCES: dict[Quantization, float] = {None: 1e-3, "float16": 1e-2, "dynamic_range": 0.1, "int8": 0.2}
 """How far an output may lie from Keras's, as a fraction of the largest output."""
 _MIN_OUTPUT = 1e-6  # where the largest output is smaller, differences are divided by this
-
-
-class ExportError(RuntimeError):
-    """A model that TensorFlow cannot convert, or a file that does not do what the model does."""
 
 
 class Difference(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tf_lap.export import runtime as runtimes
-from tf_lap.export.file import WeightTensor
 from tf_lap.tabular import table
+from tf_lap.tflite.file import WeightTensor
 
 # A file is called faster or slower from these ratios on; smaller ones may be noise.
 _FASTER = 1.05
@@ -105,6 +105,9 @@ class ExportReport:
         runtime: the interpreter that it was run in.
         batch_size: the fixed batch of its first input; None where it is open.
         latency: how long a call takes, where `sparse="auto"` or `timed` measured it; else None.
+        convolutions: how many 1x1 convolutions the file has, where it is sparse.
+        sparse_convolutions: how many of them XNNPACK multiplies without their zeros on ARM and in WebAssembly, as
+            `tf_lap.device_report` finds it. On x86 it does not.
     """
 
     path: Path
@@ -120,6 +123,8 @@ class ExportReport:
     runtime: str
     batch_size: int | None
     latency: Latency | None = None
+    convolutions: int = 0
+    sparse_convolutions: int = 0
     _files: tuple[bytes, ...] = dataclasses.field(default=(), repr=False, compare=False)
     _sample: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -142,11 +147,21 @@ class ExportReport:
         ratio = self.dense_bytes / self.file_bytes
         size = f"{ratio:.1f} times smaller on disk" if ratio >= 1 else f"{1 / ratio:.2f} times larger on disk"
         blocks = [tensor for tensor in self.tensors if tensor.encoding != "dense" and not tensor.densified]
+        if self.sparse_convolutions:
+            return f"{size}; {self._gain_on_devices}"
         if not blocks:
             return f"{size}, not faster: TFLite writes these zeros out again when it loads the file"
         if self.latency is None:
             return f"{size}; runs {len(blocks)} Dense layer(s) without their zeros: timed() measures how fast"
         return f"{size}, {self.latency}"
+
+    @property
+    def _gain_on_devices(self) -> str:
+        count = f"{self.sparse_convolutions} of {self.convolutions} 1x1 convolutions"
+        if self.batch_size is None:
+            return f"not faster: with batch_size=1 {count} would run sparse on ARM and in WebAssembly"
+        here = "not on x86" if self.latency is None else f"here {self.latency}"
+        return f"faster on ARM and in WebAssembly, where {count} run sparse; {here}"
 
     def timed(self, *, threads: int = 1, rounds: int = 20) -> ExportReport:
         """This report with its `latency`: the dense file and this one, as they were written, run by turns.

@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_lap.compat import converting
-from tf_lap.export import file as tflite
+from tf_lap.devices.describing import describe_graph
+from tf_lap.devices.report import DeviceReport
 from tf_lap.export import runtime as runtimes
 from tf_lap.export.check import Check, Difference, ExportError, Quantization
-from tf_lap.export.converter_errors import explain
-from tf_lap.export.origins import Origins
 from tf_lap.export.report import Latency
+from tf_lap.tflite import file as tflite
+from tf_lap.tflite.converter_errors import explain
+from tf_lap.tflite.operations import read_operations
+from tf_lap.tflite.origins import Origins
 
 MAX_SLOWDOWN = 1.2
 """How many times as long as the dense file a sparse one may run, by the fastest rounds of each, to be chosen."""
@@ -34,12 +37,14 @@ class CheckedFile(NamedTuple):
         contents: what it holds.
         difference: how far its outputs are from Keras's.
         latency: how fast it runs beside the dense file; None where that was not measured.
+        on_devices: what of it XNNPACK runs sparse; None for a dense file.
     """
 
     file: bytes
     contents: tflite.Contents
     difference: Difference
     latency: Latency | None
+    on_devices: DeviceReport | None = None
 
 
 def make_sparse_file(
@@ -52,6 +57,8 @@ def make_sparse_file(
 ) -> CheckedFile:
     """Makes the sparse file of a model from its dense one, and checks it.
 
+    What XNNPACK makes of it on ARM and in WebAssembly cannot be seen on x86: that is read off its operations.
+
     Args:
         dense: the file with zeros.
         dense_contents: what that holds.
@@ -60,7 +67,7 @@ def make_sparse_file(
         quantization: how the file is quantized.
         auto: whether it must also be smaller, and take at most `MAX_SLOWDOWN` times as long as the dense file. The
             time is measured only where the runtime multiplies a tensor as it is stored: other files run as the dense
-            one does.
+            one does. Where convolutions run sparse on other processors it does not count.
 
     Raises:
         SparseFileRefused: there is none, it is wrong, larger or too slow.
@@ -76,14 +83,19 @@ def make_sparse_file(
     fault = _find_fault(quantization, dense_contents, contents)
     if fault is not None:
         raise SparseFileRefused(fault)
+    on_devices = describe_graph(read_operations(file, origins.find_label), "the file")
+    if on_devices.failing and any(cluster.runs_sparse for cluster in on_devices.clusters):
+        ((layer, reason), *_) = on_devices.failing.items()
+        raise SparseFileRefused(f"XNNPACK fails with a sparse file on ARM and in WebAssembly: {layer!r} {reason}")
     if auto and len(file) >= len(dense):
         raise SparseFileRefused("a sparse file is larger")
     try:
         difference = check(file)
     except ExportError as error:
         raise SparseFileRefused(str(error)) from error
-    needs_timing = auto and any(not weight.densified for weight in contents.sparse)
-    return CheckedFile(file, contents, difference, _time_files(dense, file, check) if needs_timing else None)
+    needs_timing = auto and not on_devices.runs_sparse and any(not weight.densified for weight in contents.sparse)
+    latency = _time_files(dense, file, check) if needs_timing else None
+    return CheckedFile(file, contents, difference, latency, on_devices)
 
 
 def _time_files(dense: bytes, file: bytes, check: Check) -> Latency:

@@ -52,6 +52,7 @@ class RecipeBuilder:
         self._repeats: int | None = 1
         self._walls: list[tuple[int, str]] = []
         self._ties: list[tuple[tuple[int, int], ...]] = []
+        self._entering: dict[int, Sequence[int | None]] = {}  # at the first call of a nested model, by its id
 
     @contextlib.contextmanager
     def repeating(self, times: int | None) -> Iterator[None]:
@@ -106,6 +107,21 @@ class RecipeBuilder:
     def add_tie(self, places: Iterable[tuple[int, int]]) -> None:
         """Notes that these axes, each of a tensor, must stay equally long."""
         self._ties.append(tuple(places))
+
+    def tie_calls(self, layer: Layer, entering: Sequence[int | None]) -> None:
+        """Notes that all calls of a nested model read equally wide tensors: it has inputs of fixed shapes.
+
+        Args:
+            layer: the model.
+            entering: the tensors that enter it in this call; None for one that carries no channels.
+        """
+        first = self._entering.setdefault(id(layer), entering)
+        for numbers in zip(first, entering, strict=True) if first is not entering else ():
+            tensors = [number for number in numbers if number is not None]
+            axes = {axis for tensor in tensors for axis in self.signals[tensor].axes}
+            if len(tensors) == len(numbers):
+                for axis in sorted(axes):
+                    self.add_tie((tensor, axis) for tensor in tensors)
 
     def tie_attention(self, first_step: int, is_as_wide: bool) -> None:
         """Notes that an attention layer, whose steps begin at `first_step`, has as many heads of queries as of values.

@@ -14,12 +14,13 @@ from tf_lap import compat
 from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.channels import Boundary, Call, ChannelRule, Flow, Signal
 from tf_lap.graph.composite import CompositeRule, LayerSteps
+from tf_lap.graph.describing import describe
 from tf_lap.graph.energy_maps import Identity
 from tf_lap.graph.flows import average_over_others
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.recipe_builder import RecipeBuilder
 from tf_lap.graph.registry import find_rule
-from tf_lap.graph.rule_tables import install_keras_hub, install_tf_keras, is_transparent
+from tf_lap.graph.rule_tables import is_transparent
 from tf_lap.graph.statistics import find_statistics
 from tf_lap.graph.unreached import add_unreached
 from tf_lap.graph.user_kernels import check_user_kernels
@@ -35,23 +36,6 @@ def resolve(model: Model) -> Recipe:
         TypeError, ValueError: the model is of a kind that is not served, or not built.
     """
     return resolve_description(model, describe(model))
-
-
-def describe(model: Model, resize: compat.Resize | None = None) -> compat.ModelDescription:
-    """Reads a built Keras model, as far as there are rules for what is in it.
-
-    Args:
-        model: the model.
-        resize: gives the shapes that its inputs are to have; None: those that it was built with.
-
-    Raises:
-        TypeError, ValueError: the model is of a kind that is not served, or not built.
-    """
-    compat.check_model(model)
-    if compat.is_tf_keras(model):
-        install_tf_keras()
-    install_keras_hub()
-    return compat.read_model(model, lambda layer: find_rule(layer) is not None, is_transparent, resize)
 
 
 def resolve_description(model: Model, description: compat.ModelDescription) -> Recipe:
@@ -70,7 +54,6 @@ class _Resolver:
     def __init__(self) -> None:
         self.builder = RecipeBuilder()
         self._statistics: frozenset[compat.Tensor] = frozenset()
-        self._entering: dict[int, Sequence[int | None]] = {}  # at the first call of a layer, by its id
 
     def resolve_model(self, model: Model, description: compat.ModelDescription) -> Recipe:
         """The recipe of a model. One whose call cannot be read has kernels, but no steps.
@@ -217,23 +200,13 @@ class _Resolver:
         self.builder.inner_reasons[id(layer_call.layer)] = reason
         inner_prefix = f"{prefix}{layer_call.layer.name}/"
         if not inside.is_traced:
-            self._tie_calls(layer_call.layer, entering)
+            self.builder.tie_calls(layer_call.layer, entering)
         with self._inside_own_code(layer_call.layer, inside, prefix):
             if not inside.is_sized:
                 return self._follow_graph(inside.graph, entering, inner_prefix)
             entering = self._change_sizes(entering, inside.graph.inputs, layer_call.layer)
             leaving = self._follow_graph(inside.graph, entering, inner_prefix)
             return self._change_sizes(leaving, layer_call.outputs, layer_call.layer)
-
-    def _tie_calls(self, layer: Layer, entering: Sequence[int | None]) -> None:
-        """Notes that all calls of a nested model read equally wide tensors: it has inputs of fixed shapes."""
-        first = self._entering.setdefault(id(layer), entering)
-        for numbers in zip(first, entering, strict=True):
-            tensors = [number for number in numbers if number is not None]
-            axes = {axis for tensor in tensors for axis in self.builder.signals[tensor].axes}
-            if first is not entering and len(tensors) == len(numbers):
-                for axis in sorted(axes):
-                    self.builder.add_tie((tensor, axis) for tensor in tensors)
 
     @contextlib.contextmanager
     def _inside_own_code(self, layer: Layer, inside: compat.Inside, prefix: str) -> Iterator[None]:

@@ -92,7 +92,7 @@ class Options:
         allocation = self.allocation
         if isinstance(allocation, allocations.Auto):
             allocation = allocation.resolve(by_kernel=True)
-        if not isinstance(allocation, (allocations.Uniform, allocations.Global)):
+        if not divides_channels(allocation):
             raise ValueError(
                 f"allocation={self.allocation!r} divides weights among kernels, and pattern={str(self.pattern)!r} "
                 "removes channels that several kernels share: use allocation='uniform' or 'global'"
@@ -103,6 +103,11 @@ class Options:
                 "channels that several kernels share: use order='simultaneous'"
             )
         return dataclasses.replace(self, allocation=allocation)
+
+
+def divides_channels(allocation: Allocation) -> bool:
+    """Whether an allocation says how many whole channels stay, too."""
+    return isinstance(allocation, (allocations.Uniform, allocations.Global))
 
 
 _BATCH_SIZE = 250

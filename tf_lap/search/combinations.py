@@ -15,6 +15,7 @@ from tf_lap import compat, patterns, scores
 from tf_lap.choices import Configurable
 from tf_lap.compat import exporting
 from tf_lap.compat.types import Model
+from tf_lap.pruning.options import divides_channels
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.reconstruction.methods import read_methods
 from tf_lap.samples import Representative, read_samples
@@ -87,6 +88,7 @@ def combine(
     """All combinations of some choices.
 
     A pattern that has only one sparsity gives each kernel that, so it is combined with the allocation "uniform" alone.
+    Whole channels are combined with the allocations that divide them, if any is among the choices.
 
     Args:
         score_choices: a score, or several of them; as all three, by name, object or configuration.
@@ -112,7 +114,10 @@ def combine(
     combinations = []
     for pattern, score in itertools.product(pattern_list, score_list):
         sparsity = patterns.get(pattern).sparsity
-        for allocation in allocation_list if sparsity is None else ["uniform"]:
+        fitting = allocation_list if sparsity is None else ["uniform"]
+        if isinstance(patterns.get(pattern), patterns.Channels):
+            fitting = [a for a in allocation_list if divides_channels(allocations.get(a))] or allocation_list
+        for allocation in fitting:
             arguments = {"score": score, "allocation": allocation, "pattern": pattern, **others}
             if scores.get(score).needs_data or repairs:
                 arguments["data"] = options.get("data")

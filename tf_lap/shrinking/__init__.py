@@ -17,7 +17,7 @@ from tf_lap.shrinking.constants import find_constants, find_independent
 from tf_lap.shrinking.dead import Removal, find_removal
 from tf_lap.shrinking.kept import Kept
 from tf_lap.shrinking.remaking import Shrunk, remake
-from tf_lap.shrinking.report import LayerShrinkage, ShrinkReport
+from tf_lap.shrinking.report import LayerShrinkage, ShrinkReport, count_of
 from tf_lap.shrinking.verification import verify
 from tf_lap.shrinking.weights import cut_slot
 from tf_lap.warn import warn
@@ -102,10 +102,12 @@ def shrink(
     kept = Kept(recipe, coupling, removal.is_kept)
     shrunk = remake(network, kept, constants)
     difference = verify(network, shrunk.rebuilt, kept, batches)
+    _warn_of_untied(shrunk)
     _copy_compiled(model, functional_copy, shrunk)
     report = _describe(network, kept, removal, shrunk, difference)
     if not report.changed:
-        warn(f"shrink: {report.summary}, all of use. The model that is returned is an equal copy.")
+        held = ". ".join(["", *report.explain_held()])
+        warn(f"shrink: {report.summary} are of use, so the model that is returned is an equal copy{held}")
     if verbose:
         print(report)
     return (shrunk.rebuilt.model, report) if return_report else shrunk.rebuilt.model
@@ -153,10 +155,21 @@ def _read_batches(model: Model, data: Representative) -> list[Batch]:
     """
     inputs = exporting.signature(model)
     if data is None:
-        drawn = samples.draw_samples(inputs)[:_SAMPLES]
+        drawn = samples.draw_samples(inputs, "data")[:_SAMPLES]
     else:
         drawn = samples.read_samples(data, inputs, "data", _SAMPLES)
     return list(drawn) if exporting.has_fixed_batch(model) else list(samples.join_samples(drawn, _SAMPLES))
+
+
+def _warn_of_untied(shrunk: Shrunk) -> None:
+    """Warns where layers share a variable: a config does not say so."""
+    untied = shrunk.rebuilt.find_untied()
+    if untied:
+        names = ", ".join(map(compat.variable_path, untied[:3]))
+        warn(
+            f"shrink: several layers share {count_of(len(untied), 'variable')} ({names}), and each has its own copy in "
+            "the smaller model: trained further, they will no longer be the same"
+        )
 
 
 def _copy_compiled(model: Model, functional_copy: compat.Rebuilt | None, shrunk: Shrunk) -> None:

@@ -14,9 +14,10 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.coupling import Coupling
 from tf_lap.graph.model_graph import BoundaryStep, Kernel, KernelStep, Recipe, RuleStep
 from tf_lap.samples import Batch
+from tf_lap.shrinking.running import running
 from tf_lap.shrinking.weights import find_connections
 
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 """How far a constant may be from one place to another, as a fraction of the largest number beside it: by rounding."""
 
 
@@ -103,7 +104,7 @@ def _record_inputs(model: Model, layers: Mapping[int, Layer], samples: Sequence[
     """What layers are called with while the model runs, by the id of the layer."""
     read: dict[int, list[np.ndarray]] = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(exporting.states_kept(model))
+        stack.enter_context(running(model))
         for number, layer in layers.items():
 
             def record(entering: Any, _: Any, number: int = number) -> None:

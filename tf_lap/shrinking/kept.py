@@ -38,10 +38,11 @@ class Kept:
     def places(self, tensor: int) -> dict[int, np.ndarray]:
         """For each channel axis of a tensor which of its places stay: those of which any channel does."""
         signal = self.recipe.signals[tensor]
+        sizes = [signal.shape[axis] or 0 for axis in signal.axes]
         kept = self.channels(tensor)
-        if not signal.axes or len(kept) != math.prod(signal.sizes()):
+        if not sizes or len(kept) != math.prod(sizes):  # channels that are all alike, or on an axis of open size
             return {}
-        return dict(zip(signal.axes, _find_places(kept.reshape(signal.sizes())), strict=True))
+        return dict(zip(signal.axes, _find_places(kept.reshape(sizes)), strict=True))
 
     def shape(self, tensor: int) -> Shape:
         """The shape of a tensor with the channels that stay."""

@@ -85,7 +85,7 @@ class _Settings:
         self._biased = {id(kept.recipe.kernels[number].layer) for number in shares}
         self._outputs: dict[int, Shape] = {}
         self._narrowed: set[int] = set()
-        for step in kept.recipe.steps:
+        for step in (*kept.recipe.coupling_steps, *kept.recipe.steps):
             match step:
                 case RuleStep():
                     self._note(step.layer, step.target)
@@ -133,7 +133,7 @@ class _Cutter:
                 self._owners.update((id(variable), part) for variable in compat.own_weights(part))
         self._put: dict[int, list[int]] = {}
         self._read: dict[int, list[int]] = {}
-        for step in recipe.steps:
+        for step in (*recipe.coupling_steps, *recipe.steps):
             match step:
                 case RuleStep():
                     self._put.setdefault(id(step.layer), []).append(step.target)
@@ -162,8 +162,10 @@ class _Cutter:
         number = self._kernels.get(id(old))
         if number is not None:
             axes = self._kept.kernel_axes(number)
-            if tuple(int(places.sum()) for places in axes) == shape:
-                return axes
+            expected = tuple(int(places.sum()) for places in axes)
+            if expected != shape:
+                raise ValueError(self._explain(old, f"has shape {shape} in the smaller model, expected {expected}"))
+            return axes
         if len(old.shape) != len(shape):
             raise ValueError(self._explain(old, f"has {len(old.shape)} axes, and {len(shape)} in the smaller model"))
         return tuple(
@@ -186,14 +188,10 @@ class _Cutter:
     def _list_candidates(self, owner: Layer) -> Iterable[list[np.ndarray]]:
         """Places that are left on axes of what a layer is about, those that count first before the others."""
         kept, outer = self._kept, self._outer[id(owner)]
-        own = [
-            number
-            for number in self._kernels.values()
-            if self._owners.get(id(kept.recipe.kernels[number].variable)) is owner
-        ]
+        numbers = [number for variable, number in self._kernels.items() if self._owners.get(variable) is owner]
         yield self._list_places(self._put.get(id(owner), [])[-1:])
-        yield [kept.kernel_outputs(number) for number in own]
-        yield [places for number in own for places in kept.kernel_axes(number)]
+        yield [kept.kernel_outputs(number) for number in numbers]
+        yield [places for number in numbers for places in kept.kernel_axes(number)]
         yield self._list_places(self._put.get(id(owner), []) + self._put.get(id(outer), []))
         yield self._list_places(self._read.get(id(owner), []) + self._read.get(id(outer), []))
 

@@ -56,12 +56,19 @@ class ShrinkReport:
         """One line on what was removed."""
         before, after = self.weights
         if not self.changed:
-            return f"nothing to remove: {before:,} weights"
+            return f"nothing to remove: all {before:,} weights"
         puts_out = [sum(layer.outputs[place] for layer in self.layers) for place in (0, 1)]
         return (
             f"{before:,} -> {after:,} weights ({after / before:.1%}), {puts_out[0]:,} -> {puts_out[1]:,} channels, "
             f"outputs equal to {self.difference:.1g}"
         )
+
+    def explain_held(self) -> list[str]:
+        """For each reason why constant channels stay a line."""
+        return [
+            f"{count_of(count, 'constant channel')} stay{'s' * (count == 1)}: {reason}"
+            for reason, count in self.held.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, ready for `json.dumps`."""
@@ -86,8 +93,8 @@ class ShrinkReport:
             lines.append(f"... and {len(self.changed) - len(shown)} more")
         lines.append(self.summary)
         if self.folded:
-            lines.append(f"{self.folded:,} constant inputs of kernels went into biases")
-        lines += [f"{count:,} constant channels stay: {reason}" for reason, count in self.held.items()]
+            lines.append(f"{count_of(self.folded, 'constant input')} of kernels went into biases")
+        lines += self.explain_held()
         return "\n".join(textwrap.fill(line, 80, subsequent_indent="  ") if len(line) > 80 else line for line in lines)
 
     def __str__(self) -> str:
@@ -95,3 +102,8 @@ class ShrinkReport:
 
     def __repr__(self) -> str:
         return f"<ShrinkReport: {self.summary}>"
+
+
+def count_of(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -14,6 +14,7 @@ from tf_lap.compat.types import Layer, Model
 from tf_lap.graph.model_graph import KernelStep, RuleStep
 from tf_lap.samples import Batch
 from tf_lap.shrinking.kept import Kept
+from tf_lap.shrinking.running import running
 from tf_lap.shrinking.weights import cut
 
 TOLERANCE = 1e-4
@@ -41,15 +42,8 @@ def verify(model: Model, rebuilt: compat.Rebuilt, kept: Kept, batches: Sequence[
     Raises:
         ShrinkError: they differ; it says at which layer they part.
     """
-    with contextlib.ExitStack() as stack:
-        tolerance = TOLERANCE
-        try:
-            stack.enter_context(exporting.in_float32(model))
-            stack.enter_context(exporting.in_float32(rebuilt.model))
-        except ValueError:  # the weights themselves are of half precision
-            tolerance = HALF_TOLERANCE
-        for either in (model, rebuilt.model):
-            stack.enter_context(exporting.states_kept(either))
+    with running(model, rebuilt.model) as is_float32:
+        tolerance = TOLERANCE if is_float32 else HALF_TOLERANCE
         difference = 0.0
         for batch in batches:
             expected, outputs = (exporting.outputs(either, batch) for either in (model, rebuilt.model))
@@ -71,11 +65,15 @@ def measure(expected: np.ndarray, output: np.ndarray) -> float:
         return float("inf")
     if expected.dtype.kind not in "fV":  # V: bfloat16
         return 0.0 if np.array_equal(expected, output) else float("inf")
-    both = expected.astype(np.float64), output.astype(np.float64)
-    if not all(np.isfinite(array).all() for array in both):
-        return 0.0 if np.array_equal(*both, equal_nan=True) else float("inf")
-    largest = float(np.max(np.abs(both[0]), initial=0.0))
-    apart = float(np.max(np.abs(both[0] - both[1]), initial=0.0))
+    values, others = expected.astype(np.float64), output.astype(np.float64)
+    is_finite = np.isfinite(values)
+    if not np.array_equal(values[~is_finite], others[~is_finite], equal_nan=True):
+        return float("inf")
+    values, others = values[is_finite], others[is_finite]
+    if not np.isfinite(others).all():
+        return float("inf")
+    largest = float(np.max(np.abs(values), initial=0.0))
+    apart = float(np.max(np.abs(values - others), initial=0.0))
     return apart / largest if largest else (0.0 if not apart else float("inf"))
 
 

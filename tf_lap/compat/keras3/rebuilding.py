@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras.src.models.functional import functional_like_constructor
+from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_lap.compat.configs import find_custom_objects, restore_functions, update_config
@@ -28,7 +28,19 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
         config = update_config(layer, settings, keras.saving.serialize_keras_object)
         remade = type(layer).from_config(config)
     restore_functions(layer, remade)
+    if not isinstance(layer, keras.Layer):
+        remade.name = layer.name  # the configs of operations do not hold it in all releases
     return remade
+
+
+def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
+    """A new layer like one around another, such as TimeDistributed, around a new layer."""
+    return type(layer)(**{**layer.get_config(), "layer": inner})
+
+
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    """A new layer, of the class with this name among the layers of Keras."""
+    return getattr(keras.layers, class_name)(**config)
 
 
 def input_structure(model: Model) -> Any:
@@ -55,7 +67,7 @@ def remake_input(tensor: KerasTensor, shape: Sequence[int | None]) -> KerasTenso
 
 def make_functional(like: Model, inputs: Any, outputs: Any) -> Model:
     """A Functional model with the name, and where that can be the class, of another."""
-    is_plain = isinstance(like, keras.Model) and functional_like_constructor(type(like))
+    is_plain = isinstance(like, Functional) and functional_like_constructor(type(like))
     model_class = type(like) if is_plain else keras.Model
     return model_class(inputs, outputs, name=like.name)
 

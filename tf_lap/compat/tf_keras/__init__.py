@@ -41,10 +41,12 @@ from tf_lap.compat.tf_keras.rebuilding import is_sequential as is_sequential
 from tf_lap.compat.tf_keras.rebuilding import keep_flag as keep_flag
 from tf_lap.compat.tf_keras.rebuilding import keep_trainable as keep_trainable
 from tf_lap.compat.tf_keras.rebuilding import make_functional as make_functional
+from tf_lap.compat.tf_keras.rebuilding import make_layer as make_layer
 from tf_lap.compat.tf_keras.rebuilding import make_sequential as make_sequential
 from tf_lap.compat.tf_keras.rebuilding import output_structure as output_structure
 from tf_lap.compat.tf_keras.rebuilding import remake_input as remake_input
 from tf_lap.compat.tf_keras.rebuilding import remake_layer as remake_layer
+from tf_lap.compat.tf_keras.rebuilding import remake_wrapper as remake_wrapper
 from tf_lap.compat.tf_keras.rebuilding import sequence as sequence
 from tf_lap.compat.tf_keras.tracing import TRACEABLE_CODE as TRACEABLE_CODE
 from tf_lap.compat.tf_keras.tracing import trace_call as trace_call

@@ -26,6 +26,14 @@ def remake_layer(layer: Layer, settings: Mapping[str, Any]) -> Layer:
     return remade
 
 
+def remake_wrapper(layer: Layer, inner: Layer) -> Layer:
+    return type(layer)(**{**layer.get_config(), "layer": inner})
+
+
+def make_layer(class_name: str, config: Mapping[str, Any]) -> Layer:
+    return getattr(tf_keras.layers, class_name)(**config)
+
+
 def input_structure(model: Model) -> Any:
     return private(model, "_nested_inputs")
 
@@ -47,7 +55,7 @@ def remake_input(tensor: KerasTensor, shape: Sequence[int | None]) -> KerasTenso
 
 
 def make_functional(like: Model, inputs: Any, outputs: Any) -> Model:
-    is_plain = isinstance(like, tf_keras.Model) and functional.has_functional_like_constructor(type(like))
+    is_plain = isinstance(like, functional.Functional) and functional.has_functional_like_constructor(type(like))
     model_class = type(like) if is_plain else tf_keras.Model
     return model_class(inputs, outputs, name=like.name)
 

@@ -4,7 +4,7 @@ import pytest
 from exported import convolutions, equal_speed, perceptron  # noqa: F401  (one is a fixture)
 
 import tf_lap
-from tf_lap.export import file as tflite
+from tf_lap.tflite import file as tflite
 
 pytestmark = pytest.mark.usefixtures("equal_speed")
 

@@ -7,7 +7,7 @@ from exported import folder, inputs_of, perceptron
 
 import tf_lap
 from tf_lap.compat import exporting
-from tf_lap.export.converter_errors import explain
+from tf_lap.tflite.converter_errors import explain
 
 layers = keras.layers
 

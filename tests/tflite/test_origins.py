@@ -7,8 +7,8 @@ import tensorflow as tf
 from exported import convolutions, equal_speed, export, perceptron  # noqa: F401  (one is a fixture)
 
 import tf_lap
-from tf_lap.export import file as tflite
-from tf_lap.export.origins import Origins
+from tf_lap.tflite import file as tflite
+from tf_lap.tflite.origins import Origins
 
 FLAVOURS = pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("equal_speed")]

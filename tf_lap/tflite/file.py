@@ -11,7 +11,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
-from tf_lap.export.origins import Origins
+from tf_lap.tflite.origins import Origins
 
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -19,9 +19,16 @@ _DTYPES = {
     schema.TensorType.INT8: np.int8,
 }
 
+_INDEX_DTYPES = {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
+
 # The first can read weights beyond 2 GB of a file. TensorFlow 2.17 has the second alone, which cannot; it writes no
 # such file unless a private flag is set.
 _parse = getattr(flatbuffer_utils, "read_model_from_bytearray", flatbuffer_utils.convert_bytearray_to_object)
+
+
+def parse(file: bytes) -> Any:
+    """A file as the classes of TFLite's schema."""
+    return _parse(bytearray(file))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +91,7 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
     Raises:
         ValueError: it holds a sparse tensor of an unknown form.
     """
-    model = _parse(bytearray(file))
+    model = parse(file)
     graphs, codes = model.subgraphs or [], model.operatorCodes or []
     densify = {i for i, code in enumerate(codes) if code.builtinCode == schema.BuiltinOperator.DENSIFY}
     weights = []
@@ -102,6 +109,20 @@ def read(file: bytes, origins: Origins | None = None) -> Contents:
             weights.append(WeightTensor(name, layer, values, block, number in densified))
     custom = (code.customCode.decode() for code in codes if code.customCode)
     return Contents(tuple(weights), tuple(sorted({name[4:] for name in custom if name.startswith("Flex")})))
+
+
+def decode_tensor(model: Any, tensor: Any) -> np.ndarray:
+    """The numbers of a constant tensor of a parsed file, zeros written out.
+
+    Raises:
+        ValueError: its sparse encoding has an unknown form.
+    """
+    dtype = {**_DTYPES, **_INDEX_DTYPES}.get(tensor.type)
+    shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
+    if dtype is None:
+        return np.zeros(shape, np.uint8)
+    stored = np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtype)
+    return _decode(tensor.name.decode(), stored, shape, tensor.sparsity)[0]
 
 
 def _decode(name: str, stored: np.ndarray, shape: Sequence[int], sparsity: Any) -> tuple[np.ndarray, int]:

@@ -39,6 +39,11 @@ class Origins:
             paths = {path for path, weight in self._weights.items() if _is_alike(values, weight)}
         return paths.pop() if len(paths) == 1 else None
 
+    def find_label(self, name: str, values: np.ndarray | None) -> str:
+        """The path of the weight that a tensor holds; the converter's name where that is not known, or of any other."""
+        path = None if values is None else self.find_path(name, values)
+        return path or name.partition(";")[0]
+
     def _find_by_operation(self, name: str) -> str | None:
         """The path of the weight that an operation, or one that it is inside of, reads; None for any other name."""
         parts = name.split("/")

@@ -1,0 +1,1 @@
+"""What sparse files gain in a browser."""

@@ -1,0 +1,170 @@
+"""Which tensors XNNPACK lays out with channels first, so that 1x1 convolutions between them run sparse.
+
+XNNPACK groups operations into clusters by their producers, drops clusters that read or are read by anything else, and
+those with too few zeros. Here the same is done in the same order: at the seams the order decides, also where it fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tf_lap.devices.rules import Judgement, Role, judge
+from tf_lap.tflite.operations import DeviceGraph, Operation
+
+MIN_ZEROS = 2 / 3
+"""A cluster runs sparse where more than this fraction of its weights is zero."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cluster:
+    """Operations that run with channels first together.
+
+    Attributes:
+        operations: their numbers in the graph.
+        weights: how many weights 1x1 convolutions and Dense layers in it have.
+        zeros: how many of them are zero.
+    """
+
+    operations: tuple[int, ...]
+    weights: int
+    zeros: int
+
+    @property
+    def is_sparse_enough(self) -> bool:
+        """Whether so many are zero that XNNPACK takes the cluster."""
+        return self.zeros > MIN_ZEROS * self.weights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clusters:
+    """What XNNPACK makes of a graph.
+
+    Attributes:
+        judgements: what each operation can be.
+        clusters: those that qualify, whatever their zeros.
+        sparse: the numbers of the 1x1 convolutions that run sparse where their clusters have zeros enough.
+        failing: the numbers of operations that would read channels first and put out channels last: the runtime fails
+            there, or computes wrongly.
+    """
+
+    judgements: tuple[Judgement, ...]
+    clusters: tuple[Cluster, ...]
+    sparse: frozenset[int]
+    failing: tuple[int, ...]
+
+
+def find_clusters(graph: DeviceGraph) -> Clusters:
+    """The clusters of a graph."""
+    search = _Search(graph)
+    search.join_ends()
+    search.join_all()
+    search.drop_spoiled()
+    return search.close()
+
+
+class _Search:
+    """The clusters in the making: each operation has a leader, the last operation of its cluster."""
+
+    def __init__(self, graph: DeviceGraph) -> None:
+        self._graph = graph
+        self._judgements = tuple(map(judge, graph.operations))
+        self._roles = [judgement.role for judgement in self._judgements]
+        self._leaders = list(range(len(graph.operations)))
+        self._spoiled = [False] * len(graph.operations)
+        self._producers = {tensor: i for i, op in enumerate(graph.operations) for tensor in op.outputs}
+        self._joined = False
+
+    def join_ends(self) -> None:
+        """Joins operations that can end a cluster with those that they read."""
+        for number, role in enumerate(self._roles):
+            if role & Role.ENDS:
+                self._joined |= self._join(number)
+
+    def join_all(self) -> None:
+        """Joins all others, until nothing changes."""
+        changes = self._joined
+        while changes:
+            changes = False
+            for number in range(len(self._roles)):
+                if not self._spoiled[number] and self._roles[number] & (Role.INSIDE | Role.ENDS):
+                    changes |= self._join(number)
+
+    def _join(self, number: int) -> bool:
+        """Joins an operation with what it reads; whether that changed anything."""
+        changed = False
+        for tensor in self._graph.operations[number].inputs:
+            producer = self._producers.get(tensor)
+            is_open = producer is None or not self._roles[producer] & (Role.BEGINS | Role.INSIDE)
+            if producer is None or is_open or self._spoiled[producer]:
+                self._spoiled[number] = True
+                continue
+            self._roles[producer] &= ~Role.ENDS  # it is read inside the cluster
+            if self._leaders[producer] != self._leaders[number]:
+                leader = max(self._leaders[producer], self._leaders[number])
+                self._leaders[producer] = self._leaders[number] = leader
+                changed = True
+        return changed
+
+    def drop_spoiled(self) -> None:
+        """Drops clusters that hold a spoiled operation, or a tensor that others read too."""
+        for number, is_spoiled in enumerate(self._spoiled):
+            if is_spoiled:
+                self._spoiled[self._leaders[number]] = True
+        readers: dict[int, int] = dict.fromkeys(self._graph.outputs, 1)
+        readers_inside: dict[int, int] = {}
+        for number, operation in enumerate(self._graph.operations):
+            for tensor in operation.inputs:
+                readers[tensor] = readers.get(tensor, 0) + 1
+                if self._is_inside(number):
+                    readers_inside[tensor] = readers_inside.get(tensor, 0) + 1
+        for number in [number for number in range(len(self._roles)) if self._is_inside(number)]:
+            if any(readers[tensor] != readers_inside[tensor] for tensor in self._graph.operations[number].inputs):
+                self._spoiled[self._leaders[number]] = True
+
+    def _is_inside(self, number: int) -> bool:
+        is_whole = not self._spoiled[self._leaders[number]]
+        return self._joined and is_whole and bool(self._roles[number] & (Role.INSIDE | Role.ENDS))
+
+    def close(self) -> Clusters:
+        """What was found."""
+        members: dict[int, list[int]] = {}
+        for number in range(len(self._roles)):
+            is_member = self._is_inside(number) or bool(self._roles[number] & Role.BEGINS)
+            if self._joined and is_member and not self._spoiled[self._leaders[number]]:
+                members.setdefault(self._leaders[number], []).append(number)
+        clusters = [self._describe(numbers) for numbers in members.values()]
+        clusters = [cluster for cluster in clusters if cluster.weights]
+        turned = {
+            tensor
+            for cluster in clusters
+            for number in cluster.operations
+            if self._is_inside(number)
+            for tensor in self._graph.operations[number].inputs
+        }
+        sparse, failing = set(), []
+        for cluster in clusters:
+            for number in cluster.operations:
+                operation = self._graph.operations[number]
+                reads, writes = turned.issuperset(operation.inputs), turned.issuperset(operation.outputs)
+                if operation.is_pointwise and reads and writes:
+                    sparse.add(number)
+                elif self._is_inside(number) and reads and not writes and not self._may_leave(operation):
+                    failing.append(number)
+        return Clusters(self._judgements, tuple(clusters), frozenset(sparse), tuple(failing))
+
+    def _describe(self, numbers: list[int]) -> Cluster:
+        counted = [op for op in (self._graph.operations[n] for n in numbers) if is_counted(op)]
+        return Cluster(tuple(numbers), sum(op.size for op in counted), sum(op.zeros for op in counted))
+
+    def _may_leave(self, operation: Operation) -> bool:
+        """Whether an operation may put out a tensor with channels last where it reads one with channels first."""
+        if operation.kind in ("MEAN", "DEPTH_TO_SPACE"):
+            return True
+        # Behind a mean there is one position alone, where both are the same; a convolution fails all the same.
+        is_one_position = all(extent == 1 for extent in operation.shapes[0][1:-1])
+        return operation.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") and is_one_position
+
+
+def is_counted(operation: Operation) -> bool:
+    """Whether the weights of an operation count where XNNPACK looks for zeros."""
+    return operation.weights is not None and (operation.is_pointwise or operation.kind == "FULLY_CONNECTED")
