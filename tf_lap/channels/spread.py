@@ -36,9 +36,11 @@ def find_spread(recipe: Recipe, kernel_energies: KernelEnergies, unit: float) ->
     for step in recipe.steps:
         if isinstance(step, RuleStep):
             energies = [tensors[source] for source in step.sources]
-            known = _find_variances(step.layer)
+            variances = _find_variances(step.layer)
             mapped = step.energy_map.apply(*energies)
-            tensors[step.target] = np.asarray(mapped if known is None else np.broadcast_to(known * unit, mapped.shape))
+            tensors[step.target] = np.asarray(
+                mapped if variances is None else np.broadcast_to(variances * unit, mapped.shape)
+            )
     spread: list[list[np.ndarray]] = [[] for _ in recipe.kernels]
     for number, _, source, _ in recipe.kernel_uses:
         spread[number].append(tensors[source].astype(np.float64))

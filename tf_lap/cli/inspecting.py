@@ -61,7 +61,7 @@ def _describe_cost(args: argparse.Namespace, model: Model) -> Section:
     title = "What it costs"
     try:
         report = cost(model, input_shape=args.input_shape)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         if args.input_shape is not None:
             raise
         return Section("cost", title, f"not known: {error} (--input-shape)", None)
