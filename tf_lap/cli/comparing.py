@@ -21,10 +21,10 @@ from tf_lap.cli.model_input import measure_bytes, read_model
 from tf_lap.compat import exporting
 from tf_lap.compat.exporting import Input
 from tf_lap.costs.measure import cost
-from tf_lap.export import file as tflite
 from tf_lap.export import runtime
 from tf_lap.report.census import model_census
 from tf_lap.tabular import table
+from tf_lap.tflite import file as tflite
 
 _ROUNDS = 7
 _MIN_SECONDS = 0.05  # of a round
