@@ -158,7 +158,17 @@ def test_inspect_shows_cost_channels_and_kernels_and_changes_nothing(model, caps
     assert "32 of 36 channels can go, in 2 groups" in text
     assert "stay: network output" in text
     assert "boundary: network input" in text
+    assert "nothing: the model has no 1x1 convolution" in text
     assert Path("m.keras").read_bytes() == before
+
+
+def test_inspect_says_what_runs_sparse_on_devices(capsys):
+    layers = [keras.layers.Conv2D(8, 3, strides=2, padding="same"), keras.layers.Conv2D(8, 1, activation="relu")]
+    layers += [keras.layers.Conv2D(4, 1), keras.layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model.save("pointwise.keras")
+    result = json.loads(run(capsys, "inspect", "pointwise.keras", "--json"))
+    assert result["devices"] == json.loads(json.dumps(tf_lap.device_report(model).to_dict()))
 
 
 def test_inspect_asks_for_the_size_of_open_axes(capsys):

@@ -40,8 +40,8 @@ def predict(model: Any, columns: Sequence[np.ndarray]) -> np.ndarray:
     Raises:
         CommandError: it has several outputs.
     """
-    known = exporting.inputs(model)
-    fixed = known[0].shape[0] if known else None
+    model_inputs = exporting.inputs(model)
+    fixed = model_inputs[0].shape[0] if model_inputs else None
     batch, samples = fixed or _BATCH, len(columns[0])
     if fixed:  # the last batch is filled up
         columns = [np.concatenate([column, column[-1:].repeat(-samples % fixed, 0)]) for column in columns]
