@@ -57,6 +57,11 @@ def test_schedules_and_callbacks_are_made(tmp_path):
     assert all(isinstance(callback, keras.callbacks.Callback) for callback in typing_usage.make_callbacks(tmp_path))
 
 
+def test_pictures_are_drawn(tmp_path):
+    typing_usage.draw(build_model(), tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
 def test_layers_are_wrapped():
     pruned, layer = typing_usage.wrap(build_model(tf_keras), tf_keras.layers.Dense(3))
     assert isinstance(layer, tf_lap.PrunableLayer)

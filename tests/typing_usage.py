@@ -277,6 +277,18 @@ def train(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tf_lap.PruningRep
     return pruning.report
 
 
+# Pictures.
+
+
+def draw(model: keras.Model, folder: Path) -> None:
+    report = tf_lap.prune(model, 0.5)
+    curves: dict[str, dict[float, list[float]]] = {"lookahead": {0.8: [0.97, 0.96], 0.9: [0.95]}}
+    tf_lap.plot_graph(model).savefig(folder / "graph.png")
+    tf_lap.plot_sparsity(report).savefig(folder / "sparsity.png")
+    tf_lap.plot_masks(model, report.pruned[0].path).savefig(folder / "masks.png")
+    tf_lap.plot_tradeoff(curves, dense=0.98, value="accuracy").savefig(folder / "tradeoff.png")
+
+
 # Export and tfmot.
 
 

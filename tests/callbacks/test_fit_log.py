@@ -28,7 +28,31 @@ def test_summaries_are_written(tmp_path):
     fit(compiled(), [tf_lap.LAPCallback(polynomial(), log_dir=tmp_path)])
     (file,) = tmp_path.glob("events.out.tfevents.*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(file)) for value in event.summary.value}
-    assert tags == {"sparsity", "sparsity/first", "sparsity/second", "sparsity/head"}
+    kinds = ("sparsity", "threshold", "energy/incoming", "energy/outgoing", "mask")
+    layers = ("first", "second", "head")
+    assert tags == {"sparsity", *(f"{kind}/{layer}" for kind in kinds for layer in layers)}
+
+
+def test_tensorboard_reads_the_summaries(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    model = compiled()
+    model.optimizer.learning_rate = 0.0  # so that weights stay as they were at the last update
+    fit(model, [tf_lap.LAPCallback(polynomial(frequency=5), log_dir=tmp_path)])
+    events = reader.EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    last = {tag: tf.make_ndarray(events.Tensors(tag)[-1].tensor_proto) for tag in events.Tags()["tensors"]}
+    assert [event.step for event in events.Tensors("mask/second")] == [0, 5, 10]
+    kernel = model.get_layer("second").kernel.numpy()
+    image = tf.io.decode_png(last["mask/second"][2]).numpy()[..., 0]  # behind width and height
+    np.testing.assert_array_equal(image == 255, kernel != 0)
+    assert last["threshold/second"] == pytest.approx(np.abs(kernel[kernel != 0]).min())
+    assert last["sparsity/second"] == pytest.approx((kernel == 0).mean())
+    energies = tf_lap.channel_energies(model)["second"]
+    for side in ("incoming", "outgoing"):
+        buckets = last[f"energy/{side}/second"]  # from, to, count
+        values = getattr(energies, side)
+        assert buckets[:, 2].sum() == values.size
+        assert (buckets[0, 0], buckets[-1, 1]) == pytest.approx((values.min(), values.max()), rel=1e-4)
 
 
 def test_a_log_dir_without_tensorboard_is_an_error_before_training(tmp_path, monkeypatch):

@@ -108,6 +108,25 @@ def test_a_constant_may_be_zero_where_zeros_are_padded(kr):
 
 
 @KERASES
+def test_a_residual_kernel_reads_what_it_adds_to(kr):
+    inputs = kr.Input((4,))
+    stream = kr.layers.Dense(3, name="stream")(inputs)
+    stream = kr.layers.Add()([stream, kr.layers.Dense(3, name="branch")(stream)])
+    model = kr.Model(inputs, kr.layers.Dense(2, name="last")(stream))
+    kernel, bias = model.get_layer("last").get_weights()
+    kernel[1] = 0  # the branch alone reads channel 1
+    model.get_layer("last").set_weights([kernel, bias])
+    with pytest.warns(PruningWarning, match="equal copy"):
+        assert widths(shrink(model), "stream") == [3]
+    kernel, bias = model.get_layer("branch").get_weights()
+    kernel[1, [0, 2]] = 0  # it makes channel 1 alone of it
+    model.get_layer("branch").set_weights([kernel, bias])
+    small = shrink(model)
+    assert widths(small, "stream", "branch") == [2, 2]
+    assert_agree(model, small)
+
+
+@KERASES
 def test_a_recurrent_unit_that_nobody_reads(kr):
     model = kr.Sequential([kr.Input((5, 3)), kr.layers.LSTM(4, name="cell"), kr.layers.Dense(2, name="last")])
     randomize(model)

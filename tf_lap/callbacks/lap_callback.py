@@ -81,7 +81,8 @@ class LAPCallback(compat.Callback):
             They are passed here, and not in the list that `fit` gets. Weights that they restore have all the zeros.
         backup_dir: where to keep masks and step while training, so that a crashed training that
             `keras.callbacks.BackupAndRestore` resumes goes on with the same zeros. Removed when training ends.
-        log_dir: where to write each kernel's sparsity as TensorBoard summaries; needs the tensorboard package.
+        log_dir: where to write TensorBoard summaries at each update; needs the tensorboard package. Of each kernel:
+            sparsity, the smallest weight that stays (threshold), energies, and the mask as an image.
         verbose: 1 prints a line at each update.
 
     Raises:

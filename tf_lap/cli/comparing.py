@@ -125,7 +125,7 @@ def _open(args: argparse.Namespace, path: Path) -> Side:
     model, file = read_model(args, path)
     try:
         macs: int | None = cost(model).macs
-    except ValueError:  # an axis of the input is open
+    except (TypeError, ValueError):  # an axis of the input is open
         macs = None
     return Side(
         path,

@@ -12,6 +12,9 @@ from tf_lap.cli.choices import read_choices, read_sparsity
 from tf_lap.cli.model_input import measure_bytes, read_model
 from tf_lap.compat.types import Model
 from tf_lap.costs.measure import cost
+from tf_lap.devices import device_report
+from tf_lap.export.check import ExportError
+from tf_lap.graph.resolver import resolve
 from tf_lap.plotting import plot_graph
 from tf_lap.pruning.pruner import Pruner
 from tf_lap.tabular import check_width, fit_table, wrap
@@ -46,7 +49,12 @@ def run(args: argparse.Namespace) -> None:
     size, packed = measure_bytes(args.model)
     # The picture shows the model as it is, and measuring what would be pruned changes its weights.
     figure = None if args.plot is None else plot_graph(model)
-    sections = [_describe_cost(args, model), _describe_channels(args, model), _describe_kernels(args, model)]
+    sections = [
+        _describe_cost(args, model),
+        _describe_channels(args, model),
+        _describe_devices(model),
+        _describe_kernels(args, model),
+    ]
     name = f"{type(model).__name__} {model.name!r}"
     lines = [f"{args.model}: {file.flavour}, {name}, {size:,} bytes, gzipped {packed:,}"]
     for section in sections:
@@ -61,7 +69,7 @@ def _describe_cost(args: argparse.Namespace, model: Model) -> Section:
     title = "What it costs"
     try:
         report = cost(model, input_shape=args.input_shape)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         if args.input_shape is not None:
             raise
         return Section("cost", title, f"not known: {error} (--input-shape)", None)
@@ -117,6 +125,20 @@ def _list_blocked(groups: Sequence[ChannelGroup]) -> dict[str, list[str]]:
 def _shorten(names: Sequence[str], everything: bool) -> str:
     shown = names if everything else names[:3]
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
+
+
+def _describe_devices(model: Model) -> Section:
+    """What runs sparse as it is. The model is converted for that, but where it has no 1x1 convolution."""
+    title = "What XNNPACK runs sparse, on ARM and in browsers"
+    if not any(
+        kernel.layout.shape[:2] == (1, 1) and len(kernel.layout.shape) == 4 for kernel in resolve(model).kernels
+    ):
+        return Section("devices", title, "nothing: the model has no 1x1 convolution", None)
+    try:
+        report = device_report(model)
+    except (ExportError, ValueError) as error:
+        return Section("devices", title, " ".join(f"not known: {error}".split()), None)
+    return Section("devices", title, str(report), report.to_dict())
 
 
 def _describe_kernels(args: argparse.Namespace, model: Model) -> Section:

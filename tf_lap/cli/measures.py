@@ -10,6 +10,7 @@ import numpy as np
 
 from tf_lap.cli.data_files import as_inputs
 from tf_lap.cli.errors import CommandError
+from tf_lap.compat import exporting
 
 _BATCH = 64
 
@@ -39,10 +40,15 @@ def predict(model: Any, columns: Sequence[np.ndarray]) -> np.ndarray:
     Raises:
         CommandError: it has several outputs.
     """
-    answers = model.predict(as_inputs(columns, model), batch_size=_BATCH, verbose=0)
+    model_inputs = exporting.inputs(model)
+    fixed = model_inputs[0].shape[0] if model_inputs else None
+    batch, samples = fixed or _BATCH, len(columns[0])
+    if fixed:  # the last batch is filled up
+        columns = [np.concatenate([column, column[-1:].repeat(-samples % fixed, 0)]) for column in columns]
+    answers = model.predict(as_inputs(columns, model), batch_size=batch, verbose=0)
     if not isinstance(answers, np.ndarray):
         raise CommandError(f"model {model.name!r} has {len(answers)} outputs: answers of one output are measured")
-    return answers
+    return answers[:samples]
 
 
 def find_measure(answers: np.ndarray, labels: np.ndarray | None) -> Measure:

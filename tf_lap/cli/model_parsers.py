@@ -6,8 +6,8 @@ import argparse
 import importlib.util
 from typing import Any
 
-from tf_lap.cli import values
-from tf_lap.cli.parsing import Parser, add_command
+from tf_lap.cli import options, values
+from tf_lap.cli.parsing import add_command
 
 
 def add_inspect(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add_inspect(commands: Any) -> None:
         "tf-lap inspect model.keras",
         "tf-lap inspect model.keras --sparsity 0.9 --plot graph.png",
     )
-    _add_model(parser)
+    options.add_model(parser)
     parser.add_argument(
         "--sparsity",
         type=values.sparsity,
@@ -30,7 +30,7 @@ def add_inspect(commands: Any) -> None:
         metavar="[LAYERS=]S",
         help="also show how many weights each kernel would keep at this fraction of zeros",
     )
-    _add_choices(parser)
+    options.add_choices(parser)
     parser.add_argument(
         "--input-shape",
         type=values.shape,
@@ -38,8 +38,8 @@ def add_inspect(commands: Any) -> None:
         help="the input's shape without the batch axis, for the cost of a model with open axes",
     )
     parser.add_argument("--all", action="store_true", help="every row of long tables")
-    _add_plot(parser, "the graph of kernels as the pruner sees it")
-    _add_common(parser)
+    options.add_plot(parser, "the graph of kernels as the pruner sees it")
+    options.add_common(parser)
 
 
 def add_prune(commands: Any) -> None:
@@ -57,8 +57,8 @@ def add_prune(commands: Any) -> None:
         "tf-lap prune model.keras -o sparse.keras --sparsity 0.8 --score obs_lookahead --repair --data x.npz",
         "tf-lap prune model.keras -o narrow.keras --pattern channels --budget macs=0.5",
     )
-    _add_model(parser)
-    _add_output(parser)
+    options.add_model(parser)
+    options.add_output(parser)
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument(
         "--sparsity",
@@ -76,7 +76,7 @@ def add_prune(commands: Any) -> None:
         help="with --pattern channels, what the model may cost: macs, weights or bytes, as a fraction of the present "
         "cost or a number",
     )
-    _add_choices(parser)
+    options.add_choices(parser)
     parser.add_argument(
         "--order",
         choices=values.ORDERS,
@@ -99,9 +99,9 @@ def add_prune(commands: Any) -> None:
         help="fit the kept weights to what the whole kernels put out: all that is possible, or of "
         f"{','.join(values.REPAIRS)}",
     )
-    _add_data(parser, "typical inputs, for scores that need them and for --repair", required=False)
-    _add_plot(parser, "the sparsity of each layer")
-    _add_common(parser)
+    options.add_data(parser, "typical inputs, for scores that need them and for --repair", required=False)
+    options.add_plot(parser, "the sparsity of each layer")
+    options.add_common(parser)
 
 
 def add_report(commands: Any) -> None:
@@ -114,10 +114,10 @@ def add_report(commands: Any) -> None:
         "Counts the zeros of a model, whoever pruned it, and the zeros of all its weights.",
         "tf-lap report sparse.keras --plot sparsity.png",
     )
-    _add_model(parser)
+    options.add_model(parser)
     parser.add_argument("--all", action="store_true", help="every row of a long table")
-    _add_plot(parser, "the sparsity of each layer")
-    _add_common(parser)
+    options.add_plot(parser, "the sparsity of each layer")
+    options.add_common(parser)
 
 
 def add_shrink(commands: Any) -> None:
@@ -131,15 +131,15 @@ def add_shrink(commands: Any) -> None:
         "Prune with --pattern channels first, or very sparsely.",
         "tf-lap shrink sparse.keras -o small.keras",
     )
-    _add_model(parser)
-    _add_output(parser)
+    options.add_model(parser)
+    options.add_output(parser)
     parser.add_argument(
         "--functional",
         action="store_true",
         help="accept a subclassed model; what is written is the Functional model of its call",
     )
-    _add_data(parser, "inputs for the comparison of both models (default: random ones)", required=False)
-    _add_common(parser)
+    options.add_data(parser, "inputs for the comparison of both models (default: random ones)", required=False)
+    options.add_common(parser)
 
 
 def add_repair(commands: Any) -> None:
@@ -153,8 +153,8 @@ def add_repair(commands: Any) -> None:
         "do. Zeros stay zeros. Labels are not needed.",
         "tf-lap repair sparse.keras --dense model.keras --data x.npz -o repaired.keras",
     )
-    _add_model(parser)
-    _add_output(parser)
+    options.add_model(parser)
+    options.add_output(parser)
     parser.add_argument(
         "--dense", type=values.model_path, metavar="MODEL", help="the model as it was before it was pruned"
     )
@@ -164,8 +164,8 @@ def add_repair(commands: Any) -> None:
         metavar="METHODS",
         help=f"of {','.join(values.REPAIRS)} (default: all that data and dense model allow)",
     )
-    _add_data(parser, "typical inputs, a few hundred of them", required=False)
-    _add_common(parser)
+    options.add_data(parser, "typical inputs, a few hundred of them", required=False)
+    options.add_common(parser)
 
 
 def add_export(commands: Any) -> None:
@@ -180,7 +180,7 @@ def add_export(commands: Any) -> None:
         "tf-lap export sparse.keras -o sparse.tflite",
         "tf-lap export sparse.keras -o sparse.tflite --quantization int8 --data x.npz",
     )
-    _add_model(parser)
+    options.add_model(parser)
     parser.add_argument(
         "-o", "--output", type=values.tflite_target, required=True, metavar="FILE.tflite", help="the file to write"
     )
@@ -193,8 +193,8 @@ def add_export(commands: Any) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument("--batch-size", type=values.count, metavar="N", help="the batch of the file (default: open)")
-    _add_data(parser, "typical inputs, which int8 needs", required=False)
-    _add_common(parser)
+    options.add_data(parser, "typical inputs, which int8 needs", required=False)
+    options.add_common(parser)
 
 
 def add_compare(commands: Any) -> None:
@@ -211,9 +211,9 @@ def add_compare(commands: Any) -> None:
     )
     parser.add_argument("model", type=values.model_path, metavar="A", help="a model, or a .tflite file")
     parser.add_argument("other", type=values.model_path, metavar="B", help="another one")
-    _add_data(parser, "x and y to measure with", required=True)
+    options.add_data(parser, "x and y to measure with", required=True)
     parser.add_argument("--no-latency", action="store_true", help="do not measure how long a call takes")
-    _add_common(parser)
+    options.add_common(parser)
 
 
 def add_sweep(commands: Any) -> None:
@@ -228,8 +228,8 @@ def add_sweep(commands: Any) -> None:
         "tf-lap sweep model.keras --data val.npz --plot layers.png",
         "tf-lap sweep model.keras --data val.npz --max-drop 0.01 --record sweep.json",
     )
-    _add_model(parser)
-    _add_data(parser, "x and y to measure with; without y, how often answers stay as they were", required=True)
+    options.add_model(parser)
+    options.add_data(parser, "x and y to measure with; without y, how often answers stay as they were", required=True)
     parser.add_argument(
         "--sparsities",
         type=values.fraction,
@@ -243,99 +243,15 @@ def add_sweep(commands: Any) -> None:
         metavar="D",
         help="find the sparsest model whose value is worse by no more than this, such as 0.01",
     )
-    _add_choices(parser)
+    options.add_choices(parser)
     parser.add_argument(
         "--record",
         type=values.record_target,
         metavar="FILE.json",
         help="keep each measurement, so that the same command goes on where it was stopped",
     )
-    _add_plot(parser, "values against sparsity; with --max-drop a second file, with _search behind its name,")
-    _add_common(parser)
-
-
-def _add_model(parser: Parser) -> None:
-    parser.add_argument(
-        "model",
-        type=values.model_path,
-        metavar="MODEL",
-        help="a .keras or .h5 file, or the folder of a SavedModel of tf_keras",
-    )
-
-
-def _add_output(parser: Parser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=values.model_target,
-        required=True,
-        metavar="OUT",
-        help="the model to write: .keras or .h5; for tf_keras also a name without ending, for a SavedModel. What is "
-        "there is replaced whole or not at all",
-    )
-
-
-def _add_data(parser: Parser, text: str, required: bool) -> None:
-    parser.add_argument(
-        "--data",
-        type=values.data_path,
-        required=required,
-        metavar="X.npz",
-        help=f"{text}; arrays x and y, or x_test, y_test and so on, or the model's inputs by name",
-    )
-
-
-def _add_choices(parser: Parser) -> None:
-    """How a model is pruned."""
-    parser.add_argument(
-        "--score",
-        metavar="NAME",
-        default="lookahead",
-        help=f"how much a weight matters: {', '.join(values.SCORES)} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--allocation",
-        metavar="NAME",
-        default="auto",
-        help=f"how many weights each kernel keeps: {', '.join(values.ALLOCATIONS)} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--pattern",
-        type=values.pattern,
-        metavar="NAME",
-        default="unstructured",
-        help="in what shape weights go: unstructured, channels, 2:4, block:1x4 and their like (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--filters",
-        type=values.expression,
-        action="append",
-        metavar="REGEX",
-        help="which layers are pruned: a regular expression searched in their paths, once or several times",
-    )
-
-
-def _add_plot(parser: Parser, picture: str) -> None:
-    parser.add_argument(
-        "--plot", type=values.picture_target, metavar="FILE.png", help=f"draw {picture} (needs matplotlib)"
-    )
-
-
-def _add_common(parser: Parser) -> None:
-    parser.add_argument(
-        "--custom",
-        type=values.custom,
-        action="append",
-        default=[],
-        metavar="MODULE:CLASS",
-        help="a class or function that is not Keras's own, or a module that registers some; once or several times",
-    )
-    parser.add_argument(
-        "--unsafe",
-        action="store_true",
-        help="run code that is stored in the file (Lambda layers), and import what it names; for files you trust",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    options.add_plot(parser, "values against sparsity; with --max-drop a second file, with _search behind its name,")
+    options.add_common(parser)
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -345,10 +261,10 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         SystemExit: with code 2.
     """
     if not vars(args).get("custom"):  # a module of the user's may register others
-        for option, known in (("score", values.SCORES), ("allocation", values.ALLOCATIONS)):
+        for option, accepted in (("score", values.SCORES), ("allocation", values.ALLOCATIONS)):
             name = vars(args).get(option)
-            if name is not None and name not in known:
-                parser.error(f"--{option} {name!r} is not known: use one of {', '.join(known)}")
+            if name is not None and name not in accepted:
+                parser.error(f"--{option} {name!r} is not known: use one of {', '.join(accepted)}")
     if vars(args).get("plot") and importlib.util.find_spec("matplotlib") is None:
         parser.error('--plot needs matplotlib: pip install "tf_lap[plot]"')
     sparsity = vars(args).get("sparsity") or []

@@ -105,18 +105,18 @@ def run(args: argparse.Namespace) -> None:
         layers = sensitivity(
             model, evaluate, sparsities=args.sparsities, **read_choices(args), **options, verbose=verbose
         )
-        found = None
+        search = None
         if args.max_drop is not None:
-            found = find_sparsity(model, evaluate, args.max_drop, **_read_search(args), **options, verbose=verbose)
+            search = find_sparsity(model, evaluate, args.max_drop, **_read_search(args), **options, verbose=verbose)
     lines = [f"value: {measure.name} on {len(data.columns[0]):,} samples ({data.names})", str(layers)]
-    if found is not None:
-        lines += ["", str(found), *_suggest(args, found)]
+    if search is not None:
+        lines += ["", str(search), *_suggest(args, search)]
     if args.plot is not None:
         lines.append(output.draw(args, layers.plot()))
-        if found is not None:
+        if search is not None:
             path = args.plot.with_name(f"{args.plot.stem}_search{args.plot.suffix}")
-            lines.append(output.draw(args, plot_tradeoff(found), path))
-    output.show(args, "\n".join(lines), _as_json(args, measure, layers.to_dict(), found))
+            lines.append(output.draw(args, plot_tradeoff(search), path))
+    output.show(args, "\n".join(lines), _as_json(args, measure, layers.to_dict(), search))
 
 
 def _read_search(args: argparse.Namespace) -> dict[str, Any]:
@@ -130,21 +130,21 @@ def _read_search(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _suggest(args: argparse.Namespace, found: SearchReport) -> list[str]:
+def _suggest(args: argparse.Namespace, search: SearchReport) -> list[str]:
     """The command that makes the model that was found."""
-    if found.best_evaluation is None:
+    if search.best_evaluation is None:
         return []
-    score, allocation, pattern = found.combinations[found.best_evaluation.combination]
+    score, allocation, pattern = search.combinations[search.best_evaluation.combination]
     command = ["tf-lap", "prune", str(args.model), "-o", f"sparse{args.model.suffix}"]
-    command += ["--sparsity", f"{found.best_evaluation.target:.6g}", "--score", score, "--allocation", allocation]
+    command += ["--sparsity", f"{search.best_evaluation.target:.6g}", "--score", score, "--allocation", allocation]
     command += ["--pattern", pattern, *(part for layers in args.filters or () for part in ("--filters", layers))]
     return [f"to make it: {shlex.join(command)}"]
 
 
-def _as_json(args: argparse.Namespace, measure: Measure, layers: Any, found: SearchReport | None) -> dict[str, Any]:
+def _as_json(args: argparse.Namespace, measure: Measure, layers: Any, search: SearchReport | None) -> dict[str, Any]:
     return {
         "model": str(args.model),
         "measure": measure.name,
         "sensitivity": layers,
-        "search": None if found is None else found.to_dict(),
+        "search": None if search is None else search.to_dict(),
     }

@@ -240,9 +240,9 @@ class Chain(EnergyMap):
     def trace(self, outputs: int, *inputs: int) -> Sequence[np.ndarray]:
         """Each channel is made of what the channels that it takes between the maps are made of."""
         channels = len(self.first.apply(*(np.ones(count, np.float32) for count in inputs)))
-        (taken,) = self.second.trace(outputs, channels)
+        (between,) = self.second.trace(outputs, channels)
         return [
-            np.append(made_of, np.full((1, made_of.shape[1]), -1), axis=0)[taken].reshape(outputs, -1)
+            np.append(made_of, np.full((1, made_of.shape[1]), -1), axis=0)[between].reshape(outputs, -1)
             for made_of in self.first.trace(channels, *inputs)
         ]
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tf_lap import compat
 from tf_lap.charting import make_figure
 from tf_lap.graph.layer_filters import select_paths
-from tf_lap.graph.layouts import Layout
 from tf_lap.graph.resolver import resolve
+from tf_lap.plotting.mask_matrix import as_matrix, average_blocks
+from tf_lap.tabular import elide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_CELLS = 400
-"""A side of the picture has so many cells at most; of a larger kernel a cell is the share of a block of weights."""
 _LONG, _SHORT = 6.0, 1.2
+_CHARACTER = 0.11  # inches, of the title
 
 
 def plot_masks(model: Any, layer: str) -> Figure:
@@ -43,8 +41,8 @@ def plot_masks(model: Any, layer: str) -> Figure:
         ImportError: matplotlib is not installed; it comes with `pip install "tf_lap[plot]"`.
     """
     kernel = _find_kernel(model, layer)
-    matrix, taps = _as_matrix(compat.host_array(kernel.variable) != 0, kernel.layout)
-    shares = _average_blocks(matrix)
+    matrix, taps = as_matrix(compat.host_array(kernel.variable) != 0, kernel.layout)
+    shares = average_blocks(matrix)
     rows, columns = matrix.shape
     size = max(_LONG * min(1.0, columns / rows), _SHORT), max(_LONG * min(1.0, rows / columns), _SHORT)
     figure = make_figure(size[0] + 2.6, size[1] + 1.4, layout="constrained")
@@ -59,7 +57,8 @@ def plot_masks(model: Any, layer: str) -> Figure:
         aspect="auto",
     )
     shape = "x".join(map(str, kernel.layout.shape))
-    axes.set_title(f"{kernel.path}\n{shape}: {1 - matrix.mean():.1%} zeros", fontsize=10)
+    path = elide(kernel.path, int(figure.get_size_inches()[0] / _CHARACTER))
+    figure.suptitle(f"{path}\n{shape}: {1 - matrix.mean():.1%} zeros", fontsize=10)
     axes.set_xlabel(f"{columns} outputs", fontsize=9)
     axes.set_ylabel(f"{rows // taps} inputs" + (f" at each of {taps} taps" if taps > 1 else ""), fontsize=9)
     if 1 < taps <= 49:
@@ -89,22 +88,3 @@ def _find_kernel(model: Any, layer: str) -> Any:
     if len(paths) > 1:
         raise ValueError(f"layer={layer!r} is found in {len(paths)} paths: name one of {', '.join(sorted(paths))}")
     return kernels[paths.pop()]
-
-
-def _as_matrix(mask: np.ndarray, layout: Layout) -> tuple[np.ndarray, int]:
-    """A mask as `(taps * inputs, outputs)`, and how many taps there are. Groups lie beside each other."""
-    matrices = layout.to_matrices(mask)
-    matrix = np.concatenate(list(matrices), axis=1)
-    return matrix, int(np.prod(layout.plain.shape[:-2], dtype=int))
-
-
-def _average_blocks(matrix: np.ndarray) -> np.ndarray:
-    """The share of ones in each block, of the fewest blocks that are no more than there is room for."""
-    shares = matrix.astype(np.float32)
-    for axis, length in enumerate(matrix.shape):
-        if length > _MAX_CELLS:
-            starts = np.linspace(0, length, _MAX_CELLS, endpoint=False).astype(int)
-            widths = np.diff([*starts, length])
-            sums = np.add.reduceat(shares, starts, axis=axis)
-            shares = sums / np.expand_dims(widths, 1 - axis)
-    return shares

@@ -115,6 +115,6 @@ def _read_curves(results: Any) -> dict[str, dict[float, list[float]]]:
         }
         for name, points in results.items()
     }
-    if not curves or not all(values for points in curves.values() for values in points.values()):
+    if not curves or not all(points and all(points.values()) for points in curves.values()):
         raise ValueError(f"results={results!r} has a curve without values: {expected}")
     return curves

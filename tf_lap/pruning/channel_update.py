@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_lap import compat
 from tf_lap.channels.plan import ChannelPlan, sum_sides
+from tf_lap.channels.spread import find_spread
 from tf_lap.graph.energy import Energies, KernelEnergies
 from tf_lap.graph.measurer import Gains
 from tf_lap.pruning.mask_selection import MaskSelection
@@ -60,17 +61,7 @@ def score_channels(
     coupling = plan.coupling
     squares = np.zeros(1 + max(int(classes.max()) for classes in (*coupling.kernel_inputs, *coupling.kernel_outputs)))
     if type(selection.score) is Lookahead and selection.score.needs_energies:
-        transposed = plan.recipe.transposed_uses
-        for number, kernel in enumerate(plan.recipe.kernels):
-            if kernel.layout.plain.groups > 1:
-                continue  # it reads within groups of channels, which go whole; what is behind reads them
-            incoming, outgoing = (np.asarray(side[number], np.float64) for side in energies)
-            read, put = (np.asarray(side, np.float64) for side in kernel_energies[number])
-            for use in range(kernel.uses):
-                if (number, use) in transposed:
-                    np.add.at(squares, coupling.kernel_outputs[number], outgoing[use] * put)
-                else:
-                    np.add.at(squares, coupling.kernel_inputs[number], incoming[use] * read)
+        _add_changes(squares, plan, selection, kernel_energies, energies)
         return np.sqrt(squares)
     for number, kernel in enumerate(plan.recipe.kernels):
         weights = compat.value(kernel.variable)
@@ -79,3 +70,29 @@ def score_channels(
         np.add.at(squares, coupling.kernel_inputs[number], by_input)
         np.add.at(squares, coupling.kernel_outputs[number], by_output)
     return np.sqrt(squares)
+
+
+def _add_changes(
+    squares: np.ndarray,
+    plan: ChannelPlan,
+    selection: MaskSelection,
+    kernel_energies: KernelEnergies,
+    energies: Energies,
+) -> None:
+    """Adds to each class by how much its removal changes the operators that read it, as squared norms."""
+    measurer, coupling = selection.measurer, plan.coupling
+    # Farther sweeps and single sides have energies of their own.
+    has_spread = selection.score == Lookahead()
+    spread = find_spread(plan.recipe, kernel_energies, measurer.scale.end()) if has_spread else []
+    for number, kernel in enumerate(plan.recipe.kernels):
+        if kernel.layout.plain.groups > 1:
+            continue  # it reads within groups of channels, which go whole; what is behind reads them
+        for use in range(kernel.uses):
+            is_transposed = (number, use) in plan.recipe.transposed_uses
+            if has_spread and number not in measurer.override:
+                put_in = spread[number][use]
+            else:
+                put_in = np.asarray(energies[is_transposed][number][use], np.float64)
+            read = np.asarray(kernel_energies[number][is_transposed], np.float64)
+            sides = (coupling.kernel_inputs[number], coupling.kernel_outputs[number])
+            np.add.at(squares, sides[is_transposed], put_in * read)

@@ -43,8 +43,8 @@ class Masks:
     def roll_back(self, snapshot: tuple[dict[str, np.ndarray], bool]) -> None:
         """Makes the masks what they were at a snapshot; those that were included since drop nothing."""
         values, have_taken_zeros = snapshot
-        whole = {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
-        self.replace({**whole, **values})
+        all_kept = {path: np.ones(mask.shape, bool) for path, mask in zip(self._kernels, self.variables, strict=True)}
+        self.replace({**all_kept, **values})
         self.have_taken_zeros = have_taken_zeros
 
     def forget(self) -> None:

@@ -64,11 +64,11 @@ class _Readers:
         self._count = 1 + max((int(part.max()) for part in parts if part.size), default=-1)
         self._roots = set(coupling.walls)
         self._roots.update(int(classes[0]) for classes in coupling.tensor_classes if len(classes) == 1)
-        # A kernel that acts on each channel by itself reads and makes one class.
+        # A group reads and makes one class alone.
         self._reading = {
             number: find_connections(kernel)
             for number, kernel in enumerate(recipe.kernels)
-            if not np.array_equal(coupling.kernel_inputs[number], coupling.kernel_outputs[number])
+            if kernel.layout.plain.groups == 1
         }
         self._transposed = {kernel for kernel, _ in recipe.transposed_uses}
 
