@@ -19,6 +19,7 @@ ON_A_MODEL = (
     typing_usage.prune_over_data,
     typing_usage.repair_at_once,
     typing_usage.repair_later,
+    typing_usage.prune_channels,
     typing_usage.shrink_copies,
     typing_usage.read_graph,
     typing_usage.use_pruner,

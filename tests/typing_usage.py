@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tf_lap
 from tf_lap.allocation import Allocation, Global
-from tf_lap.patterns import Blocks, NOfM, Pattern
+from tf_lap.patterns import Blocks, Channels, NOfM, Pattern
 from tf_lap.scores import OBS, Lookahead, Score, Wanda
 
 # One-shot pruning and what it returns. These functions train nothing, and take a built model.
@@ -73,6 +73,16 @@ def repair_later(model: keras.Model) -> dict[str, list[str]]:
     assert plain["samples"] is None
     assert report.samples is None
     return report.left_by_reason()
+
+
+def prune_channels(model: keras.Model) -> float:
+    groups: dict[str, tf_lap.ChannelGroup] = tf_lap.channel_groups(model)
+    sparsities = {name: 0.25 for name, group in groups.items() if not group.blocked}
+    tf_lap.prune(model, sparsities, pattern=Channels(round_to=2))
+    by_budget: Mapping[str, float] = tf_lap.Pruner(model, pattern="channels").fit_budget({"macs": 0.9})
+    report = tf_lap.prune(model, budget={"weights": 0.9}, pattern="channels")
+    assert report.channels is not None
+    return report.channels.sparsity + len(by_budget)
 
 
 def shrink_copies(model: keras.Model) -> float:
