@@ -77,7 +77,11 @@ def format_channels(name: str, result: Mapping[str, Any], format_rows: FormatRow
     """Errors of networks without some of their channels, by score, before and after training on."""
     runs = result["runs"]
     rows: list[Sequence[str]] = []
-    for task, score in dict.fromkeys((run["task"], run["score"]) for run in runs):
+    tasks = list(dict.fromkeys(run["task"] for run in runs))
+    errors: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        errors.setdefault((run["task"], run["score"]), []).append(run["fine-tuned error"])
+    for task, score in sorted(errors, key=lambda row: (tasks.index(row[0]), statistics.mean(errors[row]))):
         these = [run for run in runs if (run["task"], run["score"]) == (task, score)]
         cells = [
             _format_spread([run[field] for run in these]) for field in ("dense error", "error", "fine-tuned error")
