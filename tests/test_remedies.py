@@ -86,7 +86,7 @@ ARGUMENTS = [
         (
             {"pattern": pattern},
             r"use one of \['channels', 'unstructured'.*\], 'N:M' such as '2:4' .*, 'block:RxC' such as 'block:1x4'",
-            [{"pattern": p} for p in ("channels", "unstructured", "2:4", "block:1x4", NOfM(1, 2), Singles())],
+            [{"pattern": p} for p in ("unstructured", "2:4", "block:1x4", NOfM(1, 2), Singles())],
         )
         for pattern in ("4x1", 4, Unstructured)
     ],

@@ -175,9 +175,9 @@ def test_what_fails_leaves_with_one_and_what_was_there(capsys, monkeypatch):
 
 
 def test_names_of_options_are_those_of_the_package():
-    assert set(values.SCORES) == set(scores.names())
-    assert set(values.ALLOCATIONS) == set(allocation.names())
-    assert set(values.PATTERNS) == set(patterns.names())
+    for options, room in ((values.SCORES, scores), (values.ALLOCATIONS, allocation), (values.PATTERNS, patterns)):
+        # Other tests may have registered classes of their own.
+        assert set(options) == {name for name in room.names() if type(room.get(name)).__module__.startswith("tf_lap.")}
     assert (values.ORDERS, values.REPAIRS, values.BUDGETS) == (ORDERS, METHODS, BUDGETS)
 
 
