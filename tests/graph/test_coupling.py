@@ -18,7 +18,7 @@ def test_classes_are_the_channels_that_meet(seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6))
 def test_classes_are_the_channels_that_meet_in_many_networks(seed):
     check_classes(seed)

@@ -161,7 +161,7 @@ def test_zeros_that_follow_no_coupling(kinds, seed, is_legacy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [check, check_zeros])
-@settings(max_examples=100, **SETTINGS)
+@settings(max_examples=30, **SETTINGS)
 @given(**GRAPHS, is_legacy=st.booleans())
 def test_many_drawn_graphs(check, kinds, seed, is_legacy):
     check(tf_keras if is_legacy else keras, kinds, seed)
