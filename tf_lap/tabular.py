@@ -111,6 +111,34 @@ def _total(widths: Iterable[int]) -> int:
     return sum(width + GAP for width in widths) - GAP
 
 
+def place_titles(body: Sequence[str], sections: Iterable[tuple[str, int]]) -> list[str]:
+    """The lines of a table's rows with titles between them.
+
+    Args:
+        body: the lines of all rows.
+        sections: a title, empty for none, and the number of the rows below it.
+    """
+    lines, start = list[str](), 0
+    for title, count in sections:
+        lines += [title] if title else []
+        lines += body[start : start + count]
+        start += count
+    return lines
+
+
+def hint_at_hidden(columns: Sequence[str], rows: int, noun: str) -> str:
+    """What a table does not show, and how to see it; empty where it shows everything.
+
+    Args:
+        columns: the columns that were left out.
+        rows: how many rows were left out.
+        noun: what a row is about, in the plural.
+    """
+    hints = [f"column{'s' * (len(columns) > 1)} {', '.join(columns)}: render(width=...)"] if columns else []
+    hints += [f"{rows} {noun}: render(all=True)"] if rows else []
+    return f"(left out: {'; '.join(hints)})" if hints else ""
+
+
 def html_table(rows: Sequence[Row], columns: Sequence[str], names: Collection[str]) -> str:
     """A table as a piece of HTML; columns other than `names` are aligned to the right."""
 
@@ -142,6 +170,11 @@ def check_width(width: int | None) -> int:
 def wrap(text: str, width: int) -> list[str]:
     """A text as lines of at most `width` characters; those behind the first are indented."""
     return textwrap.wrap(text, width, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def shorten_path(path: str, prefix: str) -> str:
+    """A path with "~" in place of a prefix, as `common_prefix` gives it."""
+    return "~" + path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
 
 
 def common_prefix(paths: Sequence[str]) -> str:

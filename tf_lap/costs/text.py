@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_lap.graph.channels import format_shape
-from tf_lap.tabular import Row, check_width, common_prefix, fit_table, html_table, wrap
+from tf_lap.tabular import (
+    Row,
+    check_width,
+    common_prefix,
+    fit_table,
+    hint_at_hidden,
+    html_table,
+    place_titles,
+    shorten_path,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from tf_lap.costs import CostReport, LayerCost
@@ -37,18 +47,8 @@ def as_text(report: CostReport, width: int | None, everything: bool) -> str:
     lines, omitted = fit_table([*rows, _total(report)], _COLUMNS, _NAMES, columns, _LEAST, _OPTIONAL)
     heading, rule, *body, last = lines
     text = wrap(f"~ is {prefix}", columns) if prefix else []
-    text += [heading, rule]
-    start = 0
-    for title, layers in sections:
-        text += [title] if title else []
-        text += body[start : start + len(layers)]
-        start += len(layers)
-    text += [rule, last]
-    left = [column for column in _COLUMNS if column in omitted]
-    hints = [f"column{'s' * (len(left) > 1)} {', '.join(left)}: render(width=...)"] if left else []
-    hints += [f"{hidden} layers: render(all=True)"] if hidden else []
-    if hints:
-        text += wrap(f"(left out: {'; '.join(hints)})", columns)
+    text += [heading, rule, *place_titles(body, ((title, len(layers)) for title, layers in sections)), rule, last]
+    text += wrap(hint_at_hidden([column for column in _COLUMNS if column in omitted], hidden, "layers"), columns)
     for remark in _list_remarks(report):
         text += wrap(remark, columns)
     return "\n".join(text)
@@ -83,9 +83,8 @@ def _select(report: CostReport, everything: bool) -> tuple[list[tuple[str, Seque
 
 
 def _make_row(layer: LayerCost, prefix: str) -> Row:
-    inside = prefix and layer.path.startswith(prefix + "/")
     return {
-        "layer": "~" + layer.path.removeprefix(prefix) if inside else layer.path,
+        "layer": shorten_path(layer.path, prefix),
         "class": layer.layer_class,
         "output": "-" if layer.output_shape is None else "x".join(map(str, layer.output_shape[1:])) or "-",
         "weights": f"{layer.weights:,}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tf_lap.devices.clusters import Cluster, Clusters, find_clusters, is_counted
 from tf_lap.devices.obstacles import Obstacle, find_obstacles
 from tf_lap.devices.report import DeviceCluster, DeviceLayer, DeviceReport
@@ -73,4 +75,4 @@ def _describe_layer(
     first = Obstacle(operation.label, judgement.obstacle, judgement.remedy)
     if judgement.role:
         first = obstacles[number][0] if obstacles[number] else Obstacle(operation.label, "cannot be reached", "-")
-    return DeviceLayer(**{**vars(layer), "blocker": first.layer, "reason": first.reason, "remedy": first.remedy})
+    return dataclasses.replace(layer, blocker=first.layer, reason=first.reason, remedy=first.remedy)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tf_lap.report.remarks import Remark, Shorten, layer_remarks, model_remarks, percent
-from tf_lap.tabular import GAP, check_width, common_prefix, elide, share, table, wrap
+from tf_lap.tabular import (
+    GAP,
+    check_width,
+    common_prefix,
+    elide,
+    hint_at_hidden,
+    place_titles,
+    share,
+    shorten_path,
+    table,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from tf_lap.report import LayerReport, PruningReport
@@ -43,10 +55,7 @@ def as_text(report: PruningReport, width: int | None, everything: bool) -> str:
     """
     columns = check_width(width)
     prefix = common_prefix([layer.path for layer in report.layers])
-
-    def shorten(path: str) -> str:
-        return "~" + path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
-
+    shorten = functools.partial(shorten_path, prefix=prefix)
     lines = wrap(f"~ is {prefix}", columns) if prefix else []
     lines += _render_table(report, columns, everything, shorten)
     for remark in (*layer_remarks(report, shorten), *model_remarks(report, shorten)):
@@ -108,24 +117,11 @@ def _render_table(report: PruningReport, width: int, everything: bool, shorten: 
     columns, widths = _fit_columns(rows, width)
     elided = [[elide(row.get(c, ""), w) for c, w in zip(columns, widths, strict=True)] for row in rows]
     heading, rule, *body, last = table(elided, [i for i, column in enumerate(columns) if column in NUMBER_COLUMNS])
-    lines, start = [heading, rule], 0
-    for section in shown:
-        lines += [section.title] if section.title else []
-        lines += body[start : start + len(section.layers)]
-        start += len(section.layers)
-    return [*lines, rule, last, *wrap(_hint_at_hidden(report, shown, columns), width)]
-
-
-def _hint_at_hidden(report: PruningReport, shown: Sequence[Section], columns: Sequence[str]) -> str:
-    """What is not shown, and how to see it; empty where everything is shown."""
-    hints = []
+    lines = place_titles(body, ((section.title, len(section.layers)) for section in shown))
     hidden_columns = [column for column in COLUMNS if column not in columns]
-    if hidden_columns:
-        hints.append(f"column{'s' * (len(hidden_columns) > 1)} {', '.join(hidden_columns)}: render(width=...)")
     hidden_kernels = len(report.pruned) - len({layer.path for section in shown for layer in section.layers})
-    if hidden_kernels:
-        hints.append(f"{hidden_kernels} kernels: render(all=True)")
-    return f"(left out: {'; '.join(hints)})" if hints else ""
+    hint = hint_at_hidden(hidden_columns, hidden_kernels, "kernels")
+    return [heading, rule, *lines, rule, last, *wrap(hint, width)]
 
 
 def _fit_columns(rows: Sequence[dict[str, str]], width: int) -> tuple[list[str], list[int]]:

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_lap.search.values import format_value
-from tf_lap.tabular import Row, check_width, common_prefix, fit_table, html_table, wrap
+from tf_lap.tabular import (
+    Row,
+    check_width,
+    common_prefix,
+    fit_table,
+    hint_at_hidden,
+    html_table,
+    place_titles,
+    shorten_path,
+    wrap,
+)
 
 if TYPE_CHECKING:
     from tf_lap.search.sensitivity_report import LayerSensitivity, SensitivityReport
@@ -37,18 +47,10 @@ def as_text(report: SensitivityReport, width: int | None, everything: bool) -> s
     text = wrap(_describe(report), columns)
     if prefix:
         text += wrap(f"~ is {prefix}", columns)
-    text += [heading, rule]
-    start = 0
-    for title, layers in sections:
-        text += [title] if title else []
-        text += body[start : start + len(layers)]
-        start += len(layers)
-    text += [rule, *body[start:]] if body[start:] else []
-    left = [column for column in _list_columns(report) if column in omitted]
-    hints = [f"column{'s' * (len(left) > 1)} {', '.join(left)}: render(width=...)"] if left else []
-    hints += [f"{hidden} layers: render(all=True)"] if hidden else []
-    if hints:
-        text += wrap(f"(left out: {'; '.join(hints)})", columns)
+    text += [heading, rule, *place_titles(body, ((title, len(layers)) for title, layers in sections))]
+    text += [rule, *body[len(rows) :]] if body[len(rows) :] else []
+    left_out = [column for column in _list_columns(report) if column in omitted]
+    text += wrap(hint_at_hidden(left_out, hidden, "layers"), columns)
     return "\n".join(text)
 
 
@@ -103,9 +105,11 @@ def _title(fraction: float) -> str:
 
 
 def _make_row(report: SensitivityReport, layer: LayerSensitivity, prefix: str) -> Row:
-    inside = prefix and layer.path.startswith(prefix + "/")
-    path = "~" + layer.path.removeprefix(prefix) if inside else layer.path
-    return {"layer": path, "weights": f"{layer.weights:,}", **_make_cells(report, layer.values)}
+    return {
+        "layer": shorten_path(layer.path, prefix),
+        "weights": f"{layer.weights:,}",
+        **_make_cells(report, layer.values),
+    }
 
 
 def _list_totals(report: SensitivityReport) -> list[Row]:
