@@ -210,4 +210,15 @@ def test_open_sizes_leave_the_cost_out():
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
     report = tf_lap.prune(model, 0.5, pattern="channels")
     assert report.channels.before is None
-    assert report.channels.summary == "channels: 2 of 4 stay in 1 groups"
+    assert report.channels.summary == "channels: 2 of 4 stay in 1 group"
+
+
+def test_an_input_that_no_kernel_reads_is_counted():
+    layers = keras.layers
+    inputs = keras.Input((4,)), keras.Input((6,))
+    hidden = layers.Dense(8, name="hidden")(inputs[0])
+    other = layers.BatchNormalization()(layers.Rescaling(2.0)(inputs[1]))
+    model = keras.Model(inputs, [layers.Dense(3, name="head")(hidden), other])
+    report = tf_lap.prune(model, budget={"macs": 0.5}, pattern="channels")
+    assert report.channels.before.weights == model.count_params()
+    assert report.channels.after.weights == tf_lap.shrink(model).count_params()

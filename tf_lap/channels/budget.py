@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
-from tf_lap.allocation import LAMP, Uniform, protect_best
-from tf_lap.channels.plan import ChannelPlan
-from tf_lap.compat.types import Model
-from tf_lap.costs.channel_costs import ChannelCosts, Cost, find_channel_costs
+from tf_lap.allocation import LAMP
+from tf_lap.channels.plan import ChannelPlan, compare_scores
+from tf_lap.costs.channel_costs import ChannelCosts, Cost
 
 Budget: TypeAlias = Mapping[str, float]
 """What a model may cost: "macs", "weights" or "bytes", each a fraction of the present cost below 1, or a number."""
@@ -42,15 +40,12 @@ def check_budget(budget: Any) -> dict[str, float]:
     return {name: float(value) for name, value in budget.items()}
 
 
-def fit_budget(
-    budget: Any, model: Model, plan: ChannelPlan | None, score_channels: Callable[[], np.ndarray]
-) -> dict[str, float]:
+def fit_budget(budget: Any, plan: ChannelPlan | None, score_channels: Callable[[], np.ndarray]) -> dict[str, float]:
     """The sparsity of each group of channels with which a model keeps within a budget.
 
     Args:
         budget: what the user asks for.
-        model: the model.
-        plan: its groups of channels; None where weights go.
+        plan: the groups of channels; None where weights go.
         score_channels: computes how much each class of channels matters: `(classes,)`, not negative.
 
     Returns:
@@ -62,8 +57,7 @@ def fit_budget(
     budget = check_budget(budget)
     if plan is None:
         raise ValueError(f"budget={budget!r} is reached by whole channels: use pattern='channels'")
-    costs = find_channel_costs(model, plan.recipe, plan.coupling)
-    scores = score_channels()
+    costs, scores = plan.costs, score_channels()
     everything = np.ones(costs.count, bool)
     before = costs.total(everything)
     limits = {name: value if value >= 1 else value * getattr(before, name) for name, value in budget.items()}
@@ -73,7 +67,7 @@ def fit_budget(
         candidates = everything.copy()
         candidates[order[:removed]] = False
         counts = [plan.round_count(group, int(np.count_nonzero(candidates[group.classes]))) for group in plan.prunable]
-        return plan.choose(scores, everything, counts, Uniform())
+        return plan.choose(scores, everything, counts)
 
     def fits(removed: int) -> bool:
         total = costs.total(keep(removed))
@@ -103,10 +97,8 @@ def _rank(plan: ChannelPlan, costs: ChannelCosts, scores: np.ndarray, before: Co
     for group in plan.prunable:
         if group.name not in group.producers:
             continue  # a mapping of sparsities cannot name it apart from another group of the same kernel
-        live = tf.ones([group.width], tf.bool)
-        comparable = LAMP().comparable(tf.constant(scores[group.classes], tf.float32), live, 2)
-        worth = np.asarray(protect_best(comparable, live), np.float64) / share[group.classes]
-        ranked.append(worth)
+        comparable = compare_scores(scores[group.classes], np.ones(group.width, bool), LAMP())
+        ranked.append(comparable.astype(np.float64) / share[group.classes])
         classes.append(group.classes)
     worths, numbers = np.concatenate(ranked), np.concatenate(classes)
     return numbers[np.argsort(worths, kind="stable")][: np.count_nonzero(np.isfinite(worths))]

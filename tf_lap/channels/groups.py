@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from tf_lap.compat.types import Model
 from tf_lap.graph.coupling import Coupling, find_coupling
-from tf_lap.graph.model_graph import Kernel, Recipe
+from tf_lap.graph.model_graph import Recipe
 from tf_lap.graph.resolver import resolve
 
 SINGLE = "it has one channel, and one always stays"
@@ -66,22 +67,26 @@ def channel_groups(model: Model) -> dict[str, ChannelGroup]:
 
 
 def find_groups(
-    recipe: Recipe, coupling: Coupling, blocked_kernels: Mapping[int, str] | None = None
+    recipe: Recipe,
+    coupling: Coupling,
+    blocked_producers: Mapping[int, str] = MappingProxyType({}),
+    blocked_readers: Mapping[int, str] = MappingProxyType({}),
 ) -> list[ChannelGroup]:
     """The groups of a resolved model.
 
     Args:
         recipe: the resolved model.
         coupling: its classes of channels.
-        blocked_kernels: why channels that a kernel puts out are not to be removed, by the kernel's number.
+        blocked_producers: why channels that a kernel puts out are not to be removed, by the kernel's number.
+        blocked_readers: why channels that a kernel reads are not to be removed, likewise.
     """
-    blocked_kernels = blocked_kernels or {}
     producers = _list_kernels(coupling.kernel_outputs)
     readers = _list_kernels(coupling.kernel_inputs)
     alike: dict[tuple[tuple[int, ...], tuple[str, ...]], list[int]] = {}
     for number, kernels in producers.items():
         reasons = [*coupling.walls.get(number, ())]
-        reasons += [blocked_kernels[kernel] for kernel in kernels if kernel in blocked_kernels]
+        reasons += [blocked_readers[kernel] for kernel in readers.get(number, ()) if kernel in blocked_readers]
+        reasons += [blocked_producers[kernel] for kernel in kernels if kernel in blocked_producers]
         alike.setdefault((kernels, tuple(dict.fromkeys(reasons))), []).append(number)
     groups: list[ChannelGroup] = []
     names: dict[str, int] = {}
@@ -97,7 +102,7 @@ def find_groups(
                 readers=tuple(
                     recipe.kernels[kernel].path
                     for kernel in sorted({kernel for number in classes for kernel in readers.get(number, ())})
-                    if kernel not in kernels or not _acts_within(recipe.kernels[kernel])
+                    if kernel not in kernels or not recipe.kernels[kernel].layout.is_grouped
                 ),
                 blocked=walls or ((SINGLE,) if len(classes) == 1 else ()),
                 classes=np.array(classes),
@@ -117,10 +122,5 @@ def _list_kernels(kernel_classes: tuple[np.ndarray, ...]) -> dict[int, tuple[int
 
 
 def _find_first(recipe: Recipe, kernels: tuple[int, ...]) -> int:
-    """The first of some kernels that does not only act on channels which another one has put out."""
-    return next((number for number in kernels if not _acts_within(recipe.kernels[number])), kernels[0])
-
-
-def _acts_within(kernel: Kernel) -> bool:
-    """Whether a kernel acts within groups of channels, which go whole: what it reads and puts out goes together."""
-    return kernel.layout.plain.groups > 1
+    """The first of some kernels that does not only act within groups of channels which another one has put out."""
+    return next((number for number in kernels if not recipe.kernels[number].layout.is_grouped), kernels[0])

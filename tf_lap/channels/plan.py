@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,6 +12,8 @@ import tensorflow as tf
 
 from tf_lap.allocation import Allocation, keep_count, protect_best
 from tf_lap.channels.groups import SINGLE, ChannelGroup, find_groups
+from tf_lap.compat.types import Model
+from tf_lap.costs.channel_costs import ChannelCosts, find_channel_costs
 from tf_lap.graph.coupling import Coupling, find_coupling
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
@@ -22,12 +25,14 @@ class ChannelPlan:
     """What of a model can be removed by whole channels.
 
     Attributes:
-        recipe: the resolved model.
+        model: the model.
+        recipe: what it is resolved to.
         coupling: its classes of channels.
         groups: all groups of channels, those that are blocked among them.
         pattern: to which multiples widths are rounded.
     """
 
+    model: Model
     recipe: Recipe
     coupling: Coupling
     groups: tuple[ChannelGroup, ...]
@@ -35,12 +40,18 @@ class ChannelPlan:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, pattern: Channels, skipped: Mapping[str, str], frozen: Collection[str] = ()
+        cls,
+        model: Model,
+        recipe: Recipe,
+        pattern: Channels,
+        skipped: Mapping[str, str],
+        frozen: Collection[str] = (),
     ) -> ChannelPlan:
         """The plan for a model.
 
         Args:
-            recipe: the resolved model.
+            model: the model.
+            recipe: what it is resolved to.
             pattern: the pattern.
             skipped: why kernels are not pruned, by path. For a depthwise kernel, which follows what it reads, it does
                 not count.
@@ -50,41 +61,52 @@ class ChannelPlan:
             ValueError: every group is blocked.
         """
         coupling = find_coupling(recipe)
-        blocked = {
+        kernels = list(enumerate(recipe.kernels))
+        producers = {
             number: f"{kernel.path!r} is {skipped[kernel.path]}"
-            for number, kernel in enumerate(recipe.kernels)
-            if kernel.path in skipped and not (kernel.is_opt_in and kernel.layout.plain.groups > 1)
+            for number, kernel in kernels
+            if kernel.path in skipped and not (kernel.is_opt_in and kernel.layout.is_grouped)
         }
-        for number, kernel in enumerate(recipe.kernels):
-            if kernel.path in frozen:
-                for label in np.unique(coupling.kernel_inputs[number]).tolist():
-                    reason = f"{kernel.path!r} reads it and is {skipped[kernel.path]}"
-                    coupling.walls[label] = (*coupling.walls.get(label, ()), reason)
-        groups = tuple(cls._leave_whole(group, pattern, recipe) for group in find_groups(recipe, coupling, blocked))
-        plan = cls(recipe, coupling, groups, pattern)
+        readers = {
+            number: f"{kernel.path!r} reads it and is {skipped[kernel.path]}"
+            for number, kernel in kernels
+            if kernel.path in frozen
+        }
+        grouped = {kernel.path for kernel in recipe.kernels if kernel.layout.is_grouped}
+        groups = tuple(
+            cls._leave_whole(group, pattern, grouped) for group in find_groups(recipe, coupling, producers, readers)
+        )
+        plan = cls(model, recipe, coupling, groups, pattern)
         if not plan.prunable:
             reasons = "; ".join(f"{group.name!r} ({group.width}): {', '.join(group.blocked)}" for group in groups)
             raise ValueError(f"pattern={str(pattern)!r}: no channel of this model can be removed. {reasons}")
         return plan
 
     @staticmethod
-    def _leave_whole(group: ChannelGroup, pattern: Channels, recipe: Recipe) -> ChannelGroup:
-        """A group, blocked where the pattern leaves it whole."""
+    def _leave_whole(group: ChannelGroup, pattern: Channels, grouped: Collection[str]) -> ChannelGroup:
+        """A group, blocked where the pattern leaves it whole; `grouped` are the paths of kernels that act in groups."""
         if group.blocked:
             return group
-        kernels = {kernel.path: kernel for kernel in recipe.kernels}
-        makers = [path for path in group.producers if kernels[path].layout.plain.groups == 1]
         reason = ""
-        if not pattern.group_wise and len(makers) > 1:
+        if not pattern.group_wise and sum(path not in grouped for path in group.producers) > 1:
             reason = "several kernels put it out, and group_wise=False leaves it whole"
         elif group.width * group.multiple <= pattern.round_to:
             reason = f"it has {group.width * group.multiple} channels, and round_to={pattern.round_to} keeps as many"
         return dataclasses.replace(group, blocked=(reason,)) if reason else group
 
-    @property
+    @functools.cached_property
     def prunable(self) -> tuple[ChannelGroup, ...]:
         """The groups whose channels can be removed."""
         return tuple(group for group in self.groups if not group.blocked)
+
+    @functools.cached_property
+    def costs(self) -> ChannelCosts:
+        """What the model's channels cost.
+
+        Raises:
+            ValueError: an input has axes of unknown size.
+        """
+        return find_channel_costs(self.model, self.recipe, self.coupling)
 
     def explain_skipped(self) -> dict[str, str]:
         """Why kernels have no weight that goes with a channel, by path."""
@@ -135,33 +157,33 @@ class ChannelPlan:
         step = self.pattern.round_to // math.gcd(self.pattern.round_to, group.multiple)
         return min(group.width, max(step, step * round(count / step)))
 
-    def choose(self, scores: np.ndarray, alive: np.ndarray, keep: Sequence[int], allocation: Allocation) -> np.ndarray:
+    def choose(self, scores: np.ndarray, alive: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         """Which classes stay.
 
         Args:
             scores: of the classes, `(classes,)`, not negative.
             alive: bool `(classes,)`, False where one is removed already.
-            keep: as `count_kept` gives it.
-            allocation: whether groups are ranked together.
+            counts: how many channels each group that can be pruned keeps.
 
         Returns:
             Bool `(classes,)`. Of equal scores the first stay.
         """
-        counts = self._divide(scores, alive, keep[0], allocation) if allocation.pooled else keep
         kept = alive.copy()
         for group, count in zip(self.prunable, counts, strict=True):
             order = np.argsort(np.where(alive[group.classes], -scores[group.classes], np.inf), kind="stable")
             kept[group.classes[order[count:]]] = False
         return kept
 
-    def _divide(self, scores: np.ndarray, alive: np.ndarray, total: int, allocation: Allocation) -> list[int]:
-        """How many channels each group keeps when all are ranked together; each keeps at least one."""
-        comparable = []
-        for group in self.prunable:
-            live = tf.constant(alive[group.classes])
-            group_scores = tf.constant(np.where(live, scores[group.classes], 0), tf.float32)
-            ranked = protect_best(allocation.comparable(group_scores, live, 2), live)
-            comparable.append(np.where(live, ranked, -1))
+    def divide(self, scores: np.ndarray, alive: np.ndarray, total: int, allocation: Allocation) -> list[int]:
+        """How many channels each group keeps when all are ranked together; each keeps at least one.
+
+        Args:
+            scores: as `choose` takes them.
+            alive: likewise.
+            total: how many channels all groups keep together.
+            allocation: what makes scores of several groups comparable.
+        """
+        comparable = [compare_scores(scores[g.classes], alive[g.classes], allocation) for g in self.prunable]
         together = np.concatenate(comparable)
         kept = np.zeros(len(together), bool)
         kept[np.argsort(-together, kind="stable")[:total]] = True
@@ -183,21 +205,28 @@ class ChannelPlan:
         """The classes with any weight that stays: bool `(classes,)`.
 
         Args:
-            masks: bool arrays of the kernels' shapes, by number; kernels without one keep all.
+            masks: bool arrays of the kernels' shapes, by number, of all kernels that have a channel which can go.
         """
-        count = 1 + max(int(classes.max()) for classes in (*self.coupling.kernel_inputs, *self.coupling.kernel_outputs))
-        alive = np.ones(count, bool)
+        alive = np.ones(self.coupling.count, bool)
         alive[np.concatenate([group.classes for group in self.prunable])] = False
-        for number, kernel in enumerate(self.recipe.kernels):
-            mask = masks.get(number)
-            live = np.ones(kernel.layout.shape, bool) if mask is None else mask
-            for classes, sums in zip(
-                (self.coupling.kernel_inputs[number], self.coupling.kernel_outputs[number]),
-                sum_sides(kernel.layout, live),
-                strict=True,
-            ):
-                alive[classes[sums > 0]] = True
+        for number, mask in masks.items():
+            by_input, by_output = sum_sides(self.recipe.kernels[number].layout, mask)
+            alive[self.coupling.kernel_inputs[number][by_input > 0]] = True
+            alive[self.coupling.kernel_outputs[number][by_output > 0]] = True
         return alive
+
+
+def compare_scores(scores: np.ndarray, alive: np.ndarray, allocation: Allocation) -> np.ndarray:
+    """The scores of a group's channels as they compare with those of others: infinity for the best, -1 for dead ones.
+
+    Args:
+        scores: of the channels, `(width,)`, not negative.
+        alive: bool of that shape.
+        allocation: what makes them comparable. Its norm is L2: the scores are norms themselves.
+    """
+    live = tf.constant(alive)
+    comparable = allocation.comparable(tf.constant(np.where(alive, scores, 0), tf.float32), live, 2)
+    return np.where(alive, protect_best(comparable, live), -1)
 
 
 def sum_sides(layout: Layout, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

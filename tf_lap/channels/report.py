@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_lap.channels.groups import ChannelGroup
 from tf_lap.channels.plan import ChannelPlan
-from tf_lap.compat.types import Model
-from tf_lap.costs.channel_costs import Cost, find_channel_costs
+from tf_lap.costs.channel_costs import Cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ class ChannelsReport:
     def summary(self) -> str:
         """What stays, in one or two sentences."""
         width, kept = (sum(getattr(group, name) for group in self.pruned) for name in ("width", "kept"))
-        text = f"channels: {kept:,} of {width:,} stay in {len(self.pruned)} groups"
+        text = f"channels: {kept:,} of {width:,} stay in {len(self.pruned)} group{'s' * (len(self.pruned) != 1)}"
         if self.before is None or self.after is None:
             return text
         return (
@@ -87,25 +85,22 @@ class ChannelsReport:
         }
 
 
-def report_channels(model: Model, plan: ChannelPlan | None, masks: Mapping[int, np.ndarray]) -> ChannelsReport | None:
+def report_channels(plan: ChannelPlan | None, masks: Mapping[int, np.ndarray]) -> ChannelsReport | None:
     """The report of a pruned model; None where there is no plan.
 
     Args:
-        model: the model.
         plan: its groups of channels.
         masks: bool arrays of the kernels' shapes, by number.
     """
     if plan is None:
         return None
     alive = plan.find_alive(masks)
-    groups = tuple(_report_group(group, alive) for group in plan.groups)
+    groups = tuple(
+        GroupReport(group.name, group.width, int(np.count_nonzero(alive[group.classes])), group.blocked)
+        for group in plan.groups
+    )
     try:
-        costs = find_channel_costs(model, plan.recipe, plan.coupling)
+        costs = plan.costs
     except ValueError:  # axes of unknown size; `tf_lap.cost` says which, and takes their sizes
         return ChannelsReport(groups, None, None)
     return ChannelsReport(groups, costs.total(np.ones_like(alive)), costs.total(alive))
-
-
-def _report_group(group: ChannelGroup, alive: Sequence[bool] | np.ndarray) -> GroupReport:
-    kept = int(np.count_nonzero(np.asarray(alive)[group.classes]))
-    return GroupReport(group.name, group.width, kept, group.blocked)

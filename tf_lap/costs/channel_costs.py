@@ -155,7 +155,6 @@ def find_channel_costs(
     sized = resolve_description(model, description)
     counts = count_positions(sized, batch_size)
     positions = {id(kernel.variable): count or 0 for kernel, count in zip(sized.kernels, counts, strict=True)}
-    classes = [*coupling.tensor_classes, *coupling.kernel_inputs, *coupling.kernel_outputs, np.array([], np.int64)]
     kernels = _list_kernels(recipe, coupling, positions)
     vectors = _find_vectors(model, recipe, coupling)
     products = _list_products(recipe.products, sized.products, coupling)
@@ -167,8 +166,7 @@ def find_channel_costs(
         sum(macs for macs, among in products if among is None),
     )
     scaled = tuple((macs, among) for macs, among in products if among is not None)
-    count = 1 + max(int(numbers.max()) for numbers in classes if numbers.size)
-    return ChannelCosts(count, tuple(kernels), tuple(vectors.values()), scaled, fixed)
+    return ChannelCosts(coupling.count, tuple(kernels), tuple(vectors.values()), scaled, fixed)
 
 
 def _list_kernels(recipe: Recipe, coupling: Coupling, positions: Mapping[int, int]) -> list[_KernelChannels]:

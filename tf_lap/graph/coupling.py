@@ -30,12 +30,14 @@ class Coupling:
         kernel_inputs: for each kernel the class of each input channel: int64 `(inputs,)`.
         kernel_outputs: for each kernel the class of each output channel: int64 `(outputs,)`.
         walls: for each class that cannot be removed the reasons.
+        count: how many classes there are.
     """
 
     tensor_classes: tuple[np.ndarray, ...]
     kernel_inputs: tuple[np.ndarray, ...]
     kernel_outputs: tuple[np.ndarray, ...]
     walls: dict[int, tuple[str, ...]]
+    count: int
 
 
 def find_coupling(recipe: Recipe) -> Coupling:
@@ -79,6 +81,10 @@ class _Labels:
             self._join_ties(tie)
         self._join_slices()
         self._walls += [(self._tensors[tensor], reason) for tensor, reason in self._recipe.walls]
+        for number, kernel in enumerate(self._recipe.kernels):
+            if not kernel.uses:
+                places = np.concatenate([self._inputs[number], self._outputs[number]])
+                self._walls.append((places, kernel.unreached_reason or "not in the graph"))
         return self._number_classes()
 
     def _wall_layers(self) -> None:
@@ -196,19 +202,17 @@ class _Labels:
 
     def _number_classes(self) -> Coupling:
         labels = self._forest.find(np.arange(self._forest.size))
-        numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        numbers = numbers.reshape(-1)
         walls: dict[int, dict[str, None]] = {}
         for places, reason in self._walls:
             for number in np.unique(numbers[places]):
                 walls.setdefault(int(number), {})[reason] = None
-        for number, kernel in enumerate(self._recipe.kernels):
-            if not kernel.uses:
-                for label in np.unique(numbers[np.concatenate([self._inputs[number], self._outputs[number]])]):
-                    walls.setdefault(int(label), {})[kernel.unreached_reason or "not in the graph"] = None
         tensors, inputs, outputs = (
             tuple(numbers[places] for places in parts) for parts in (self._tensors, self._inputs, self._outputs)
         )
-        return Coupling(tensors, inputs, outputs, {number: tuple(reasons) for number, reasons in walls.items()})
+        reasons = {number: tuple(texts) for number, texts in walls.items()}
+        return Coupling(tensors, inputs, outputs, reasons, len(classes))
 
 
 class UnionFind:

@@ -122,6 +122,11 @@ class Layout:
         return -2 if self.swapped else -1
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether inputs and outputs are divided into groups."""
+        return self.plain.groups > 1
+
+    @property
     def inputs(self) -> int:
         """The number of input channels, over all groups."""
         plain = self.plain

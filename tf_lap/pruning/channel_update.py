@@ -34,7 +34,9 @@ def update_channels(plan: ChannelPlan, updater: Updater, scores: np.ndarray, kee
     """
     masks = {target: mask.numpy() for target, mask in zip(updater.targets, updater.masks, strict=True)}
     alive = plan.find_alive(masks)
-    kept = plan.choose(scores, alive, keep, updater.selection.allocation)
+    allocation = updater.selection.allocation
+    group_counts = plan.divide(scores, alive, keep[0], allocation) if allocation.pooled else keep
+    kept = plan.choose(scores, alive, group_counts)
     counts = []
     for target, variable in zip(updater.targets, updater.masks, strict=True):
         mask = masks[target] & plan.expand(target, kept)
@@ -59,7 +61,7 @@ def score_channels(
         gains: what weights are multiplied by before they are scored.
     """
     coupling = plan.coupling
-    squares = np.zeros(1 + max(int(classes.max()) for classes in (*coupling.kernel_inputs, *coupling.kernel_outputs)))
+    squares = np.zeros(coupling.count)
     if type(selection.score) is Lookahead and selection.score.needs_energies:
         _add_changes(squares, plan, selection, kernel_energies, energies)
         return np.sqrt(squares)
@@ -85,7 +87,7 @@ def _add_changes(
     has_spread = selection.score == Lookahead()
     spread = find_spread(plan.recipe, kernel_energies, measurer.scale.end()) if has_spread else []
     for number, kernel in enumerate(plan.recipe.kernels):
-        if kernel.layout.plain.groups > 1:
+        if kernel.layout.is_grouped:
             continue  # it reads within groups of channels, which go whole; what is behind reads them
         for use in range(kernel.uses):
             is_transposed = (number, use) in plan.recipe.transposed_uses

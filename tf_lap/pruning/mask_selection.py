@@ -260,7 +260,7 @@ class HostSelection:
         measurer = self._selection.measurer
         layout = measurer.recipe.kernels[number].layout
         factors = None
-        if layout.plain.groups == 1 and layout.is_in_order:
+        if not layout.is_grouped and layout.is_in_order:
             factors = channel_factors(self._selection.score, *(np.asarray(side[number]) for side in energies))
         if factors is None:
             scores = self._selection.compute_scores(number, tf.constant(weights), energies, gains)

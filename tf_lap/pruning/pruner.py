@@ -90,7 +90,7 @@ class Pruner:
         self._recipe = resolve(model)
         self._neighbors = find_neighbors(self._recipe)
         skipped = find_skipped_kernels(self._recipe, filters, model)
-        self._targets = Targets.of(self._recipe, skipped, self.allocation, self.pattern)
+        self._targets = Targets.of(model, self._recipe, skipped, self.allocation, self.pattern)
         variables = self.kernels_with(())
         self._masks, self._named = Masks(variables), NamedKernels()
         self._repaired: RepairReport | None = None  # by the last update
@@ -132,7 +132,7 @@ class Pruner:
         Raises:
             TypeError, ValueError: no budget, one that cannot be reached, or a pattern other than "channels".
         """
-        return fit_budget(budget, self.model, self._targets.channels, self._engine.score_channels)
+        return fit_budget(budget, self._targets.channels, self._engine.score_channels)
 
     def check(self, sparsity: Any = None) -> None:
         """Raises what `update` would raise for this sparsity, and changes nothing.
@@ -311,7 +311,7 @@ class Pruner:
         notes = self._targets.explain_limits(self._masks.kept)
         about = (self.score.sides, self._targets.allocation_note)
         report = make_report(self.model, self._recipe, self._neighbors, kept, skipped, census, notes, *about)
-        channels = report_channels(self.model, self._targets.channels, self._targets.by_number(self._masks.values()))
+        channels = report_channels(self._targets.channels, self._targets.by_number(self._masks.values()))
         return dataclasses.replace(report, repair=self._repaired, channels=channels)
 
     def restore(self, masks: Mapping[str, np.ndarray], sparsity: Sparsity = 0.0) -> None:

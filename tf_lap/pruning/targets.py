@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_lap.allocation import Allocation, Auto, Sparsity, assign_sparsities, check_sparsity
 from tf_lap.channels.plan import ChannelPlan
-from tf_lap.compat.types import Variable
+from tf_lap.compat.types import Model, Variable
 from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Channels, Pattern, limit
@@ -69,7 +69,9 @@ class Targets:
         self._least = [pattern.least(layout) for layout in self.layouts]
 
     @classmethod
-    def of(cls, recipe: Recipe, skipped: Mapping[str, str], allocation: Allocation, pattern: Pattern) -> Targets:
+    def of(
+        cls, model: Model, recipe: Recipe, skipped: Mapping[str, str], allocation: Allocation, pattern: Pattern
+    ) -> Targets:
         """The kernels of a model, by the pattern's kind: those that are not skipped, or those with whole channels.
 
         Raises:
@@ -78,7 +80,7 @@ class Targets:
         if not isinstance(pattern, Channels):
             return cls(recipe, skipped, allocation, pattern)
         frozen = [path for path, reason in skipped.items() if reason == FROZEN]
-        channels = ChannelPlan.of(recipe, pattern, skipped, frozen)
+        channels = ChannelPlan.of(model, recipe, pattern, skipped, frozen)
         return cls(recipe, channels.explain_skipped(), allocation, pattern, channels=channels)
 
     def fractions(self, sparsity: Any) -> dict[str, float]:

@@ -60,15 +60,13 @@ class _Readers:
 
     def __init__(self, recipe: Recipe, coupling: Coupling) -> None:
         self._coupling = coupling
-        parts = (*coupling.tensor_classes, *coupling.kernel_inputs, *coupling.kernel_outputs)
-        self._count = 1 + max((int(part.max()) for part in parts if part.size), default=-1)
         self._roots = set(coupling.walls)
         self._roots.update(int(classes[0]) for classes in coupling.tensor_classes if len(classes) == 1)
         # A group reads and makes one class alone.
         self._reading = {
             number: find_connections(kernel)
             for number, kernel in enumerate(recipe.kernels)
-            if kernel.layout.plain.groups == 1
+            if not kernel.layout.is_grouped
         }
         self._transposed = {kernel for kernel, _ in recipe.transposed_uses}
 
@@ -83,10 +81,10 @@ class _Readers:
             if number in reading:
                 reading[number] = reading[number].copy()
                 reading[number][channels] = False
-        is_alive = np.zeros(self._count, bool)
+        is_alive = np.zeros(self._coupling.count, bool)
         is_alive[list(self._roots)] = True
         self._spread(is_alive, reading)
-        idle = np.zeros(self._count, bool)
+        idle = np.zeros(self._coupling.count, bool)
         while (empty := self._find_empty(is_alive | idle)) is not None:
             if self._is_read(empty, is_alive):  # its constant is read, and then must stay what it is
                 is_alive[empty] = True
