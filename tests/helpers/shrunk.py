@@ -8,7 +8,6 @@ import tensorflow as tf
 from tf_lap import compat, shrink
 from tf_lap.graph.coupling import find_coupling
 from tf_lap.graph.resolver import resolve
-from tf_lap.shrinking.kept import spread_weights
 
 
 def draw(*shape, seed=1):
@@ -59,7 +58,7 @@ def mask_channels(model, fraction, seed=0):
     for number, kernel in enumerate(recipe.kernels):
         inputs, outputs = ~removed[coupling.kernel_inputs[number]], ~removed[coupling.kernel_outputs[number]]
         weights = compat.host_array(kernel.variable)
-        kept = spread_weights(kernel.layout, inputs, outputs)
+        kept = kernel.layout.find_between(inputs, outputs)
         compat.assign(kernel.variable, (weights * kept).astype(weights.dtype))
         left.append(int(kept.sum() * weights.size / kept.size))
     return left if removed.any() else None
@@ -71,7 +70,7 @@ def zero_channels(model, fraction, seed=0):
     for kernel in resolve(model).kernels:
         inputs, outputs = (rng.random(size) >= fraction for size in (kernel.layout.inputs, kernel.layout.outputs))
         weights = compat.host_array(kernel.variable)
-        kept = spread_weights(kernel.layout, inputs, outputs)
+        kept = kernel.layout.find_between(inputs, outputs)
         compat.assign(kernel.variable, (weights * kept).astype(weights.dtype))
 
 

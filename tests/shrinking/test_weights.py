@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from tf_lap.graph.layouts import Layout
-from tf_lap.shrinking.kept import spread_weights
 from tf_lap.shrinking.weights import cut, cut_slot, find_connections
 
 LAYOUTS = [
@@ -38,7 +37,7 @@ def test_connections_and_weights_between_channels(layout):
     kernel = rng.standard_normal(layout.shape).astype("float32") * (rng.random(layout.shape) < 0.4)
     inputs, outputs = rng.random(layout.inputs) < 0.6, rng.random(layout.outputs) < 0.6
     expected = np.zeros((layout.inputs, layout.outputs), bool)
-    left = np.broadcast_to(spread_weights(layout, inputs, outputs), layout.shape)
+    left = np.broadcast_to(layout.find_between(inputs, outputs), layout.shape)
     for place, source, target in sides(layout):
         expected[source, target] |= kernel[place] != 0
         assert left[place] == (inputs[source] and outputs[target])

@@ -198,8 +198,7 @@ class ChannelPlan:
         """The mask of a kernel, bool of its shape: False where a weight reads or puts out a class that goes."""
         sides = (self.coupling.kernel_inputs[number], self.coupling.kernel_outputs[number])
         layout = self.recipe.kernels[number].layout
-        by_input, by_output = (tf.constant(kept[classes], tf.float32) for classes in sides)
-        return np.broadcast_to(np.asarray(layout.outer(by_input, by_output)) > 0, layout.shape)
+        return np.broadcast_to(layout.find_between(*(kept[classes] for classes in sides)), layout.shape)
 
     def find_alive(self, masks: Mapping[int, np.ndarray]) -> np.ndarray:
         """The classes with any weight that stays: bool `(classes,)`.

@@ -27,6 +27,7 @@ from tf_lap.compat.keras_ops import nn_ops as nn_ops
 from tf_lap.compat.keras_ops import numpy_ops as numpy_ops
 from tf_lap.compat.models import called_layers as called_layers
 from tf_lap.compat.models import check_model as check_model
+from tf_lap.compat.models import check_unwrapped as check_unwrapped
 from tf_lap.compat.models import find_called_model as find_called_model
 from tf_lap.compat.models import function_name as function_name
 from tf_lap.compat.models import has_graph as has_graph

@@ -119,6 +119,15 @@ def parts(layer: Layer) -> list[Layer]:
     return [layer] if is_operation(layer) else [layer, *layer._flatten_layers(include_self=False)]
 
 
+def check_unwrapped(model: Model) -> None:
+    """Raises ValueError where pruning wrappers of tfmot are around layers of a model."""
+    if has_wrappers(model):
+        raise ValueError(
+            f"model {model.name!r} has pruning wrappers of tfmot: take them off with "
+            "tfmot.sparsity.keras.strip_pruning(model) first"
+        )
+
+
 def has_wrappers(model: Model) -> bool:
     """Whether pruning wrappers of tfmot are around layers of the model."""
     return is_tf_keras(model) and any(map(tf_keras_module().is_wrapper, model._flatten_layers()))

@@ -39,8 +39,9 @@ class Changes:
 
     def joined(self, other: Changes) -> Changes:
         """These changes and others."""
-        settings = {key: {**self.settings.get(key, {}), **other.settings.get(key, {})} for key in
-                    {**self.settings, **other.settings}}  # fmt: skip
+        settings = dict(self.settings)
+        for key, added in other.settings.items():
+            settings[key] = {**settings.get(key, {}), **added}
         return Changes(
             settings,
             self.before | other.before,

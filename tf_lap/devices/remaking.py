@@ -12,10 +12,9 @@ from tf_lap.compat.types import Model
 from tf_lap.devices.changes import Changes, Offset, find_changes
 from tf_lap.devices.converted import check_sizes
 from tf_lap.graph.describing import describe
+from tf_lap.shrinking.verification import compare_outputs
 from tf_lap.warn import warn
 
-TOLERANCE = 1e-4
-"""How far outputs may lie from the model's where the copy computes the same, as a fraction of the largest."""
 _SAMPLES = 2
 _MAX_WORDS = 3  # changes in a warning
 
@@ -80,11 +79,7 @@ def _remake(model: Model, changes: Changes) -> Model:
 
 def _check_kind(model: Model) -> None:
     """Raises TypeError or ValueError where a model cannot be made anew."""
-    if compat.has_wrappers(model):
-        raise ValueError(
-            f"model {model.name!r} has pruning wrappers of tfmot: take them off with "
-            "tfmot.sparsity.keras.strip_pruning(model) first"
-        )
+    compat.check_unwrapped(model)
     if not compat.has_graph(model):
         raise TypeError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}): write it with the functional API, "
@@ -113,14 +108,9 @@ def _copy_weights(rebuilt: compat.Rebuilt, changes: Changes) -> None:
 def _compare(model: Model, copy: Model) -> None:
     """Raises RuntimeError unless a copy puts out what the model does, on random inputs."""
     drawn = samples.draw_samples(exporting.signature(model))[:_SAMPLES]
-    for sample in drawn:
-        with exporting.states_kept(model), exporting.states_kept(copy):
-            expected, outputs = (exporting.outputs(either, sample) for either in (model, copy))
-        for name, value in expected.items():
-            largest = np.max(np.abs(value.astype(np.float64)), initial=0.0) or 1.0
-            apart = np.max(np.abs(value.astype(np.float64) - outputs[name]), initial=0.0) / largest
-            if apart > TOLERANCE:
-                raise RuntimeError(
-                    f"output {name!r} of the copy of {model.name!r} differs by {apart:.2g} of its largest number, and "
-                    "should be the same: please report this model"
-                )
+    for difference in compare_outputs(model, copy, drawn):
+        if not difference.is_tolerated:
+            raise RuntimeError(
+                f"output {difference.name!r} of the copy of {model.name!r} differs by {difference.apart:.2g} of its "
+                "largest number, and should be the same: please report this model"
+            )

@@ -203,8 +203,30 @@ class Layout:
             matrix = tf.transpose(matrix)
         if not self.roles:
             return matrix
-        without_taps = tuple(1 if role == "t" else size for size, role in zip(self.shape, self.roles, strict=True))
-        return dataclasses.replace(self, shape=without_taps).from_plain(matrix)
+        return self._without_taps().from_plain(matrix)
+
+    def find_between(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Which weights lie between an input and an output of some.
+
+        Args:
+            inputs: which input channels count, bool, `(inputs,)`.
+            outputs: which output channels count, bool, `(outputs,)`.
+
+        Returns:
+            A bool array that broadcasts to the kernel's shape, with a size of 1 at its taps.
+        """
+        groups = self.plain.groups
+        matrix = np.repeat(inputs.reshape(groups, -1), self.outputs // groups, axis=0).T & outputs
+        if self.plain.swapped:
+            matrix = matrix.T
+        if not self.roles:
+            return matrix.reshape((1,) * (len(self.shape) - 2) + matrix.shape)
+        return np.asarray(self._without_taps().from_plain(matrix))
+
+    def _without_taps(self) -> Layout:
+        """The layout of such a kernel with a size of 1 at its taps."""
+        sizes = (1 if role == "t" else size for size, role in zip(self.shape, self.roles, strict=True))
+        return dataclasses.replace(self, shape=tuple(sizes))
 
     def _outer_by_group(self, incoming: tf.Tensor, outgoing: tf.Tensor) -> tf.Tensor:
         """The products of `outer` as a matrix `(inputs of a group, outputs)`."""

@@ -115,11 +115,7 @@ def shrink(
 
 def _check_kind(model: Model, functional: bool) -> None:
     """Raises TypeError or ValueError where a model cannot be made anew."""
-    if compat.has_wrappers(model):
-        raise ValueError(
-            f"model {model.name!r} has pruning wrappers of tfmot: take them off with "
-            "tfmot.sparsity.keras.strip_pruning(model) first"
-        )
+    compat.check_unwrapped(model)
     if not compat.has_graph(model) and not functional:
         raise TypeError(
             f"model {model.name!r} is a subclassed model ({type(model).__name__}): its own code says how wide its "
@@ -205,7 +201,7 @@ def _describe(model: Model, kept: Kept, removal: Removal, shrunk: Shrunk, differ
     layers = []
     for number, kernel in enumerate(kept.recipe.kernels):
         inputs, outputs = kept.kernel_inputs(number), kept.kernel_outputs(number)
-        left = int(np.prod([places.sum() for places in kept.kernel_axes(number)]))
+        left = int(np.prod([places.sum() for places in kept.kernel_axes[number]]))
         layers.append(
             LayerShrinkage(
                 kernel.path,

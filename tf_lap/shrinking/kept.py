@@ -10,7 +10,6 @@ import numpy as np
 
 from tf_lap.graph.channels import Shape
 from tf_lap.graph.coupling import Coupling
-from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 
 Axes = tuple[np.ndarray, ...]
@@ -60,38 +59,14 @@ class Kept:
         return self.is_kept[self.coupling.kernel_outputs[kernel]]
 
     @functools.cached_property
-    def _kernel_axes(self) -> dict[int, Axes]:
-        return {}
-
-    def kernel_axes(self, kernel: int) -> Axes:
-        """For each axis of a kernel which of its places stay."""
-        if kernel not in self._kernel_axes:
-            layout = self.recipe.kernels[kernel].layout
-            shape = layout.shape
-            axes = _find_places(spread_weights(layout, self.kernel_inputs(kernel), self.kernel_outputs(kernel)))
-            self._kernel_axes[kernel] = tuple(
-                np.broadcast_to(places, size) for places, size in zip(axes, shape, strict=True)
-            )
-        return self._kernel_axes[kernel]
-
-
-def spread_weights(layout: Layout, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Which weights of a kernel lie between an input and an output of some: bool, with a size of 1 at its taps.
-
-    Args:
-        layout: the kernel's.
-        inputs: which input channels count, bool, `(inputs,)`.
-        outputs: which output channels count, bool, `(outputs,)`.
-    """
-    plain = layout.plain
-    of_group = layout.outputs // plain.groups
-    matrix = np.repeat(inputs.reshape(plain.groups, -1), of_group, axis=0).T & outputs
-    if plain.swapped:
-        matrix = matrix.T
-    if not layout.roles:
-        return matrix.reshape((1,) * (len(layout.shape) - 2) + matrix.shape)
-    without_taps = tuple(1 if role == "t" else size for size, role in zip(layout.shape, layout.roles, strict=True))
-    return np.asarray(dataclasses.replace(layout, shape=without_taps).from_plain(matrix))
+    def kernel_axes(self) -> tuple[Axes, ...]:
+        """For each kernel and each axis of it which of its places stay."""
+        every = []
+        for number, kernel in enumerate(self.recipe.kernels):
+            weights = kernel.layout.find_between(self.kernel_inputs(number), self.kernel_outputs(number))
+            sized = zip(_find_places(weights), kernel.layout.shape, strict=True)
+            every.append(tuple(np.broadcast_to(places, size) for places, size in sized))
+        return tuple(every)
 
 
 def _find_places(kept: np.ndarray) -> Axes:

@@ -79,7 +79,7 @@ class _Settings:
     def __init__(self, kept: Kept, shares: Mapping[int, np.ndarray]) -> None:
         self._kept = kept
         self._shapes = {
-            id(kernel.variable): tuple(int(places.sum()) for places in kept.kernel_axes(number))
+            id(kernel.variable): tuple(int(places.sum()) for places in kept.kernel_axes[number])
             for number, kernel in enumerate(kept.recipe.kernels)
         }
         self._biased = {id(kept.recipe.kernels[number].layer) for number in shares}
@@ -161,7 +161,7 @@ class _Cutter:
         """
         number = self._kernels.get(id(old))
         if number is not None:
-            axes = self._kept.kernel_axes(number)
+            axes = self._kept.kernel_axes[number]
             expected = tuple(int(places.sum()) for places in axes)
             if expected != shape:
                 raise ValueError(self._explain(old, f"has shape {shape} in the smaller model, expected {expected}"))
@@ -191,7 +191,7 @@ class _Cutter:
         numbers = [number for variable, number in self._kernels.items() if self._owners.get(variable) is owner]
         yield self._list_places(self._put.get(id(owner), [])[-1:])
         yield [kept.kernel_outputs(number) for number in numbers]
-        yield [places for number in numbers for places in kept.kernel_axes(number)]
+        yield [places for number in numbers for places in kept.kernel_axes[number]]
         yield self._list_places(self._put.get(id(owner), []) + self._put.get(id(outer), []))
         yield self._list_places(self._read.get(id(owner), []) + self._read.get(id(outer), []))
 

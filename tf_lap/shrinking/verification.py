@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,41 @@ class ShrinkError(RuntimeError):
     """A smaller copy of a model that does not put out what the model does."""
 
 
+class OutputDifference(NamedTuple):
+    """How far an output of a copy lies from that of the model.
+
+    Attributes:
+        name: the output.
+        batch: the inputs that both were run on.
+        apart: the largest difference, as a fraction of the largest number in the model's output.
+        tolerance: how much of that is rounding.
+    """
+
+    name: str
+    batch: Batch
+    apart: float
+    tolerance: float
+
+    @property
+    def is_tolerated(self) -> bool:
+        """Whether it is no more than rounding."""
+        return self.apart <= self.tolerance
+
+
+def compare_outputs(model: Model, copy: Model, batches: Sequence[Batch]) -> list[OutputDifference]:
+    """How far each output of a copy lies from that of the model, on each batch of inputs."""
+    with running(model, copy) as is_float32:
+        tolerance = TOLERANCE if is_float32 else HALF_TOLERANCE
+        differences = []
+        for batch in batches:
+            expected, outputs = (exporting.outputs(either, batch) for either in (model, copy))
+            differences += [
+                OutputDifference(name, batch, measure(value, outputs[name]), tolerance)
+                for name, value in expected.items()
+            ]
+    return differences
+
+
 def verify(model: Model, rebuilt: compat.Rebuilt, kept: Kept, batches: Sequence[Batch]) -> float:
     """Compares the outputs of a smaller copy with those of the model.
 
@@ -42,21 +77,16 @@ def verify(model: Model, rebuilt: compat.Rebuilt, kept: Kept, batches: Sequence[
     Raises:
         ShrinkError: they differ; it says at which layer they part.
     """
-    with running(model, rebuilt.model) as is_float32:
-        tolerance = TOLERANCE if is_float32 else HALF_TOLERANCE
-        difference = 0.0
-        for batch in batches:
-            expected, outputs = (exporting.outputs(either, batch) for either in (model, rebuilt.model))
-            for name, value in expected.items():
-                apart = measure(value, outputs[name])
-                if apart > tolerance:
-                    place = _find_parting(model, rebuilt, kept, batch, tolerance)
-                    raise ShrinkError(
-                        f"output {name!r} of the smaller model differs by {apart:.2g} of its largest number; "
-                        f"{tolerance:g} is tolerated. {place}"
-                    )
-                difference = max(difference, apart)
-    return difference
+    differences = compare_outputs(model, rebuilt.model, batches)
+    for difference in differences:
+        if not difference.is_tolerated:
+            with running(model, rebuilt.model):
+                place = _find_parting(model, rebuilt, kept, difference.batch, difference.tolerance)
+            raise ShrinkError(
+                f"output {difference.name!r} of the smaller model differs by {difference.apart:.2g} of its largest "
+                f"number; {difference.tolerance:g} is tolerated. {place}"
+            )
+    return max((difference.apart for difference in differences), default=0.0)
 
 
 def measure(expected: np.ndarray, output: np.ndarray) -> float:
