@@ -26,6 +26,7 @@ NAMES = (
     "tflite",
     "export",
     "browser",
+    "device_rules",
     "models",
     "choosing",
     "gradual",
