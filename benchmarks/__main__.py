@@ -27,6 +27,8 @@ NAMES = (
     "export",
     "browser",
     "device_rules",
+    "runtimes",
+    "arm64",
     "models",
     "choosing",
     "gradual",

@@ -93,8 +93,8 @@ def run() -> dict[str, Any]:
             seen = observe(CASES[name], {kind: runs[f"{name}, {kind}"] for kind in by_kind}, expected)
             outcomes[name] = {"report": predict(by_kind[SPARSE]), **seen}
     return {
-        "what": f"LiteRT.js in headless Chromium, WebAssembly, one thread; the fastest of {ROUNDS} rounds by turns, the "
-        "sparse file to the dense one",
+        "what": f"LiteRT.js in headless Chromium, WebAssembly, one thread; the fastest of {ROUNDS} rounds by turns, "
+        "the sparse file to the dense one",
         "ratios": {name: measure.spread([o["ratio"]]) for name, o in outcomes.items() if "ratio" in o},
         "cases": outcomes,
     }
