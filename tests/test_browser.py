@@ -84,7 +84,7 @@ def test_a_file_that_is_none_has_the_runtimes_error_and_others_run_all_the_same(
     model = make_mobile(keras)
     file, key = export(model)
     files = {"none": b"no file" * 100, "file": file}
-    runs = run_in_browser(files, dict.fromkeys(files, {key: image()}), rounds=2)
+    runs = run_in_browser(files, {name: {key: image()} for name in files}, rounds=2)
     assert "Failed to load model" in runs["none"].error
     assert runs["none"].milliseconds == ()
     assert difference(runs["file"], model(image()).numpy()) < 1e-4

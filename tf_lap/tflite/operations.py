@@ -177,8 +177,8 @@ class _Reader:
         """The operation with what its options say."""
         if operation.kind in ("MEAN", "SUM"):
             rank = len(operation.shapes[0])
-            axes = np.ravel(self.values(numbers[1])) if 1 in operation.constants else np.array([], np.int32)
-            axes = tuple(sorted(int(axis) % rank for axis in axes))
+            listed = self.values(numbers[1]) if 1 in operation.constants else np.array([], np.int32)
+            axes = tuple(sorted(int(axis) % rank for axis in np.ravel(listed)))
             return dataclasses.replace(operation, axes=axes, keeps_rank=options.keepDims)
         if operation.kind == "FULLY_CONNECTED":
             return dataclasses.replace(operation, keeps_rank=options.keepNumDims)
