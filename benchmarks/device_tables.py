@@ -11,7 +11,7 @@ from typing import Any
 
 FormatRows = Callable[[Sequence[str], Iterable[Sequence[str]]], str]
 Table = tuple[str, Callable[[str, Mapping[str, Any]], str]]
-ARM64 = Path(__file__).parent / "results" / "arm64.json"
+RESULTS = Path(__file__).parent / "results"
 _NAMES = re.compile(r", (?:as of|which) '.*")
 """What a reason says of layers by name."""
 
@@ -21,17 +21,30 @@ def make_tables(format_rows: FormatRows) -> dict[str, Table]:
     return {
         "device_rules": ("device_rules", functools.partial(format_rules, format_rows=format_rows)),
         "runtimes": ("runtimes", functools.partial(format_runtimes, format_rows=format_rows)),
+        "gains": ("browser", functools.partial(format_gains, format_rows=format_rows)),
         "arm64": ("arm64", functools.partial(format_arm64, format_rows=format_rows)),
     }
 
 
-def _read_arm64() -> dict[str, Any]:
-    return json.loads(ARM64.read_text(encoding="utf-8"))
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def format_gains(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
+    """What zeros gain in time, by processor."""
+    blocks = _read("tflite")["ratios"]["block:1x4 at 90%, latency"]["median"]
+    rows = [("Dense layers in blocks of 1x4, 90%", f"{blocks:.2f}", "not measured", "not measured")]
+    for network, words in (("mobilenet_v2", "MobileNetV2"), ("separable", "a smaller network")):
+        label = f"{network}, 90%, fastest round"
+        on_x86, in_browser = (result["ratios"][key]["median"] for key in (f"{label} on x86_64", label))
+        what = f"1x1 convolutions of {words}, any zeros, 90%"
+        rows.append((what, f"{on_x86:.2f}", f"{in_browser:.2f}", "not measured"))
+    return format_rows(("time to the dense file's, float32, one thread", "x86", "browser", "ARM"), rows)
 
 
 def format_rules(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """For each rule what the report says, and what was seen."""
-    on_arm = _read_arm64()["rules"]
+    on_arm = _read("arm64")["rules"]
     rows = [
         (
             rule,
@@ -55,7 +68,7 @@ def _describe(outcome: Mapping[str, Any]) -> str:
 
 def format_runtimes(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """Which files are sparse, and how far each is from Keras, a row for each network and pattern."""
-    on_arm = _read_arm64()["files"]
+    on_arm = _read("arm64")["files"]
     letters: dict[str, str] = {}
     cells: dict[tuple[str, str], list[str]] = {}
     quantizations: list[str] = []
@@ -72,7 +85,7 @@ def format_runtimes(name: str, result: Mapping[str, Any], format_rows: FormatRow
         cells.setdefault((network, pattern), []).append(f"{kind} {figures}")
     rows = [(network, f"`{pattern}`", *row) for (network, pattern), row in cells.items()]
     reasons = "\n".join(f"- ({letter}) {reason}." for reason, letter in letters.items())
-    command = f"`{result['command']}` and `{_read_arm64()['command']}`"
+    command = f"`{result['command']}` and `{_read('arm64')['command']}`"
     return f"{command}.\n\n{format_rows(('pruned', 'pattern', *quantizations), rows)}\n\n{reasons}"
 
 

@@ -89,8 +89,8 @@ async function main() {
   find("what").textContent =
     `CIFAR-10, WebAssembly on one thread. Medians of ${ROUNDS} rounds by turns, milliseconds an image.`;
   find("networks").append(
-    describe("dense", "Every weight", shown.networks.dense),
-    describe("sparse", `${percent} of the 1x1 kernels' weights zero`, shown.networks.sparse),
+    describe("dense", "Not pruned", shown.networks.dense),
+    describe("sparse", `Pruned: ${percent} of the 1x1 kernels zero`, shown.networks.sparse),
   );
 
   const tensors = [];

@@ -1,4 +1,4 @@
-"""Trains a network of depthwise-separable blocks on CIFAR-10, prunes its 1x1 convolutions, and writes both for a browser.
+"""Trains a network of depthwise-separable blocks on CIFAR-10, prunes its 1x1 kernels, and writes both for a browser.
 
     python examples/browser/train.py --data=cifar10.npz
     npm ci --prefix examples/browser
