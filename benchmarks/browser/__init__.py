@@ -16,7 +16,7 @@ import numpy as np
 import tf_lap
 from benchmarks import measure
 from benchmarks.browser.runtime import BrowserRun, find_obstacle, run_in_browser
-from tf_lap.export import runtime
+from tf_lap.export import runtime as interpreters
 
 ROUNDS = 50
 SIZES = {"separable": 128}
@@ -81,7 +81,7 @@ def export(model: keras.Model, **arguments: Any) -> tuple[bytes, str]:
         path = Path(folder) / "model.tflite"
         tf_lap.export_tflite(model, path, batch_size=1, verbose=0, **arguments)
         file = path.read_bytes()
-    (entry,) = runtime.read_inputs(runtime.find_runtime().load(file))
+    (entry,) = interpreters.read_inputs(interpreters.find_runtime().load(file))
     return file, entry.name
 
 
@@ -99,8 +99,8 @@ def difference(run: BrowserRun, expected: np.ndarray) -> float:
 
 def time_here(name: str, files: Mapping[str, bytes], sample: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """How long sparse files take in the interpreter here, on one thread, to the dense one: the fastest rounds."""
-    here = runtime.find_runtime()
-    timings = runtime.time_in_turn([here.load(file, 1) for file in files.values()], sample, ROUNDS)
+    here = interpreters.find_runtime()
+    timings = interpreters.time_in_turn([here.load(file, 1) for file in files.values()], sample, ROUNDS)
     fastest = {way: timing.least for way, timing in zip(files, timings, strict=True)}
     return {
         f"{name}, {way}, fastest round on {platform.machine()}": measure.spread([least / fastest["dense"]])
