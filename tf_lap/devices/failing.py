@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from tf_lap.tflite.operations import DeviceGraph, Operation
 
 REDUCTIONS = ("MEAN", "SUM")
-_ONE_TENSOR = ("ADD", "MUL", "RESIZE_BILINEAR", "DEPTH_TO_SPACE", *REDUCTIONS)
+_ASK_FOR_SHAPE = ("ADD", "MUL", "RESIZE_BILINEAR", "DEPTH_TO_SPACE", *REDUCTIONS)
 
 
 def find_failing(graph: DeviceGraph, inside: Collection[int], turned: Collection[int]) -> Iterator[int]:
@@ -41,7 +41,7 @@ def find_failing(graph: DeviceGraph, inside: Collection[int], turned: Collection
                 misshapen.update(operation.outputs)
         elif reads_misshapen and not is_weighted:
             # An operation on one tensor hands the shape on.
-            if operation.kind in _ONE_TENSOR or operation.weights is not None or not writes_turned:
+            if operation.kind in _ASK_FOR_SHAPE or operation.weights is not None or not writes_turned:
                 yield number
             else:
                 misshapen.update(operation.outputs)

@@ -126,8 +126,8 @@ def explain_failing(graph: DeviceGraph, number: int) -> Obstacle:
     """Why the runtime fails at an operation, or computes wrongly, and what to do."""
     operation, producers = graph.operations[number], graph.producers()
     if operation.kind in REDUCTIONS and operation.axes != (1, 2):
-        axes = ", ".join(map(str, operation.axes))
-        reason = f"is a mean over axes {axes}, and XNNPACK computes it wrongly"
+        axes, what = ", ".join(map(str, operation.axes)), "mean" if operation.kind == "MEAN" else "sum"
+        reason = f"is a {what} over axes {axes}, and XNNPACK computes it wrongly"
         return Obstacle(operation.label, reason, "take the mean over both spatial axes")
     if operation.is_pointwise and producers[operation.inputs[0]].kind in REDUCTIONS:
         remedy = "use a Dense layer behind GlobalAveragePooling2D(); tf_lap.for_devices(model) does it"
