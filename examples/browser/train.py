@@ -22,6 +22,7 @@ from tf_lap.reproduce import experiments
 
 DATA = flags.DEFINE_string("data", os.environ.get("TF_LAP_CIFAR10"), "CIFAR-10 as an npz file.")
 SPARSITY = flags.DEFINE_float("sparsity", 0.9, "The fraction of the weights of 1x1 convolutions that go.")
+IMAGES = flags.DEFINE_integer("images", 20_000, "How many images to train on, at most.", 1)
 EPOCHS = flags.DEFINE_integer("epochs", 8, "Epochs of training, and as many again with pruning and without.", 1)
 QUICK = flags.DEFINE_bool("quick", False, "Few images and one epoch each, to see that it runs.")
 OUTPUT = flags.DEFINE_string("output", str(Path(__file__).parent / "files"), "The folder that the page reads.")
@@ -60,9 +61,9 @@ def main(arguments: list[str]) -> None:
     del arguments
     if DATA.value is None:
         raise app.UsageError("pass --data=FILE, or name the file in the variable TF_LAP_CIFAR10")
-    images, held_back, epochs = (200, 100, 1) if QUICK.value else (20_000, 2_000, EPOCHS.value)
+    images, held_back, epochs = (200, 100, 1) if QUICK.value else (IMAGES.value, 2_000, EPOCHS.value)
     arrays = experiments.cifar10(Path(DATA.value), "conv6", 1.0).arrays
-    x, y = arrays["x_train"][:images].astype(np.float32), arrays["y_train"][:images]
+    x, y = arrays["x_train"][:-held_back][:images].astype(np.float32), arrays["y_train"][:-held_back][:images]
     x_test, y_test = arrays["x_train"][-held_back:], arrays["y_train"][-held_back:]
     keras.utils.set_random_seed(0)
     dense = network()
