@@ -31,7 +31,6 @@ ACCURACY_TOOLS: Mapping[str, str] = {
 """The tools in README's table and picture, and what they are called there."""
 DOCUMENTS = (
     "README.md",
-    "docs/guide.md",
     "docs/performance.md",
     "docs/export.md",
     "docs/devices.md",

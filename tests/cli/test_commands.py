@@ -66,7 +66,7 @@ def test_help_has_an_example_that_can_be_read(command, capsys, monkeypatch):
 def test_examples_of_the_page_can_be_read(monkeypatch):
     monkeypatch.setattr(values, "_existing", Path)
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    examples = re.findall(r"^    tf-lap (.*)$", text, flags=re.MULTILINE)
+    examples = re.findall(r"^tf-lap (.*)$", text, flags=re.MULTILINE)
     assert {example.split()[0] for example in examples} == set(COMMANDS) - {"demo", "reproduce"}
     parser, _ = main._make_parser()
     for example in examples:
