@@ -55,6 +55,11 @@ def test_the_page_has_the_pieces_of_the_script_and_what_the_notebook_printed():
         assert (GUIDE.parent / picture).stat().st_size < 150_000
 
 
+def test_what_stands_between_quotes_is_markdown():
+    script = '"""\nTitle: A\nDescription: B.\n"""\n\nx = 1\n\n"""\n## Next\n"""\n'
+    assert render.read_cells(script) == [(False, "# A\n\nB."), (True, "x = 1"), (False, "## Next")]
+
+
 def test_quotes_that_do_not_pair_are_an_error():
     with pytest.raises(ValueError, match="do not pair: put one before and one behind"):
         render.read_cells('"""\nTitle: A\nDescription: B.\n"""\nx = 1\n"""\n')
@@ -67,9 +72,10 @@ def test_the_script_runs_and_keeps_its_budgets(tmp_path):
     real = Path(environment.get("TF_LAP_MNIST") or "missing").exists()
     if not real:  # nothing is downloaded in tests
         rng = np.random.default_rng(0)
-        sets = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in (("train", 2000), ("test", 200))}
-        sets |= {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in (("train", 2000), ("test", 200))}
-        np.savez(tmp_path / "mnist.npz", **sets)
+        sizes = {"train": 2000, "test": 200}
+        images = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), np.uint8) for part, n in sizes.items()}
+        labels = {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in sizes.items()}
+        np.savez(tmp_path / "mnist.npz", **images, **labels)
         environment["TF_LAP_MNIST"] = "mnist.npz"
     run = subprocess.run([sys.executable, GUIDE], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert run.returncode == 0, run.stderr

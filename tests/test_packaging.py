@@ -1,4 +1,4 @@
-"""What is built from the repository: an sdist and a wheel without a warning, complete, and nothing beside the package in it."""
+"""What is built from the repository: an sdist and a wheel, without a warning; the wheel holds the package alone."""
 
 import os
 import re
@@ -13,7 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Tests of the package alone, without documents or benchmarks, that take seconds.
-QUICK_TESTS = ("test_allocation.py", "test_patterns.py", "test_typing_usage.py", "topk/test_select.py", "graph/test_scale.py")
+QUICK_TESTS = (
+    "test_allocation.py",
+    "test_patterns.py",
+    "test_typing_usage.py",
+    "topk/test_select.py",
+    "graph/test_scale.py",
+)
 
 pytestmark = pytest.mark.slow
 

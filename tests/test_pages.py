@@ -1,6 +1,8 @@
 """The pages in docs/ and the site made of them: what they show runs, and they leave out nothing that is public."""
 
 import contextlib
+import doctest
+import importlib
 import io
 import logging
 import re
@@ -22,7 +24,9 @@ def python_blocks(path):
 
 def is_run_elsewhere(path):
     """By a test below, by tests/test_keras_io.py, or by tests/test_docs.py, which runs what has a name."""
-    return path.name == "faq.md" or path.parent.name == "keras_io" or "<!-- example: " in path.read_text(encoding="utf-8")
+    return (
+        path.name == "faq.md" or path.parent.name == "keras_io" or "<!-- example: " in path.read_text(encoding="utf-8")
+    )
 
 
 def read_page_names():
@@ -81,7 +85,11 @@ def test_what_the_faq_says_of_files_and_sparsity_is_so(tmp_path, monkeypatch):
 def test_the_site_is_built_without_a_warning(tmp_path, monkeypatch):
     """mkdocs checks every link and anchor, and mkdocstrings finds every name of the pages on the API."""
     pytest.importorskip("mkdocs", reason="the site is made by mkdocs: pip install 'tf_lap[docs]'")
-    pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings[python] is missing: pip install 'tf_lap[docs]'")
+    pytest.importorskip(
+        "mkdocstrings_handlers.python", reason="mkdocstrings[python] is missing: pip install 'tf_lap[docs]'"
+    )
+    monkeypatch.syspath_prepend(DOCS / "site")
+    assert doctest.testmod(importlib.import_module("hooks")).failed == 0
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 

@@ -27,6 +27,6 @@ fi
 mkdir "$work/away"
 cp -r "$work/source/tests" "$work/source/pyproject.toml" "$work/away"
 cd "$work/away"
-tests=$(sed -n 's/^QUICK_TESTS = (\(.*\))$/\1/p' tests/test_packaging.py | tr -d '",')
+tests=$(sed -n '/^QUICK_TESTS = (/,/^)/p' tests/test_packaging.py | sed -n 's/^ *"\(.*\)",$/\1/p')
 cd tests
 "$work/clean/bin/python" -m pytest -q -c ../pyproject.toml --rootdir .. -m "not slow" $tests

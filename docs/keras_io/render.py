@@ -1,8 +1,8 @@
 """Makes the notebook and the page of the guide from its script: `python docs/keras_io/render.py`.
 
-The script is in the form of keras.io's guides: strings at the top level that stand between lines of three quotes are Markdown, the
-first one is the head, and all else is code. The notebook is run, with what `TF_LAP_MNIST` names as data, and its outputs are
-kept: in the notebook, and below each piece of code in the page. Needs `pip install "tf_lap[docs,demo]"`.
+The script is in the form of keras.io's guides: what stands between lines of three quotes is Markdown, the first piece of
+it is the head, and all else is code. The notebook is run, with what `TF_LAP_MNIST` names as data. Its outputs are kept in
+the notebook, and below each piece of code in the page. Needs `pip install "tf_lap[docs,demo]"`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ class Cell(NamedTuple):
 
 def read_cells(script: str) -> list[Cell]:
     """The pieces of a script, the head as a title with its description.
-
-    >>> read_cells('\"\"\"\\nTitle: A\\nDescription: B.\\n\"\"\"\\n\\nx = 1\\n\\n\"\"\"\\n## Next\\n\"\"\"\\n')
-    [Cell(is_code=False, source='# A\\n\\nB.'), Cell(is_code=True, source='x = 1'), Cell(is_code=False, source='## Next')]
 
     Raises:
         ValueError: lines of three quotes do not pair.

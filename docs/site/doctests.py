@@ -11,17 +11,7 @@ _EXAMPLE = re.compile(r"(?m)^( *)>>> (?:.*\n?)(?:(?! *$).*\n?)*")
 
 
 def fence_examples(text: str) -> str:
-    """Puts fences around the examples of a docstring.
-
-    >>> print(fence_examples("Adds.\\n\\n>>> 1 + 1\\n2\\n"))
-    Adds.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    <BLANKLINE>
-    """
+    """Puts fences around the examples of a docstring."""
     return _EXAMPLE.sub(lambda match: f"{match[1]}```pycon\n{match[0].rstrip()}\n{match[1]}```\n", text)
 
 

@@ -1,7 +1,7 @@
 """What mkdocs does beyond its plugins: files beside docs/ that pages link to are part of the site.
 
-Links in the pages are those of the repository, so that they work in both places: `../examples/transformer.py` leads to the file
-in a checkout, and to a page with its code on the site.
+Links in the pages are those of the repository, so that they work in both places: `../examples/transformer.py` leads to
+the file in a checkout, and to a page with its code on the site.
 """
 
 from __future__ import annotations

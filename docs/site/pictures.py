@@ -1,17 +1,18 @@
 """Draws the pictures of the pages that no benchmark draws: `python docs/site/pictures.py [--site]`.
 
-They go to docs/assets: `lookahead.svg`, `graph.png`, `tradeoff.png` and `report.svg`. With `--site` also `site.png`, the first page of
-the site in `build/site`, for which Chromium must be there.
+They go to docs/assets: `lookahead.svg`, `graph.png`, `tradeoff.png` and `report.svg`. With `--site` also `site.png`, the
+first page of the site in `build/site`, for which Chromium must be there.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import json
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import keras
@@ -32,12 +33,14 @@ def draw_lookahead(path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     columns = [[(x, y) for y in range(4)] for x in (0, 2, 4, 6)]
     into, out_of = columns[1][2], columns[2][1]
-    for left, right in zip(columns, columns[1:], strict=False):
+    for left, right in itertools.pairwise(columns):
         for start in left:
             for end in right:
-                feeds, reads = end == into, start == out_of
-                color = FEEDING if feeds else READING if reads else OTHER
-                color, width = (WEIGHT, 3.5) if (start, end) == (into, out_of) else (color, 2 if feeds or reads else 0.8)
+                color, width = OTHER, 0.8
+                if (start, end) == (into, out_of):
+                    color, width = WEIGHT, 3.5
+                elif end == into or start == out_of:
+                    color, width = FEEDING if end == into else READING, 2
                 axes.plot(*zip(start, end, strict=True), color=color, linewidth=width, zorder=1 + (width > 1))
     for column in columns:
         axes.scatter(*zip(*column, strict=True), s=260, color="white", edgecolors="#4a5160", zorder=4)
@@ -92,12 +95,13 @@ def draw_report(path: Path) -> None:
     x = keras.layers.Conv2D(32, 1, name="project")(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([stream, x]))
     model = keras.Model(inputs, keras.layers.Dense(10, name="head")(x), name="small")
-    console = Console(record=True, width=100, file=tempfile.TemporaryFile("w"))
+    console = Console(record=True, width=100, file=io.StringIO())
     console.print(Text("$ python prune.py", style="bold"))
     console.print(Text(tf_lap.prune(model, 0.9).render(width=100)), soft_wrap=True)
     svg = console.export_svg(title="print(report)", unique_id="report")
     # A picture in a page loads nothing: the fonts are those of the reader.
-    path.write_text(re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", svg, flags=re.DOTALL).replace("Fira Code", "monospace"), encoding="utf-8")
+    svg = re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", svg, flags=re.DOTALL).replace("Fira Code", "monospace")
+    path.write_text(svg, encoding="utf-8")
 
 
 def take_screenshot(path: Path) -> None:
@@ -110,7 +114,8 @@ def take_screenshot(path: Path) -> None:
     page = DOCS.parent / "build" / "site" / "index.html"
     if not browser or not page.exists():
         raise SystemExit("needs chromium on the path, and the site: python -m mkdocs build -f docs/site/mkdocs.yml")
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,900", "--virtual-time-budget=3000"]
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1280,900"]
+    options.append("--virtual-time-budget=5000")  # milliseconds for the page's own scripts
     subprocess.run([browser, *options, f"--screenshot={path}", page.as_uri()], check=True, capture_output=True)
 
 

@@ -211,6 +211,7 @@ def test_a_tradeoff_of_nothing(results):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "tf_lap.notebook_figure", raising=False)
     with pytest.raises(ImportError, match=r'pip install "tf_lap\[plot\]"'):
         tf_lap.plot_graph(build(1))
 
