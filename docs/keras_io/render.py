@@ -1,8 +1,8 @@
 """Makes the notebook and the page of the guide from its script: `python docs/keras_io/render.py`.
 
-The script is in the form of keras.io's guides: what stands between lines of three quotes is Markdown, the first piece of
-it is the head, and all else is code. The notebook is run, with what `TF_LAP_MNIST` names as data. Its outputs are kept in
-the notebook, and below each piece of code in the page. Needs `pip install "tf_lap[docs,demo]"`.
+The script is in the form of keras.io's guides: what stands between lines of three quotes is Markdown, the first piece
+of it is the head, and all else is code. The notebook is run, with what `TF_LAP_MNIST` names as data. Its outputs are
+kept in the notebook, and below each piece of code in the page. Needs `pip install "tf_lap[docs,demo]"`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draws the pictures of the pages that no benchmark draws: `python docs/site/pictures.py [--site]`.
 
-They go to docs/assets: `lookahead.svg`, `graph.png`, `tradeoff.png` and `report.svg`. With `--site` also `site.png`, the
-first page of the site in `build/site`, for which Chromium must be there.
+They go to docs/assets: `lookahead.svg`, `graph.png`, `tradeoff.png` and `report.svg`. With `--site` also `site.png`,
+the first page of the site in `build/site`, for which Chromium must be there.
 """
 
 from __future__ import annotations
