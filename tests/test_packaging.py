@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 QUICK_TESTS = (
     "test_allocation.py",
     "test_patterns.py",
-    "test_typing_usage.py",
+    "schedule/test_schedule.py",
+    "pruning/test_options.py",
     "topk/test_select.py",
     "graph/test_scale.py",
 )

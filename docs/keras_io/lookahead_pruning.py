@@ -155,13 +155,15 @@ tf_lap.plot_sparsity(pruning.report)
 """
 ## Export
 
-`export_tflite` converts the model, runs the file, and compares it with Keras before it puts it at its path. The zeros
-are left out where that makes the file smaller, and at most 1.2 times as slow.
+`export_tflite` converts the model, runs the file, and compares it with Keras before it puts it at its path. With
+`sparse=True` zeros are left out of the file. By default that is measured, and done where the file does not get slower
+by more than a fifth. `report.gain` says in a line how much smaller the file is, and how fast.
 """
 
 small.save("digits.keras")
-report = tf_lap.export_tflite(small, "digits.tflite", representative_dataset=x_train[:256], batch_size=1, verbose=0)
-print(report.gain)
+report = tf_lap.export_tflite(
+    small, "digits.tflite", representative_dataset=x_train[:256], batch_size=1, sparse=True, verbose=0
+)
 print(f"dense weights: {dense_cost.bytes:,} bytes; digits.tflite: {report.file_bytes:,} bytes")
 
 """
