@@ -166,6 +166,11 @@ def test_a_dead_group_has_no_share_in_what_stays(kr, kinds, seed):
     check_zeros(kr, kinds, seed)
 
 
+def test_what_stays_so_that_no_tensor_is_empty_may_be_read_by_what_comes_alive_later():
+    """The first channel of a residual stream of constants, behind which a whole head puts out constants too."""
+    check_zeros(keras, ["dense_block", "attention", "norm", "nested", "gate", "operators"], 65259)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [check, check_zeros])
 @settings(max_examples=30, **SETTINGS)
