@@ -99,6 +99,10 @@ def test_misuse_and_help_import_nothing_heavy():
         ([*PRUNE, "--pattern", "3"], "'3' is not known: use unstr"),
         ([*PRUNE, "--sparsity", "a=0.1"], "pass one fraction for"),
         (["prune", "m.keras", "-o", "s.keras", "--budget", "macs=0.5"], "add --pattern channels"),
+        (
+            ["prune", "m.keras", "-o", "s.keras", "--sparsity", "0.5", "--input-shape", "8,8,3"],
+            "--input-shape is of use with --pattern channels alone",
+        ),
         (["prune", "m.keras", "-o", "s.keras", "--budget", "time=1"], "is not NAME=NUMBER with a name of macs"),
         ([*PRUNE, "--repair", "all"], "'all' is not known: use one"),
         ([*PRUNE, "--data", "m.keras"], "expected an npz file"),
