@@ -2,6 +2,7 @@
 
 import contextlib
 import doctest
+import html
 import importlib
 import io
 import logging
@@ -29,16 +30,19 @@ def is_run_elsewhere(path):
     )
 
 
+def list_pages_with_code():
+    for path in PAGES:
+        if python_blocks(path) and not is_run_elsewhere(path):
+            marks = [pytest.mark.slow] if path.name == "quickstart.md" else []
+            yield pytest.param(path, marks=marks, id=path.relative_to(DOCS).as_posix())
+
+
 def read_page_names():
     """The pages that docs/site/mkdocs.yml lists, by their paths under docs/."""
     return re.findall(r": ([\w/]+\.md)$", (DOCS / "site" / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in PAGES if python_blocks(path) and not is_run_elsewhere(path)],
-    ids=lambda path: path.relative_to(DOCS).as_posix(),
-)
+@pytest.mark.parametrize("path", list_pages_with_code())
 def test_the_code_of_a_page_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     if "sklearn" in path.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn", reason="the page trains on scikit-learn's digits")
@@ -79,6 +83,34 @@ def test_what_the_faq_says_of_files_and_sparsity_is_so(tmp_path, monkeypatch):
     assert stored[1] == pytest.approx(stored[0], rel=0.02)
     assert "kernels 90%, model 15%" in printed.getvalue()
     assert "keras\n" in printed.getvalue()
+
+
+def test_pictures_of_pages_are_small_and_used():
+    texts = [path.read_text(encoding="utf-8") for path in [ROOT / "BUILD.md", *PAGES]]
+    pictures = list((DOCS / "assets").iterdir())
+    assert len(pictures) >= 5
+    for path in pictures:
+        assert path.stat().st_size < 150_000
+        assert any(f"assets/{path.name})" in text for text in texts), path.name
+
+
+def test_pictures_of_pages_are_drawn(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib draws the pictures: pip install 'tf_lap[plot]'")
+    pytest.importorskip("rich", reason="rich draws the terminal; it comes with Keras")
+    monkeypatch.syspath_prepend(DOCS / "site")
+    pictures = importlib.import_module("pictures")
+    for draw, name in (
+        (pictures.draw_lookahead, "lookahead.svg"),
+        (pictures.draw_graph, "graph.png"),
+        (pictures.draw_tradeoff, "tradeoff.png"),
+        (pictures.draw_report, "report.svg"),
+    ):
+        draw(tmp_path / name)
+        assert 5000 < (tmp_path / name).stat().st_size < 150_000
+    # Letters are written with spaces that do not break.
+    assert "4\N{NO-BREAK SPACE}pruned\N{NO-BREAK SPACE}kernels" in html.unescape(
+        (tmp_path / "report.svg").read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.slow
