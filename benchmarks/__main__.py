@@ -29,6 +29,7 @@ NAMES = (
     "models",
     "choosing",
     "gradual",
+    "steps",
     "channels",
     "repair",
     "shrink",
