@@ -275,20 +275,6 @@ def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
     return _format_rows(("what", "figure"), [(what, f"{figure:.3g}") for what, figure in result["bert_base"].items()])
 
 
-def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]]:
-    tables: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
-        f"choosing_{task}": (
-            "choosing",
-            functools.partial(choosing_tables.format_task, task, format_rows=_format_rows),
-        )
-        for task in ("perceptron", "cnn", "residual", "mobile", "text")
-    }
-    tables["choosing_best"] = ("choosing", functools.partial(choosing_tables.format_best, format_rows=_format_rows))
-    tables["repaired"] = ("choosing", functools.partial(choosing_tables.format_repaired, format_rows=_format_rows))
-    tables["gradual"] = ("gradual", functools.partial(choosing_tables.format_gradual, format_rows=_format_rows))
-    return tables
-
-
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "accuracy": ("accuracy", _format_accuracy),
     "drawn_accuracy": ("accuracy", _format_drawn_accuracy),
@@ -301,7 +287,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "backbones": ("models", functools.partial(_format_models, "backbones")),
     "bert_base": ("models", _format_bert_base),
     "transformer": ("transformer", _format_transformer),
-    **_make_choosing_tables(),
+    **choosing_tables.make_tables(_format_rows),
     **shrink_tables.make_tables(_format_rows, AIMS["shrink"]),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
