@@ -64,7 +64,7 @@ def build(name: str, top: bool, size: int | None = None) -> keras.Model:
 def randomize(model: keras.Model) -> None:
     """Gives biases and normalizations values as training leaves them: neither zeros nor ones.
 
-    In a deep network such values may make rounding grow to the size of the outputs. Then they are drawn closer together.
+    In a deep network they may make rounding grow to the size of the outputs. Then they are drawn closer together.
 
     Raises:
         RuntimeError: rounding grows with the closest ones, too.
