@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import choosing_tables, shrink_tables
+from benchmarks import choosing_tables, device_tables, shrink_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -289,6 +289,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "transformer": ("transformer", _format_transformer),
     **choosing_tables.make_tables(_format_rows),
     **shrink_tables.make_tables(_format_rows, AIMS["shrink"]),
+    **device_tables.make_tables(_format_rows),
 }
 """Tables of another form: by name, the benchmark that each shows, and the function that writes it."""
 

@@ -1,4 +1,4 @@
-"""Every sparse file that the export writes loads, runs and agrees in LiteRT.js, where XNNPACK's sparse path is."""
+"""Sparse files load, run and agree in LiteRT.js, where XNNPACK's sparse path is, and the report says which are fast."""
 
 import keras
 import numpy as np
@@ -6,7 +6,8 @@ import pytest
 from mobile import WIDTH, make_mobile, set_zeros
 
 import tf_lap
-from benchmarks.browser import difference, export
+from benchmarks import browser, device_networks, device_rules
+from benchmarks.browser import difference, export, runtime
 from benchmarks.browser.runtime import find_obstacle, run_in_browser
 
 OBSTACLE = find_obstacle()
@@ -42,33 +43,68 @@ def image(size=32):
 def test_sparse_files_answer_as_keras_does():
     files, inputs, expected = {}, {}, {}
     for name, between in BETWEEN.items():
-        model = make_mobile(keras, between=between)
+        model = make_mobile(keras, between=between, size=64)  # as many rows as channels would hide a wrong shape
         set_zeros(model, 0.9, ("pointwise", "head"))
         assert tf_lap.device_report(model).runs_sparse
         for quantization in (None, "float16"):
             label = f"{name}, {quantization}"
             files[label], key = export(model, sparse=True, quantization=quantization)
-            inputs[label], expected[label] = {key: image()}, model(image()).numpy()
+            inputs[label], expected[label] = {key: image(64)}, model(image(64)).numpy()
     for label, run in run_in_browser(files, inputs).items():
         assert run.error is None, label
         assert difference(run, expected[label]) < (1e-2 if "float16" in label else 1e-4), label
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_the_report_predicts_which_file_is_fast(sparse):
-    model = make_mobile(keras, blocks=6, size=96, stem="symmetric" if sparse else "same", between=widen)
-    set_zeros(model, 0.95, ("pointwise", "wide", "head"))
-    assert tf_lap.device_report(model).runs_sparse == sparse
-    files, inputs = {}, {}
-    for kind in (True, False):
-        files[str(kind)], key = export(model, sparse=kind)
-        inputs[str(kind)] = {key: image(96)}
-    runs = run_in_browser(files, inputs, rounds=50, repeats=3)
-    ratio = min(runs["True"].milliseconds) / min(runs["False"].milliseconds)
-    assert ratio < 0.7 if sparse else ratio > 0.8
+def test_what_the_report_does_not_warn_of_runs_right():
+    made = {name: device_rules.make_files(case) for name, case in device_networks.CASES.items()}
+    files = {name: by_kind["sparse"] for name, (by_kind, _, _) in made.items()}
+    runs = run_in_browser(files, {name: inputs for name, (_, inputs, _) in made.items()})
+    for name, run in runs.items():
+        if device_rules.predict(files[name]) != "fails":
+            assert run.error is None, name
+            tolerance = device_rules.TOLERANCES[device_networks.CASES[name].quantization]
+            assert device_rules.measure_difference(run, made[name][2]) < tolerance, name
+    wrong = "1x1 convolution behind the mean"
+    assert device_rules.predict(files[wrong]) == "fails"
+    assert "failed to reshape" in runs[wrong].error
 
 
-def widen(x):
-    for number in range(3):
-        x = keras.layers.Conv2D(256, 1, activation="relu", name=f"wide_{number}")(x)
-    return x
+@pytest.mark.parametrize(
+    ("name", "seen"), [("what qualifies", "sparse"), ("stem pads 'same' at stride 2", "dense"), ("60% zeros", "dense")]
+)
+def test_the_report_predicts_which_file_is_fast(name, seen):
+    by_kind, inputs, _ = device_rules.make_files(device_networks.CASES[name])
+    assert device_rules.predict(by_kind["sparse"]) == seen
+    runs = run_in_browser(by_kind, dict.fromkeys(by_kind, inputs), rounds=50)
+    ratio = min(runs["sparse"].milliseconds) / min(runs["dense"].milliseconds)
+    assert (ratio < 0.7) == (seen == "sparse")
+
+
+def test_a_file_that_is_none_has_the_runtimes_error_and_others_run_all_the_same():
+    model = make_mobile(keras)
+    file, key = export(model)
+    files = {"none": b"no file" * 100, "file": file}
+    runs = run_in_browser(files, {name: {key: image()} for name in files}, rounds=2)
+    assert "Failed to load model" in runs["none"].error
+    assert runs["none"].milliseconds == ()
+    assert difference(runs["file"], model(image()).numpy()) < 1e-4
+    assert len(runs["file"].milliseconds) == 2
+    with pytest.raises(RuntimeError, match="Failed to load model"):
+        difference(runs["none"], np.ones(1))
+
+
+@pytest.mark.parametrize(("limit", "what"), [("SECONDS", "the run"), ("STEP_SECONDS", "opening the page")])
+def test_what_takes_too_long_ends_with_an_error(monkeypatch, limit, what):
+    monkeypatch.setattr(runtime, limit, 0.01)
+    with pytest.raises(RuntimeError, match=f"{what} took longer than|Timeout"):
+        run_in_browser({}, {})
+
+
+def test_networks_are_timed(monkeypatch):
+    monkeypatch.setattr(browser, "NETWORKS", {"small": lambda size: make_mobile(keras, size=size)})
+    monkeypatch.setattr(browser, "SIZE", 32)
+    monkeypatch.setattr(browser, "PRUNED", {"small": ((0.9, "unstructured"), (0.9, "block:2x1"))})
+    monkeypatch.setattr(browser, "ROUNDS", 2)
+    result = browser.run()
+    assert {"small, 90%, fastest round", "small, 90% block:2x1, by rounds"} <= set(result["ratios"])
+    assert result["ratios"]["small, 90%, bytes"]["median"] < 1

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,32 @@ def test_export_tflite_prints_every_quantization(tmp_path):
     assert [line.partition(":")[0] for line in last] == list(rows)
     # On a machine that is busy the sparse file may be measured as too slow, and is then not written.
     assert "times smaller" in last[list(rows).index("sparse_float32.tflite")]
+
+
+@pytest.mark.slow
+def test_the_browser_example_trains_and_its_page_runs_both_networks(tmp_path):
+    rng = np.random.default_rng(0)
+    images = {f"x_{part}": rng.integers(0, 256, (n, 32, 32, 3), np.uint8) for part, n in (("train", 300), ("test", 20))}
+    labels = {f"y_{part}": rng.integers(0, 10, n, np.uint8) for part, n in (("train", 300), ("test", 20))}
+    np.savez(tmp_path / "cifar10.npz", **images, **labels)
+    page = tmp_path / "page"
+    shutil.copytree(EXAMPLES / "browser", page, ignore=shutil.ignore_patterns("files", "node_modules"))
+    command = [sys.executable, str(page / "train.py"), "--data=cifar10.npz", "--quick"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "6 of 6 1x1 convolutions run sparse" in run.stdout
+    files = {path.name: path.stat().st_size for path in (page / "files").iterdir()}
+    assert files["sparse.tflite"] < files["dense.tflite"] / 4
+    packages = EXAMPLES / "browser" / "node_modules"
+    if shutil.which("node") is None or shutil.which("chromium") is None or not packages.exists():
+        pytest.skip("the page needs node, chromium, and npm ci --prefix examples/browser")
+    (page / "node_modules").symlink_to(packages)
+    command = ["node", str(page / "screenshot.mjs"), str(tmp_path / "page.png")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count(" ms") == 2
+    assert "The sparse file takes 0." in run.stdout
+    assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
 def write_random_digits(path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import platform
 import tempfile
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ import numpy as np
 import tf_lap
 from benchmarks import measure
 from benchmarks.browser.runtime import BrowserRun, find_obstacle, run_in_browser
-from tf_lap.export import runtime
+from tf_lap.export import runtime as interpreters
 
-SPARSITIES = (0.8, 0.9, 0.95)
 ROUNDS = 50
-SIZES = {"separable": 128, "mobilenet_v2": 160}
+SIZES = {"separable": 128}
+SIZE = 160
+"""Rows and columns of the image of other networks."""
 
 
 def separable(size: int) -> keras.Model:
@@ -37,15 +41,38 @@ def separable(size: int) -> keras.Model:
     return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
-def mobilenet_v2(size: int) -> keras.Model:
-    """MobileNetV2 with 1,000 classes, made over for devices."""
-    model = keras.applications.MobileNetV2(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+def make_over(name: str, size: int) -> keras.Model:
+    """A network of keras.applications with 1,000 classes, made over for devices."""
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(size, size, 3), classifier_activation=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tf_lap.warn.PruningWarning)  # its weights are random
         return tf_lap.for_devices(model)
 
 
-NETWORKS = {"separable": separable, "mobilenet_v2": mobilenet_v2}
+NETWORKS: dict[str, Callable[[int], keras.Model]] = {
+    "separable": separable,
+    "mobilenet_v2": functools.partial(make_over, "MobileNetV2"),
+    "mobilenet_v3_small": functools.partial(make_over, "MobileNetV3Small"),
+    "mobilenet_v3_large": functools.partial(make_over, "MobileNetV3Large"),
+}
+_THREE = ((0.8, "unstructured"), (0.9, "unstructured"), (0.95, "unstructured"))
+_BLOCKS = ((0.9, "block:2x1"), (0.9, "block:4x1"))
+PRUNED: dict[str, Sequence[tuple[float, str]]] = {
+    "separable": (*_THREE, *_BLOCKS),
+    "mobilenet_v2": (*_THREE, *_BLOCKS),
+    "mobilenet_v3_small": _THREE[1:2],
+    "mobilenet_v3_large": _THREE[1:2],
+}
+"""By network the sparsities and patterns that it is pruned by."""
+
+
+def prune(model: keras.Model, sparsity: float, pattern: str) -> None:
+    """Prunes the kernels that run sparse by a pattern, and Dense layers, which then are smaller in the file."""
+    tf_lap.prune(model, sparsity, filters="xnnpack", allocation="uniform", pattern=pattern)
+    heads = [f"^{layer.name}$" for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    if heads:
+        tf_lap.prune(model, sparsity, filters=heads, allocation="uniform")
 
 
 def export(model: keras.Model, **arguments: Any) -> tuple[bytes, str]:
@@ -54,7 +81,7 @@ def export(model: keras.Model, **arguments: Any) -> tuple[bytes, str]:
         path = Path(folder) / "model.tflite"
         tf_lap.export_tflite(model, path, batch_size=1, verbose=0, **arguments)
         file = path.read_bytes()
-    (entry,) = runtime.read_inputs(runtime.find_runtime().load(file))
+    (entry,) = interpreters.read_inputs(interpreters.find_runtime().load(file))
     return file, entry.name
 
 
@@ -70,8 +97,20 @@ def difference(run: BrowserRun, expected: np.ndarray) -> float:
     return float(np.abs(output - expected).max() / np.abs(expected).max())
 
 
+def time_here(name: str, files: Mapping[str, bytes], sample: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """How long sparse files take in the interpreter here, on one thread, to the dense one: the fastest rounds."""
+    here = interpreters.find_runtime()
+    timings = interpreters.time_in_turn([here.load(file, 1) for file in files.values()], sample, ROUNDS)
+    fastest = {way: timing.least for way, timing in zip(files, timings, strict=True)}
+    return {
+        f"{name}, {way}, fastest round on {platform.machine()}": measure.spread([least / fastest["dense"]])
+        for way, least in fastest.items()
+        if way != "dense"
+    }
+
+
 def run() -> dict[str, Any]:
-    """Prunes each network at each sparsity, and times its sparse file and its dense one by turns.
+    """Prunes each network in each way, and times its sparse files and its dense one by turns.
 
     Raises:
         RuntimeError: there is no browser, or it fails.
@@ -81,19 +120,22 @@ def run() -> dict[str, Any]:
         raise RuntimeError(obstacle)
     ratios, milliseconds, differences = {}, {}, {}
     for name, make in NETWORKS.items():
-        keras.utils.set_random_seed(0)
-        model = make(SIZES[name])
-        image = np.random.default_rng(0).random((1, *model.input_shape[1:]), np.float32)
         files, inputs, expected = {}, {}, {}
-        for sparsity in SPARSITIES:
-            tf_lap.prune(model, sparsity, filters="xnnpack", allocation="uniform")
-            expected[f"{sparsity:.0%}"] = model(image).numpy()
-            files[f"{sparsity:.0%}"], key = export(model, sparse=True)
+        for sparsity, pattern in PRUNED[name]:
+            keras.backend.clear_session()
+            keras.utils.set_random_seed(0)
+            model = make(SIZES.get(name, SIZE))
+            image = np.random.default_rng(0).random((1, *model.input_shape[1:]), np.float32)
+            prune(model, sparsity, pattern)
+            way = f"{sparsity:.0%}" + ("" if pattern == "unstructured" else f" {pattern}")
+            expected[way] = model(image).numpy()
+            files[way], key = export(model, sparse=True)
             if not inputs:
                 files["dense"], _ = export(model, sparse=False)
-                expected["dense"] = expected[f"{sparsity:.0%}"]
+                expected["dense"] = expected[way]
                 inputs["dense"] = {key: image}
-            inputs[f"{sparsity:.0%}"] = {key: image}
+            inputs[way] = {key: image}
+        ratios |= time_here(name, files, inputs["dense"])
         runs = run_in_browser(files, inputs, ROUNDS)
         for kind, outcome in runs.items():
             label = f"{name}, {kind}"

@@ -17,6 +17,8 @@ import numpy as np
 HERE = Path(__file__).parent
 SECONDS = 600
 """How long a run may take."""
+STEP_SECONDS = 60
+"""How long one step of it may take: opening the page, loading a file, running it once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +64,12 @@ def run_in_browser(
         repeats: how many calls a round has.
 
     Raises:
-        RuntimeError: the browser itself failed.
+        RuntimeError: the browser itself failed, or took longer than `SECONDS`; with what the page's console says.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        job: dict[str, Any] = {"rounds": rounds, "repeats": repeats, "files": []}
+        limits = {"seconds": SECONDS, "step_seconds": STEP_SECONDS}
+        job: dict[str, Any] = {"rounds": rounds, "repeats": repeats, **limits, "files": []}
         for number, (name, file) in enumerate(files.items()):
             (home / f"{number}.tflite").write_bytes(file)
             entries = {}
@@ -82,7 +85,7 @@ def run_in_browser(
             env={**os.environ, "CHROMIUM": _chromium()},
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=SECONDS + STEP_SECONDS,  # it ends by itself before
         )
         if process.returncode:
             raise RuntimeError(f"node run.mjs: {process.stderr.strip()[-2000:]}")

@@ -19,32 +19,49 @@ def test_a_network_of_symmetric_padding_qualifies(flavour):
     assert report.qualifies
     assert not report.runs_sparse
     assert (cluster.begins, cluster.ends) == ("stem", "mean")
-    assert cluster.weights == 2 * WIDTH**2 + 4 * WIDTH
+    assert cluster.weights == 2 * WIDTH**2
     assert [(layer.path, layer.kind, layer.qualifies) for layer in report.layers] == [
         ("pointwise_0", "convolution", True),
         ("pointwise_1", "convolution", True),
-        ("head", "dense", False),
     ]
     assert "0 of 2 1x1 convolutions run sparse, 2 can" in report.summary
 
 
-def test_more_than_two_thirds_of_all_weights_must_be_zero_the_heads_among_them():
-    model = make_mobile(keras, classes=64)
+def dense_gate(x):
+    scale = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    scale = keras.layers.Dense(64, activation="relu", name="squeeze")(scale)
+    return keras.layers.Multiply()([x, keras.layers.Dense(WIDTH, name="excite")(scale)])
+
+
+def test_more_than_two_thirds_of_all_weights_must_be_zero_those_of_gates_among_them():
+    model = make_mobile(keras, between=dense_gate)
     set_zeros(model, 0.9)
     report = tf_lap.device_report(model)
     assert not report.runs_sparse
     text = str(report)
     assert "too few zeros" in text
-    assert "Dense layers have 1,024 of them: prune these too, or it alone is too large" in " ".join(text.split())
-    set_zeros(model, 0.9, ("pointwise", "head"))
+    assert "Dense layers have 2,048 of them: prune these too, or they alone are too large" in " ".join(text.split())
+    set_zeros(model, 0.9, ("pointwise", "squeeze", "excite"))
+    report = tf_lap.device_report(model)
+    assert report.runs_sparse
+    assert [layer.path for layer in report.layers if layer.kind == "dense"] == ["squeeze", "excite"]
+
+
+def test_zeros_of_a_dense_head_do_not_count():
+    model = make_mobile(keras, classes=64)
+    set_zeros(model, 0.9)
     assert tf_lap.device_report(model).runs_sparse
 
 
 def test_the_share_that_is_needed_elsewhere_is_named():
-    model = make_mobile(keras, classes=8)
+    def small_gate(x):
+        scale = keras.layers.Dense(WIDTH, name="gate")(keras.layers.GlobalAveragePooling2D(keepdims=True)(x))
+        return keras.layers.Multiply()([x, scale])
+
+    model = make_mobile(keras, blocks=4, between=small_gate)
     set_zeros(model, 0.7)
     (cluster,) = tf_lap.device_report(model).clusters
-    assert cluster.needed == pytest.approx((2 / 3 * cluster.weights) / (2 * WIDTH**2))
+    assert cluster.needed == pytest.approx((2 / 3 * cluster.weights) / (4 * WIDTH**2))
     set_zeros(model, cluster.needed + 0.01)
     assert tf_lap.device_report(model).runs_sparse
 
@@ -98,6 +115,34 @@ def test_a_convolution_behind_the_mean_fails():
     assert "late" in report.failing
     assert "Dense layer" in report.failing["late"]
     assert "FAILS" in str(report)
+
+
+def scale_by_mean(x):
+    scale = keras.layers.Activation("sigmoid", name="sigmoid")(keras.layers.GlobalAveragePooling2D(keepdims=True)(x))
+    return keras.layers.Multiply(name="scaled")([x, scale])
+
+
+def test_a_gate_without_a_convolution_fails():
+    report = tf_lap.device_report(make_mobile(keras, between=scale_by_mean))
+    assert not report.qualifies
+    assert "scaled" in report.failing
+    assert "put a 1x1 convolution between" in report.failing["scaled"]
+
+
+def test_what_asks_for_the_shape_of_a_mean_behind_the_cluster_fails():
+    body = make_mobile(keras, classes=None)
+    x = keras.layers.GlobalAveragePooling2D(keepdims=True)(body.get_layer("pointwise_1").output)
+    report = tf_lap.device_report(keras.Model(body.inputs, keras.layers.Softmax(name="softmax")(x)))
+    assert not report.qualifies
+    assert "use GlobalAveragePooling2D() at the end" in report.failing["softmax"]
+
+
+def test_a_mean_over_one_axis_fails():
+    body = make_mobile(keras, classes=None)
+    x = keras.layers.Lambda(lambda x: keras.ops.mean(x, axis=1), name="rows")(body.get_layer("pointwise_1").output)
+    report = tf_lap.device_report(keras.Model(body.inputs, x))
+    (reason,) = report.failing.values()
+    assert "a mean over axes 1, and XNNPACK computes it wrongly" in reason
 
 
 def test_a_file_is_reported_on_as_its_model_is(tmp_path):

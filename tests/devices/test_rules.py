@@ -1,5 +1,6 @@
 """What XNNPACK's sparse path takes, and what it does not, rule by rule."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -51,8 +52,9 @@ def depthwise(taps=3, **settings):
         (operation("MUL", shape=(1, 1, 1, 8), second=(1, 1, 1, 1), constants=(1,)), Role.INSIDE),
         (operation("HARD_SWISH"), Role.INSIDE),
         (operation("RESIZE_BILINEAR"), Role.INSIDE),
-        (operation("FULLY_CONNECTED", shape=(1, 8)), Role.INSIDE),
+        (operation("FULLY_CONNECTED", keeps_rank=True), Role.INSIDE),
         (operation("MEAN", axes=(1, 2)), Role.INSIDE | Role.ENDS),
+        (operation("SUM", axes=(1, 2)), Role.INSIDE | Role.ENDS),
         (operation("DEPTH_TO_SPACE"), Role.ENDS),
     ],
     ids=lambda value: value.label if isinstance(value, Operation) else "",
@@ -78,7 +80,7 @@ def test_what_is_taken(taken, role):
         (depthwise(strides=(3, 3)), "stride 3x3"),
         (depthwise(7), "depthwise 7x7"),
         (depthwise(padding=TWOS), r"pads \(2, 2\) rows"),
-        (operation("MEAN", axes=(3,)), "mean over axes 3"),
+        (operation("FULLY_CONNECTED", shape=(1, 8)), "Dense layer of 2 axes"),
         (operation("MEAN", shape=(1, 8, 8), axes=(1, 2)), "reads 3 axes"),
         (operation("TANH", shape=(1, 8)), "reads 2 axes"),
         (operation("ADD", second=(), constants=(1,)), "sum with a constant of 0 axes"),
@@ -145,8 +147,53 @@ def test_two_thirds_of_zeros_are_too_few():
     assert find_clusters(chain(make)).clusters[0].is_sparse_enough
 
 
-def test_a_convolution_that_leaves_a_cluster_fails():
+def behind_mean(*last, axes=(1, 2), keeps_rank=True):
+    """A stem, a 1x1 convolution, a mean, and operations behind it: each reads what the one before puts out."""
     graph = chain(pointwise)
-    late = convolution(inputs=(99,), outputs=(100,), shape=(1, 1, 1, 8))
-    found = find_clusters(DeviceGraph((*graph.operations, late), frozenset({100})))
-    assert found.failing == (3,)
+    mean = dataclasses.replace(graph.operations[-1], axes=axes, keeps_rank=keeps_rank)
+    behind = [dataclasses.replace(one, inputs=(99 + i,), outputs=(100 + i,)) for i, one in enumerate(last)]
+    return DeviceGraph((*graph.operations[:-1], mean, *behind), frozenset({99 + len(last)}))
+
+
+POSITION = (1, 1, 1, 8)
+LATE = convolution(shape=POSITION)
+SIGMOID = operation("LOGISTIC", shape=POSITION)
+FLAT = operation("RESHAPE", shape=POSITION)
+DENSE = operation("FULLY_CONNECTED", shape=POSITION, weights=np.zeros((4, 8), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("graph", "failing"),
+    [
+        (behind_mean(LATE), (3,)),
+        (behind_mean(LATE, LATE), (4,)),
+        (behind_mean(LATE, SIGMOID), ()),
+        (behind_mean(SIGMOID), (3,)),
+        (behind_mean(SIGMOID, FLAT), (3,)),
+        (behind_mean(SIGMOID, LATE, SIGMOID), ()),
+        (behind_mean(dataclasses.replace(DENSE, keeps_rank=True)), (3,)),
+        (behind_mean(operation("SOFTMAX", shape=POSITION)), (3,)),
+        (behind_mean(operation("MEAN", shape=POSITION, axes=(1, 2))), (3,)),
+        (behind_mean(), ()),
+        (behind_mean(FLAT), ()),
+        (behind_mean(DENSE), ()),
+        (behind_mean(keeps_rank=False), ()),
+        (behind_mean(axes=(1,), keeps_rank=False), (2,)),
+        (behind_mean(axes=(3,), keeps_rank=False), ()),
+        (behind_mean(axes=(1, 2, 3), keeps_rank=False), ()),
+    ],
+)
+def test_what_asks_for_the_shape_of_a_mean_that_keeps_dimensions_fails(graph, failing):
+    assert find_clusters(graph).failing == failing
+
+
+def test_a_mean_that_scales_needs_a_convolution_between():
+    graph = chain(pointwise, pointwise)
+    stem, first, last, mean = graph.operations
+    scale = dataclasses.replace(mean, outputs=(50,), inputs=(2,), keeps_rank=True)
+    product = operation("MUL", second=POSITION, inputs=(2, 51), outputs=(52,))
+    last = dataclasses.replace(last, inputs=(52,))
+    for between, failing in ((SIGMOID, (4,)), (LATE, ())):
+        between = dataclasses.replace(between, inputs=(50,), outputs=(51,))
+        operations = (stem, first, scale, between, product, last, mean)
+        assert find_clusters(DeviceGraph(operations, graph.outputs)).failing == failing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tf_lap.devices.failing import find_failing
 from tf_lap.devices.rules import Judgement, Role, judge
 from tf_lap.tflite.operations import DeviceGraph, Operation
 
@@ -43,8 +44,7 @@ class Clusters:
         judgements: what each operation can be.
         clusters: those that qualify, whatever their zeros.
         sparse: the numbers of the 1x1 convolutions that run sparse where their clusters have zeros enough.
-        failing: the numbers of operations that would read channels first and put out channels last: the runtime fails
-            there, or computes wrongly.
+        failing: the numbers of operations at which the runtime fails or computes wrongly where the file is sparse.
     """
 
     judgements: tuple[Judgement, ...]
@@ -141,28 +141,17 @@ class _Search:
             if self._is_inside(number)
             for tensor in self._graph.operations[number].inputs
         }
-        sparse, failing = set(), []
-        for cluster in clusters:
-            for number in cluster.operations:
-                operation = self._graph.operations[number]
-                reads, writes = turned.issuperset(operation.inputs), turned.issuperset(operation.outputs)
-                if operation.is_pointwise and reads and writes:
-                    sparse.add(number)
-                elif self._is_inside(number) and reads and not writes and not self._may_leave(operation):
-                    failing.append(number)
-        return Clusters(self._judgements, tuple(clusters), frozenset(sparse), tuple(failing))
+        inside = {number for cluster in clusters for number in cluster.operations if self._is_inside(number)}
+        sparse = frozenset(
+            number
+            for number in inside
+            if self._graph.operations[number].is_pointwise and turned.issuperset(self._graph.operations[number].outputs)
+        )
+        return Clusters(self._judgements, tuple(clusters), sparse, tuple(find_failing(self._graph, inside, turned)))
 
     def _describe(self, numbers: list[int]) -> Cluster:
         counted = [op for op in (self._graph.operations[n] for n in numbers) if is_counted(op)]
         return Cluster(tuple(numbers), sum(op.size for op in counted), sum(op.zeros for op in counted))
-
-    def _may_leave(self, operation: Operation) -> bool:
-        """Whether an operation may put out a tensor with channels last where it reads one with channels first."""
-        if operation.kind in ("MEAN", "DEPTH_TO_SPACE"):
-            return True
-        # Behind a mean there is one position alone, where both are the same; a convolution fails all the same.
-        is_one_position = all(extent == 1 for extent in operation.shapes[0][1:-1])
-        return operation.kind not in ("CONV_2D", "DEPTHWISE_CONV_2D") and is_one_position
 
 
 def is_counted(operation: Operation) -> bool:

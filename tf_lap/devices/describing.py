@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tf_lap.devices.clusters import Cluster, Clusters, find_clusters, is_counted
-from tf_lap.devices.obstacles import Obstacle, find_obstacles
+from tf_lap.devices.obstacles import Obstacle, explain_failing, find_obstacles
 from tf_lap.devices.report import DeviceCluster, DeviceLayer, DeviceReport
 from tf_lap.devices.rules import Role
 from tf_lap.tflite.operations import DeviceGraph, Operation
@@ -22,12 +22,8 @@ def describe_graph(graph: DeviceGraph, name: str) -> DeviceReport:
         if operation.is_pointwise
         or (operation.kind == "FULLY_CONNECTED" and _find_cluster(clusters, number) is not None)
     )
-    failing = {
-        obstacle.layer: f"{obstacle.reason}: {obstacle.remedy}"
-        for number in clusters.failing
-        for obstacle in obstacles[number]
-        if obstacle.layer == graph.operations[number].label
-    }
+    explained = [explain_failing(graph, number) for number in clusters.failing]
+    failing = {obstacle.layer: f"{obstacle.reason}: {obstacle.remedy}" for obstacle in explained}
     return DeviceReport(name, layers, described, failing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tf_lap.devices.clusters import Clusters
+from tf_lap.devices.failing import REDUCTIONS
 from tf_lap.devices.rules import Role
 from tf_lap.tflite.operations import DeviceGraph
 
@@ -91,7 +92,7 @@ class _Joined:
             obstacles += readers or [Obstacle(last, "no mean over both spatial axes comes behind it", _NO_END)]
         for number in members:
             if number in self._failing:
-                obstacles.append(self._explain_failing(number))
+                obstacles.append(explain_failing(self._graph, number))
         return list(dict.fromkeys(obstacles))
 
     def _find_before(self, number: int, tensor: int) -> list[Obstacle]:
@@ -120,11 +121,21 @@ class _Joined:
             )
         return obstacles
 
-    def _explain_failing(self, number: int) -> Obstacle:
-        operation = self._graph.operations[number]
-        before = self._graph.operations[self._producers[operation.inputs[0]]]
-        if before.kind == "MEAN":
-            remedy = "use a Dense layer behind GlobalAveragePooling2D(); tf_lap.for_devices(model) does it"
-            return Obstacle(operation.label, "is a convolution behind the mean, and XNNPACK fails there", remedy)
-        reason = "puts out what leaves the cluster without a mean, and XNNPACK fails there"
-        return Obstacle(operation.label, reason, "put a mean between, or write the file with sparse=False")
+
+def explain_failing(graph: DeviceGraph, number: int) -> Obstacle:
+    """Why the runtime fails at an operation, or computes wrongly, and what to do."""
+    operation, producers = graph.operations[number], graph.producers()
+    if operation.kind in REDUCTIONS and operation.axes != (1, 2):
+        axes, what = ", ".join(map(str, operation.axes)), "mean" if operation.kind == "MEAN" else "sum"
+        reason = f"is a {what} over axes {axes}, and XNNPACK computes it wrongly"
+        return Obstacle(operation.label, reason, "take the mean over both spatial axes")
+    if operation.is_pointwise and producers[operation.inputs[0]].kind in REDUCTIONS:
+        remedy = "use a Dense layer behind GlobalAveragePooling2D(); tf_lap.for_devices(model) does it"
+        return Obstacle(operation.label, "is a convolution behind the mean, and XNNPACK fails there", remedy)
+    read = [shape for place, shape in enumerate(operation.shapes) if place not in operation.constants]
+    if any(len(shape) == 4 and shape[1:3] == (1, 1) for shape in read):
+        reason = "reads a mean with its dimensions, and XNNPACK has a wrong shape for it"
+        remedy = "put a 1x1 convolution between in a gate, and use GlobalAveragePooling2D() at the end"
+        return Obstacle(operation.label, reason, remedy)
+    reason = "puts out what leaves the cluster without a mean, and XNNPACK fails there"
+    return Obstacle(operation.label, reason, "put a mean between, or write the file with sparse=False")

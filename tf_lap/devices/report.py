@@ -202,5 +202,5 @@ def _describe(number: int, cluster: DeviceCluster) -> str:
         return text
     # Rounded up, since just as many would be too few.
     needed = math.ceil(cluster.needed * 1000) / 10
-    elsewhere = f"more than {needed:.1f}% elsewhere" if needed < 100 else "it alone is too large"
+    elsewhere = f"more than {needed:.1f}% elsewhere" if needed < 100 else "they alone are too large"
     return f"{text}: Dense layers have {cluster.dense_weights:,} of them: prune these too, or {elsewhere}"

@@ -52,15 +52,15 @@ def judge(operation: Operation) -> Judgement:
         return _judge_rank(operation, Role.INSIDE)
     match operation.kind:
         case "FULLY_CONNECTED":
-            return Judgement(Role.INSIDE)
+            return _judge_dense(operation)
         case "CONV_2D":
             return _judge_convolution(operation)
         case "DEPTHWISE_CONV_2D":
             return _judge_depthwise(operation)
         case "DEPTH_TO_SPACE":
             return Judgement(Role.ENDS)
-        case "MEAN":
-            return _judge_mean(operation)
+        case "MEAN" | "SUM":
+            return _judge_rank(operation, Role.INSIDE | Role.ENDS)
         case "ADD" | "MUL":
             return _judge_binary(operation)
         case "RESIZE_BILINEAR":
@@ -138,11 +138,13 @@ def _judge_depthwise(operation: Operation) -> Judgement:
     return Judgement(Role.INSIDE)
 
 
-def _judge_mean(operation: Operation) -> Judgement:
-    if operation.axes != (1, 2):
-        what = f"is a mean over axes {', '.join(map(str, operation.axes))}"
-        return Judgement(Role.NONE, what, "take the mean over both spatial axes")
-    return _judge_rank(operation, Role.INSIDE | Role.ENDS)
+def _judge_dense(operation: Operation) -> Judgement:
+    """LiteRT's delegate puts a reshape before a Dense layer that puts out two axes, and so outside of any cluster."""
+    if not operation.keeps_rank:
+        return Judgement(
+            Role.NONE, "is a Dense layer of 2 axes, and the sparse path has 4", "keep dimensions: keepdims=True"
+        )
+    return Judgement(Role.INSIDE)
 
 
 def _judge_binary(operation: Operation) -> Judgement:

@@ -39,7 +39,8 @@ class Operation:
         padding: the zeros that a convolution or a pad adds; None where a convolution pads "same" in a way that XNNPACK
             reckons out when it runs, or a pad adds other than rows and columns.
         multiplier: how many outputs a depthwise convolution has for each channel.
-        axes: the axes that a mean goes over.
+        axes: the axes that a mean or a sum goes over.
+        keeps_rank: whether a mean, a sum or a Dense layer puts out as many axes as it reads.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Operation:
     padding: Padding | None = (0, 0, 0, 0)
     multiplier: int = 1
     axes: tuple[int, ...] = ()
+    keeps_rank: bool = False
 
     @property
     def is_pointwise(self) -> bool:
@@ -173,10 +175,13 @@ class _Reader:
 
     def _add_settings(self, operation: Operation, options: Any, numbers: Sequence[int]) -> Operation:
         """The operation with what its options say."""
-        if operation.kind == "MEAN":
+        if operation.kind in ("MEAN", "SUM"):
             rank = len(operation.shapes[0])
-            axes = self.values(numbers[1]) if 1 in operation.constants else np.array([], np.int32)
-            return dataclasses.replace(operation, axes=tuple(sorted(int(axis) % rank for axis in np.ravel(axes))))
+            listed = self.values(numbers[1]) if 1 in operation.constants else np.array([], np.int32)
+            axes = tuple(sorted(int(axis) % rank for axis in np.ravel(listed)))
+            return dataclasses.replace(operation, axes=axes, keeps_rank=options.keepDims)
+        if operation.kind == "FULLY_CONNECTED":
+            return dataclasses.replace(operation, keeps_rank=options.keepNumDims)
         if operation.kind == "PAD":
             added = self.values(numbers[1]) if operation.constants == (1,) else np.array([])
             return dataclasses.replace(operation, padding=_spatial_padding(added))
