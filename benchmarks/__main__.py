@@ -32,6 +32,7 @@ NAMES = (
     "models",
     "choosing",
     "gradual",
+    "steps",
     "channels",
     "repair",
     "shrink",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Runs = Sequence[Mapping[str, Any]]
+FormatRows = Callable[[Sequence[str], Iterable[Any]], str]
+FormatTable = Callable[[str, Mapping[str, Any]], str]
+TASKS = ("perceptron", "cnn", "residual", "mobile", "text")
 
 
 def find_sparsities(runs: Runs) -> list[float]:
@@ -46,9 +50,7 @@ def list_rows(runs: Runs, task: str, regime: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def format_task(
-    task: str, name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
-) -> str:
+def format_task(task: str, name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """A table for each way to prune a network."""
     runs: Runs = [run for run in result["runs"] if run["task"] == task]
     dense = [run["error"] for run in runs if run["regime"] == "dense"]
@@ -63,9 +65,7 @@ def format_task(
     return "\n\n".join(parts)
 
 
-def format_best(
-    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
-) -> str:
+def format_best(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """For each network and way to prune it the least mean error over scores and allocations, and which had it."""
     runs = result["runs"]
     rows = []
@@ -84,9 +84,7 @@ def format_best(
     return format_rows(("network, errors dense", "pruned", *(f"{s:.0%}" for s in find_sparsities(runs))), rows)
 
 
-def format_gradual(
-    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
-) -> str:
+def format_gradual(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """Errors after gradual training, by sparsity and recipe."""
     runs = result["runs"]
     recipes = list(dict.fromkeys(run["recipe"] for run in runs))
@@ -109,9 +107,7 @@ _COMPARED = (
 """Headings of `format_repaired`, and what stands below each: a regime, a score and an allocation."""
 
 
-def format_repaired(
-    name: str, result: Mapping[str, Any], format_rows: Callable[[Sequence[str], Iterable[Any]], str]
-) -> str:
+def format_repaired(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
     """Errors of each network at 80% and 90% zeros, pruned once: plainly, by the default, and repaired."""
     runs = result["runs"]
     rows = []
@@ -129,3 +125,38 @@ def format_repaired(
                 cells.append(format_error(errors))
             rows.append((task, dense, f"{sparsity:.0%}", *cells))
     return format_rows(("network", "not pruned", "zeros", *(heading for heading, *_ in _COMPARED)), rows)
+
+
+def format_steps(name: str, result: Mapping[str, Any], format_rows: FormatRows) -> str:
+    """Errors of each network at each sparsity, a column for each number of steps."""
+    runs = result["runs"]
+    numbers = sorted({run["steps"] for run in runs if run["steps"]})
+    rows = []
+    for task in dict.fromkeys(run["task"] for run in runs):
+        of_task = [run for run in runs if run["task"] == task]
+        dense = format_error([run["error"] for run in of_task if not run["steps"]])
+        for sparsity in sorted({run["sparsity"] for run in of_task if run["steps"]}):
+            cells = []
+            for steps in numbers:
+                errors = [run["error"] for run in of_task if (run["sparsity"], run["steps"]) == (sparsity, steps)]
+                cells.append(f"{format_error(errors)} ({min(errors):.1f} to {max(errors):.1f})" if errors else "")
+            rows.append((task, dense, f"{sparsity:.0%}", *cells))
+    header = ("network", "not pruned", "zeros", *(f"{steps} step{'s' * (steps > 1)}" for steps in numbers))
+    return f"`{result['command']}`: {result['what']}; means (least to most).\n\n" + format_rows(header, rows)
+
+
+def make_tables(format_rows: FormatRows) -> dict[str, tuple[str, FormatTable]]:
+    """The tables by name: the benchmark that each shows, and the function that writes it."""
+    formats = {
+        "choosing_best": ("choosing", format_best),
+        "repaired": ("choosing", format_repaired),
+        "gradual": ("gradual", format_gradual),
+        "steps": ("steps", format_steps),
+    }
+    tables: dict[str, tuple[str, FormatTable]] = {
+        name: (benchmark, functools.partial(format_table, format_rows=format_rows))
+        for name, (benchmark, format_table) in formats.items()
+    }
+    for task in TASKS:
+        tables[f"choosing_{task}"] = "choosing", functools.partial(format_task, task, format_rows=format_rows)
+    return tables

@@ -31,7 +31,6 @@ ACCURACY_TOOLS: Mapping[str, str] = {
 """The tools in README's table and picture, and what they are called there."""
 DOCUMENTS = (
     "README.md",
-    "docs/guide.md",
     "docs/performance.md",
     "docs/export.md",
     "docs/devices.md",
@@ -276,20 +275,6 @@ def _format_bert_base(name: str, result: Mapping[str, Any]) -> str:
     return _format_rows(("what", "figure"), [(what, f"{figure:.3g}") for what, figure in result["bert_base"].items()])
 
 
-def _make_choosing_tables() -> dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]]:
-    tables: dict[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
-        f"choosing_{task}": (
-            "choosing",
-            functools.partial(choosing_tables.format_task, task, format_rows=_format_rows),
-        )
-        for task in ("perceptron", "cnn", "residual", "mobile", "text")
-    }
-    tables["choosing_best"] = ("choosing", functools.partial(choosing_tables.format_best, format_rows=_format_rows))
-    tables["repaired"] = ("choosing", functools.partial(choosing_tables.format_repaired, format_rows=_format_rows))
-    tables["gradual"] = ("gradual", functools.partial(choosing_tables.format_gradual, format_rows=_format_rows))
-    return tables
-
-
 _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "accuracy": ("accuracy", _format_accuracy),
     "drawn_accuracy": ("accuracy", _format_drawn_accuracy),
@@ -302,7 +287,7 @@ _SHAPES: Mapping[str, tuple[str, Callable[[str, Mapping[str, Any]], str]]] = {
     "backbones": ("models", functools.partial(_format_models, "backbones")),
     "bert_base": ("models", _format_bert_base),
     "transformer": ("transformer", _format_transformer),
-    **_make_choosing_tables(),
+    **choosing_tables.make_tables(_format_rows),
     **shrink_tables.make_tables(_format_rows, AIMS["shrink"]),
     **device_tables.make_tables(_format_rows),
 }

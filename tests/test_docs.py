@@ -87,14 +87,15 @@ def run(code):
     return names, output.getvalue()
 
 
-def test_every_python_block_of_the_documents_is_an_example_that_is_run():
+def test_every_named_example_of_the_documents_is_run():
+    """A document that names one names all; tests/test_pages.py runs the code of the others from top to bottom."""
     source = Path(__file__).read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = path.read_text(encoding="utf-8")
         names = re.findall(r"<!-- example: (\w+) -->", text)
-        assert len(names) == text.count("```python\n"), path
+        assert not names or len(names) == text.count("```python\n"), path
         for name in names:
-            assert f'example("{path.relative_to(ROOT)}", "{name}")' in source
+            assert f'example("{path.relative_to(ROOT).as_posix()}", "{name}")' in source
 
 
 def test_the_readmes_example_prunes_and_keeps_the_best_weights(tmp_path, monkeypatch):
@@ -117,7 +118,7 @@ def test_the_readmes_example_of_repair_loses_less_than_pruning_alone():
 
 def test_the_guides_example_of_channels_halves_the_multiplications(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names, printed = run(example("docs/guide.md", "channels"))
+    names, printed = run(example("docs/guides/channels.md", "channels"))
     assert "stem 16 ('stem', 'narrow') ()" in printed
     assert tf_lap.cost(names["small"]).macs <= tf_lap.cost(names["model"]).macs / 2
     assert keras.models.load_model("small.keras").count_params() < names["model"].count_params()
@@ -138,9 +139,9 @@ def test_the_example_for_devices_makes_a_copy_that_runs_sparse(tmp_path, monkeyp
     assert "1 of 1 1x1 convolutions run sparse" in printed.splitlines()[-1]
 
 
-def test_the_guide_and_the_page_on_export_name_every_argument():
+def test_the_pages_on_arguments_and_export_name_every_argument():
     for document, functions in (
-        ("docs/guide.md", (tf_lap.prune, tf_lap.LAPCallback)),
+        ("docs/guides/arguments.md", (tf_lap.prune, tf_lap.LAPCallback)),
         ("docs/export.md", (tf_lap.export_tflite,)),
     ):
         text = (ROOT / document).read_text(encoding="utf-8")
@@ -150,7 +151,7 @@ def test_the_guide_and_the_page_on_export_name_every_argument():
 
 
 def test_every_link_between_the_documents_leads_somewhere():
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"]:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"]:
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]*)?\)", text):
             assert "://" in target or (path.parent / target).exists(), f"{path.name}: {target}"

@@ -26,10 +26,10 @@ def make_figure(width: float, height: float, layout: Literal["constrained"] | No
     """
     # Imported here, so that the package does without matplotlib. pyplot would look for a display.
     try:
-        from matplotlib.figure import Figure
+        from tf_lap.notebook_figure import NotebookFigure
     except ImportError as error:
         raise ImportError('matplotlib is needed to draw: pip install "tf_lap[plot]"') from error
-    return Figure(figsize=(width, height), layout=layout)
+    return NotebookFigure(figsize=(width, height), layout=layout)
 
 
 def make_axes(title: str, width: float = 7.2, height: float = 4.5) -> tuple[Figure, Axes]:

@@ -92,7 +92,8 @@ def _draw(rng: np.random.Generator, entry: Input, argument: str) -> np.ndarray:
     if entry.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(entry.dtype)
     if entry.dtype.kind != "f":
-        raise ValueError(f"input {entry.name!r} takes {entry.dtype}, for which none can be drawn: pass {argument}")
+        kind = "text" if entry.dtype.kind == "O" else entry.dtype
+        raise ValueError(f"input {entry.name!r} takes {kind}, for which none can be drawn: pass {argument}")
     return rng.standard_normal(shape).astype(entry.dtype)
 
 
@@ -143,15 +144,16 @@ def _to_columns(data: Any, inputs: Sequence[Input] | None) -> list[np.ndarray]:
             "pass one array, or for several inputs a list of them or a mapping by name"
         )
     columns = []
-    for values in data:
+    takes_text = [entry.dtype.kind == "O" for entry in inputs or ()] or [False]
+    for values, is_text in zip(data, takes_text, strict=True):
         if not hasattr(values, "__array__") and not isinstance(values, (int, float)):
             raise TypeError(
                 f"it holds {type(values).__name__}: expected an array, a list of arrays or a mapping "
                 "of them, a tf.data.Dataset, or a function that returns an iterable of samples"
             )
         column = np.asarray(values)
-        if column.dtype.kind not in "biuf":
-            raise ValueError(f"it holds {column.dtype}: expected real numbers")
+        if column.dtype.kind not in ("OSU" if is_text else "biuf"):
+            raise ValueError(f"it holds {column.dtype}: expected {'text' if is_text else 'real numbers'}")
         columns.append(column.astype(np.float32) if column.dtype == np.float64 else column)
     return columns
 

@@ -5,10 +5,14 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from perceptrons import Interrupt, compiled, polynomial
+from replicas import two_replicas
 from resumed import EPOCHS, assert_nothing_left_on, generators, interrupted, prepared, pruning, state, train  # noqa: F401  (one is a fixture)
 
 import tf_lap
+from tf_lap.callbacks import backup_and_restore
 
 # Each trains several times.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("generators")]
@@ -144,3 +148,17 @@ def test_a_snapshot_that_cannot_be_written_leaves_no_constraint_on_the_model(tmp
     with pytest.raises(OSError, match="file"):
         train(model, [pruning(), tf_lap.BackupAndRestore(tmp_path / "file")])
     assert_nothing_left_on(model)
+
+
+def test_of_several_workers_none_writes_a_snapshot(tmp_path, monkeypatch):
+    """Two replicas stand for them here: a process of several workers can train nothing else."""
+    monkeypatch.setattr(backup_and_restore, "_SEVERAL_WORKERS", (tf.distribute.MirroredStrategy,))
+    with two_replicas().scope():
+        model = prepared(tf_keras, run_eagerly=False)
+    before = state(model)
+    message = r"MirroredStrategy, and each worker would write its own snapshot: .* with LAPCallback\(backup_dir=...\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, [tf_lap.BackupAndRestore(tmp_path / "backup")])
+    for mine, other in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert not (tmp_path / "backup").exists()

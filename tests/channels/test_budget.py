@@ -41,6 +41,38 @@ def test_the_sparsities_of_a_budget_serve_a_schedule():
     assert tf_lap.cost(tf_lap.shrink(model)).macs <= tf_lap.cost(model).macs / 2
 
 
+def open_model(kr):
+    """A model that takes images of any size; the Dense layer costs the same for all."""
+    inputs = kr.Input((None, None, 3))
+    x = kr.layers.GlobalAveragePooling2D()(kr.layers.Conv2D(8, 3, activation="relu")(inputs))
+    return kr.Model(inputs, kr.layers.Dense(4)(kr.layers.Dense(16, activation="relu")(x)))
+
+
+@pytest.mark.parametrize("kr", [keras, tf_keras])
+def test_a_budget_of_a_model_with_open_axes_needs_their_size_as_the_message_says(kr):
+    model = open_model(kr)
+    before = model.get_weights()
+    message = r"axes. Say their size.*input_shape=\(224, 224, 3\), in pattern=tf_lap.patterns.Channels\(input_shape"
+    with pytest.raises(ValueError, match=message):
+        tf_lap.prune(model, budget={"macs": 0.5}, pattern="channels")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    report = tf_lap.prune(model, budget={"macs": 0.5}, pattern=tf_lap.patterns.Channels(input_shape=(224, 224, 3)))
+    assert report.channels.before.macs == tf_lap.cost(model, input_shape=(224, 224, 3)).macs
+    assert report.channels.after.macs == tf_lap.cost(tf_lap.shrink(model), input_shape=(224, 224, 3)).macs
+    assert report.channels.after.macs <= report.channels.before.macs / 2
+
+
+@pytest.mark.parametrize(("input_shape", "error"), [((8, 8, 1), ValueError), (8, TypeError), ((8, 8), ValueError)])
+def test_a_shape_that_the_model_does_not_take_changes_nothing(input_shape, error):
+    model = open_model(keras)
+    before = model.get_weights()
+    with pytest.raises(error, match="input_shape"):
+        tf_lap.prune(model, 0.5, pattern=tf_lap.patterns.Channels(input_shape=input_shape))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 BAD = [
     ({"macs": 0.001}, ValueError, "cannot be reached: with the fewest channels"),
     ({}, ValueError, "name one or more of"),

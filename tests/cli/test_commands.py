@@ -66,7 +66,7 @@ def test_help_has_an_example_that_can_be_read(command, capsys, monkeypatch):
 def test_examples_of_the_page_can_be_read(monkeypatch):
     monkeypatch.setattr(values, "_existing", Path)
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    examples = re.findall(r"^    tf-lap (.*)$", text, flags=re.MULTILINE)
+    examples = re.findall(r"^tf-lap (.*)$", text, flags=re.MULTILINE)
     assert {example.split()[0] for example in examples} == set(COMMANDS) - {"demo", "reproduce"}
     parser, _ = main._make_parser()
     for example in examples:
@@ -99,6 +99,10 @@ def test_misuse_and_help_import_nothing_heavy():
         ([*PRUNE, "--pattern", "3"], "'3' is not known: use unstr"),
         ([*PRUNE, "--sparsity", "a=0.1"], "pass one fraction for"),
         (["prune", "m.keras", "-o", "s.keras", "--budget", "macs=0.5"], "add --pattern channels"),
+        (
+            ["prune", "m.keras", "-o", "s.keras", "--sparsity", "0.5", "--input-shape", "8,8,3"],
+            "--input-shape is of use with --pattern channels alone",
+        ),
         (["prune", "m.keras", "-o", "s.keras", "--budget", "time=1"], "is not NAME=NUMBER with a name of macs"),
         ([*PRUNE, "--repair", "all"], "'all' is not known: use one"),
         ([*PRUNE, "--data", "m.keras"], "expected an npz file"),

@@ -125,6 +125,15 @@ def test_channels_are_pruned_to_a_budget_and_shrunk(model, capsys):
     np.testing.assert_allclose(small.predict(x, verbose=0), pruned.predict(x, verbose=0), rtol=1e-4, atol=1e-5)
 
 
+def test_a_budget_of_a_model_with_open_axes_is_for_images_of_a_size(capsys):
+    convolution, pooling = keras.layers.Conv2D(16, 3), keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input((None, None, 3)), convolution, pooling, keras.layers.Dense(3)])
+    model.save("open.keras")
+    narrow = ["prune", "open.keras", "-o", "n.keras", "--pattern", "channels", "--budget", "macs=0.5", "--json"]
+    result = json.loads(run(capsys, *narrow, "--input-shape", "32,32,3"))
+    assert result["report"]["channels"]["before"]["macs"] == tf_lap.cost(model, input_shape=(32, 32, 3)).macs
+
+
 def test_repair_fits_to_the_dense_model(model, data, capsys):
     sparse = build()
     tf_lap.prune(sparse, 0.6)

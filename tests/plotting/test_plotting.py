@@ -1,5 +1,6 @@
 """Each picture has a row or a point for everything that it shows, and no text lies upon another or outside."""
 
+import pickle
 import sys
 
 import keras
@@ -210,5 +211,13 @@ def test_a_tradeoff_of_nothing(results):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "tf_lap.notebook_figure", raising=False)
     with pytest.raises(ImportError, match=r'pip install "tf_lap\[plot\]"'):
         tf_lap.plot_graph(build(1))
+
+
+def test_a_notebook_shows_the_picture_of_a_report():
+    """IPython asks an object for `_repr_png_`; of matplotlib's own figures it shows those of pyplot alone."""
+    figure = tf_lap.plot_sparsity(tf_lap.prune(build(2), 0.5))
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert pickle.loads(pickle.dumps(figure))._repr_png_().startswith(b"\x89PNG")

@@ -185,6 +185,7 @@ def test_losses_that_explode_are_drawn_on_a_log_scale():
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "tf_lap.notebook_figure", raising=False)
     with pytest.raises(ImportError, match=r'matplotlib is needed to draw: pip install "tf_lap\[plot\]"'):
         make_report(3).plot()
 

@@ -159,6 +159,18 @@ def test_zeros_that_follow_no_coupling(kinds, seed, is_legacy):
     check_zeros(tf_keras if is_legacy else keras, kinds, seed)
 
 
+@pytest.mark.parametrize("kr", [keras, tf_keras])
+@pytest.mark.parametrize(("kinds", "seed"), [(["residual", "grouped"], 85), (["plain", "grouped"], 84)])
+def test_a_dead_group_has_no_share_in_what_stays(kr, kinds, seed):
+    """A convolution by groups reads a constant, and nothing reads what that group puts out."""
+    check_zeros(kr, kinds, seed)
+
+
+def test_what_stays_so_that_no_tensor_is_empty_may_be_read_by_what_comes_alive_later():
+    """The first channel of a residual stream of constants, behind which a whole head puts out constants too."""
+    check_zeros(keras, ["dense_block", "attention", "norm", "nested", "gate", "operators"], 65259)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", [check, check_zeros])
 @settings(max_examples=30, **SETTINGS)

@@ -57,7 +57,11 @@ def fit_budget(budget: Any, plan: ChannelPlan | None, score_channels: Callable[[
     budget = check_budget(budget)
     if plan is None:
         raise ValueError(f"budget={budget!r} is reached by whole channels: use pattern='channels'")
-    costs, scores = plan.costs, score_channels()
+    try:
+        costs = plan.costs
+    except ValueError as error:
+        raise ValueError(f"budget={budget!r}: {error}, in pattern=tf_lap.patterns.Channels(input_shape=...)") from error
+    scores = score_channels()
     everything = np.ones(costs.count, bool)
     before = costs.total(everything)
     limits = {name: value if value >= 1 else value * getattr(before, name) for name, value in budget.items()}

@@ -58,7 +58,8 @@ class ChannelPlan:
             frozen: those of them that must not change, so that they lose no channel that they read either.
 
         Raises:
-            ValueError: every group is blocked.
+            ValueError: every group is blocked, or the model does not take inputs of the pattern's shape.
+            TypeError: that is no shape.
         """
         coupling = find_coupling(recipe)
         kernels = list(enumerate(recipe.kernels))
@@ -77,6 +78,8 @@ class ChannelPlan:
             cls._leave_whole(group, pattern, grouped) for group in find_groups(recipe, coupling, producers, readers)
         )
         plan = cls(model, recipe, coupling, groups, pattern)
+        if pattern.input_shape is not None:
+            _ = plan.costs  # raises where the model does not take that shape
         if not plan.prunable:
             reasons = "; ".join(f"{group.name!r} ({group.width}): {', '.join(group.blocked)}" for group in groups)
             raise ValueError(f"pattern={str(pattern)!r}: no channel of this model can be removed. {reasons}")
@@ -104,9 +107,9 @@ class ChannelPlan:
         """What the model's channels cost.
 
         Raises:
-            ValueError: an input has axes of unknown size.
+            ValueError: an input has axes of unknown size, and the pattern does not say them.
         """
-        return find_channel_costs(self.model, self.recipe, self.coupling)
+        return find_channel_costs(self.model, self.recipe, self.coupling, input_shape=self.pattern.input_shape)
 
     def explain_skipped(self) -> dict[str, str]:
         """Why kernels have no weight that goes with a channel, by path."""

@@ -101,6 +101,6 @@ def report_channels(plan: ChannelPlan | None, masks: Mapping[int, np.ndarray]) -
     )
     try:
         costs = plan.costs
-    except ValueError:  # axes of unknown size; `tf_lap.cost` says which, and takes their sizes
+    except ValueError:  # axes of unknown size, which the pattern may say
         return ChannelsReport(groups, None, None)
     return ChannelsReport(groups, costs.total(np.ones_like(alive)), costs.total(alive))

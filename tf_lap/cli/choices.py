@@ -9,6 +9,7 @@ from tf_lap.allocation import Sparsity
 from tf_lap.cli.data_files import TO_FIT, read_data
 from tf_lap.compat import exporting
 from tf_lap.compat.types import Model
+from tf_lap.patterns import Channels
 
 
 def read_sparsity(args: argparse.Namespace) -> Sparsity | None:
@@ -21,10 +22,11 @@ def read_sparsity(args: argparse.Namespace) -> Sparsity | None:
 
 def read_choices(args: argparse.Namespace) -> dict[str, Any]:
     """Score, allocation, pattern and filters."""
+    input_shape = vars(args).get("input_shape") if args.pattern == "channels" else None
     return {
         "score": args.score,
         "allocation": args.allocation,
-        "pattern": args.pattern,
+        "pattern": args.pattern if input_shape is None else Channels(input_shape=input_shape),
         "filters": args.filters,
     }
 

@@ -31,12 +31,7 @@ def add_inspect(commands: Any) -> None:
         help="also show how many weights each kernel would keep at this fraction of zeros",
     )
     options.add_choices(parser)
-    parser.add_argument(
-        "--input-shape",
-        type=values.shape,
-        metavar="N,N,N",
-        help="the input's shape without the batch axis, for the cost of a model with open axes",
-    )
+    options.add_input_shape(parser, "for the cost of a model with open axes")
     parser.add_argument("--all", action="store_true", help="every row of long tables")
     options.add_plot(parser, "the graph of kernels as the pruner sees it")
     options.add_common(parser)
@@ -77,6 +72,7 @@ def add_prune(commands: Any) -> None:
         "cost or a number",
     )
     options.add_choices(parser)
+    options.add_input_shape(parser, "for --pattern channels of a model with open axes")
     parser.add_argument(
         "--order",
         choices=values.ORDERS,
@@ -274,6 +270,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         )
     if vars(args).get("budget") and args.pattern != "channels":
         parser.error("--budget is reached by whole channels: add --pattern channels")
+    if args.command == "prune" and args.input_shape is not None and args.pattern != "channels":
+        parser.error("--input-shape is of use with --pattern channels alone")
     if args.command == "repair" and args.dense is None and args.data is None:
         parser.error("--dense and --data: pass one of them or both")
     if args.command == "export" and args.quantization == "int8" and args.data is None:

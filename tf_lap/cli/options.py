@@ -70,6 +70,16 @@ def add_choices(parser: Parser) -> None:
     )
 
 
+def add_input_shape(parser: Parser, purpose: str) -> None:
+    """The size of inputs."""
+    parser.add_argument(
+        "--input-shape",
+        type=values.shape,
+        metavar="N,N,N",
+        help=f"the input's shape without the batch axis, {purpose}",
+    )
+
+
 def add_plot(parser: Parser, picture: str) -> None:
     """A picture."""
     parser.add_argument(

@@ -70,3 +70,4 @@ from tf_lap.compat.variables import under_xla as under_xla
 from tf_lap.compat.variables import value as value
 from tf_lap.compat.variables import variable_name as variable_name
 from tf_lap.compat.variables import variable_path as variable_path
+from tf_lap.compat.variables import weights as weights

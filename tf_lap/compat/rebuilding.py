@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ class Rebuilt:
         """Lets layers compute again what they keep beside their variables, once these are written."""
         for old, new in self.layers:
             for part, new_part in zip(parts(old), parts(new), strict=True):
-                if hasattr(part, "finalize_state") and part.built:
+                # Without variables it has computed that from its config.
+                if hasattr(part, "finalize_state") and part.built and flavour_of(part).all_variables(part):
                     new_part.finalize_state()
 
 
@@ -234,8 +236,25 @@ class _Rebuilder:
                 f"{name} {layer.name!r} cannot be made anew from its config ({type(error).__name__}: {error}): give "
                 f"{name} a get_config() with which {name}.from_config makes it"
             ) from error
+        _copy_tables(layer, remade)
         self.made[id(layer)] = layer, remade
         return remade
+
+
+def _copy_tables(old: Layer, new: Layer) -> None:
+    """Gives a layer the tables of the one that it was made after, such as an adapted vocabulary.
+
+    Tables are neither in a config nor among the variables. They go through the files of Keras's own format. What a
+    layer puts out may depend on their size, so it has them before it is called.
+    """
+    if not hasattr(old, "save_assets"):
+        return
+    numbers: dict[str, Any] = {}
+    old.save_own_variables(numbers)
+    new.load_own_variables(numbers)
+    with tempfile.TemporaryDirectory() as folder:
+        old.save_assets(folder)
+        new.load_assets(folder)
 
 
 def _unpack(tensors: Sequence[KerasTensor]) -> Any:

@@ -26,6 +26,11 @@ def own_weights(layer: Any) -> list[Any]:
     return flavour_of(layer).own_weights(layer)
 
 
+def weights(layer: Any) -> list[Any]:
+    """The variables of a layer or model and of all layers in it, without the states of random generators."""
+    return flavour_of(layer).weights(layer)
+
+
 def variable_name(variable: Any) -> str:
     """A variable's own name, without those of the layers around it: `depthwise_kernel`."""
     return variable.name.rpartition("/")[2].partition(":")[0]

@@ -16,7 +16,7 @@ def weight_variables(model: Model) -> list[Variable]:
 
     These are the floating-point variables, and the matrices of whole numbers that quantized layers hold.
     """
-    variables = {id(variable): variable for variable in model.weights}.values()
+    variables = {id(variable): variable for variable in compat.weights(model)}.values()
     return [v for v in variables if tf.as_dtype(v.dtype).is_floating or len(v.shape) > 1]
 
 

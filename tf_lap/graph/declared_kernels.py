@@ -27,7 +27,7 @@ def find_declared_rule(layer: Layer) -> CompositeRule | None:
     if len(matrices) != 1 or len(matrices[0].shape) != 2:
         return None
     # Where there are others, here or in layers inside, what reads what is not known.
-    return _RULE if len(weight_matrices(layer.weights)) == 1 else None
+    return _RULE if len(weight_matrices(compat.weights(layer))) == 1 else None
 
 
 def _find_kernels(layer: Layer) -> list[LayerKernel]:

@@ -219,7 +219,7 @@ class _Resolver:
         own_code, is_resizable, first_step = builder.own_code, builder.is_resizable, builder.count_steps()
         if is_transparent(layer):
             builder.is_resizable = True
-        elif inside.is_traced and layer.weights and not own_code:
+        elif inside.is_traced and compat.weights(layer) and not own_code:
             description = _describe(layer, prefix)
             builder.own_code = f"{description} has weights whose shapes its own code says; write it as a nested model"
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tf_lap.patterns.base import Pattern, check_whole_number, register
 
@@ -25,12 +26,16 @@ class Channels(Pattern):
             with multiples of 8.
         group_wise: whether channels go that several kernels put out, such as those of a residual stream.
 
+        input_shape: the shape of the model's input, as in `tf_lap.cost`, where the model leaves axes of it open. What a
+            model computes depends on it, and so do budgets and reports.
+
     Raises:
         TypeError, ValueError: `round_to` is no whole number of at least 1, `group_wise` no bool.
     """
 
     round_to: int = 1
     group_wise: bool = True
+    input_shape: Any = dataclasses.field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "round_to", check_whole_number("round_to", self.round_to))

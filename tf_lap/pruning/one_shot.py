@@ -57,7 +57,7 @@ def prune(
         filters: as in `Pruner`.
         neighbors: as in `Pruner`.
         data: as in `Pruner`, and what a repair is measured over.
-        steps: in how many equal parts, with new scores and a repair for each.
+        steps: in how many parts, with new scores and a repair for each. Each drops the same share of what is left.
         repair: what the kept weights do to make up for the others: True, "weights", "bias", "batchnorm" or several of
             these, as `method` of `tf_lap.repair`. Without data, moments are carried through the graph.
         verbose: 1 prints what is being repaired, and the report.

@@ -147,14 +147,15 @@ def _find_whole_weights(model: Model, dense: Any) -> WholeWeights:
             f"dense: model {model.name!r} is the one that is repaired: pass a copy from before pruning, or prune and "
             "repair at once with tf_lap.prune(..., repair=True)"
         )
-    shapes, dense_shapes = ([tuple(v.shape) for v in m.weights] for m in (model, dense))
+    weights, dense_weights = compat.weights(model), compat.weights(dense)
+    shapes, dense_shapes = ([tuple(weight.shape) for weight in either] for either in (weights, dense_weights))
     if shapes != dense_shapes:
         raise ValueError(
             f"dense: model {dense.name!r} has {len(dense_shapes)} weights of other shapes than the {len(shapes)} of "
             f"model {model.name!r}: pass the same model as it was before pruning, such as a clone with its weights"
         )
     return WholeWeights(
-        [(v, np.array(compat.host_array(w))) for v, w in zip(model.weights, dense.weights, strict=True)]
+        [(weight, np.array(compat.host_array(dense))) for weight, dense in zip(weights, dense_weights, strict=True)]
     )
 
 

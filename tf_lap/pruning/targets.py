@@ -169,7 +169,7 @@ class Targets:
         return [max(counts) for counts in zip(keep, least, strict=True)]
 
     def count_parts(self, sparsity: Sparsity, steps: int) -> list[list[int]]:
-        """What `count_kept` gives for each of the equal parts of a sparsity.
+        """What `count_kept` gives for each part of a sparsity. Each drops the same share of what is left before it.
 
         Raises:
             TypeError, ValueError: as `fractions` and `count_kept`; steps that are no whole number of at least 1.
@@ -177,7 +177,9 @@ class Targets:
         if isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1:
             raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
         fractions = self.fractions(sparsity)
-        return [self.count_kept({p: f * (part / steps) for p, f in fractions.items()}) for part in range(1, steps + 1)]
+        shares = [part / steps for part in range(1, steps)]
+        parts = [{path: 1 - (1 - fraction) ** share for path, fraction in fractions.items()} for share in shares]
+        return [self.count_kept(part) for part in [*parts, fractions]]
 
     def check_final(self, sparsity: Any) -> None:
         """Raises unless masks of this sparsity can be chosen, and have the pattern.

@@ -124,7 +124,7 @@ def _describe_difference(name: str, recorded: Any, current: Any) -> str:
 
 def fingerprint_weights(model: Model) -> str:
     """A number by which the weights of a model are known again, with their names left out."""
-    return _fingerprint([compat.host_array(variable) for variable in model.weights])
+    return _fingerprint([compat.host_array(variable) for variable in compat.weights(model)])
 
 
 def fingerprint_data(data: Representative) -> str | None:

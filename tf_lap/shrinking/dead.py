@@ -89,6 +89,7 @@ class _Readers:
             if self._is_read(empty, is_alive):  # its constant is read, and then must stay what it is
                 is_alive[empty] = True
                 self._spread(is_alive, reading)
+                idle[:] = False  # what came alive may read one of them
             else:
                 idle[empty] = True
         return is_alive | idle

@@ -12,6 +12,7 @@ from tf_lap.compat.types import Layer, Model, Variable
 from tf_lap.graph.channels import Shape
 from tf_lap.graph.model_graph import KernelStep, RuleStep
 from tf_lap.graph.resizing import Resized, find_settings
+from tf_lap.shrinking.constants import Constant
 from tf_lap.shrinking.dead import Constants
 from tf_lap.shrinking.kept import Axes, Kept
 from tf_lap.shrinking.weights import cut
@@ -44,25 +45,34 @@ def remake(model: Model, kept: Kept, constants: Constants) -> Shrunk:
     rebuilt.finish()
     for number, share in shares.items():
         _add_share(rebuilt, kept, number, share)
-    folded = sum(
-        not kept.kernel_inputs(number)[channel] for number, channels in constants.items() for channel in channels
-    )
-    return Shrunk(rebuilt, cuts, folded)
+    return Shrunk(rebuilt, cuts, sum(len(_select_folded(kept, number, constants[number])) for number in constants))
 
 
 def _find_shares(kept: Kept, constants: Constants) -> dict[int, np.ndarray]:
     """For each kernel what removed constant channels add to each output: float64, `(outputs,)`."""
     shares = {}
     for number, by_channel in constants.items():
-        kernel, stays = kept.recipe.kernels[number], kept.kernel_inputs(number)
-        removed = {c: constant.value for c, constant in by_channel.items() if not stays[c] and constant.value}
-        if removed:
-            weights = compat.host_value(kernel.variable).astype(np.float64)
+        values = {channel: value for channel, value in _select_folded(kept, number, by_channel).items() if value}
+        if values:
+            weights = compat.host_value(kept.recipe.kernels[number].variable).astype(np.float64)
             by_input = weights.reshape(-1, *weights.shape[-2:]).sum(axis=0)
-            share = sum(value * by_input[channel] for channel, value in removed.items())
+            share = sum(value * by_input[channel] for channel, value in values.items())
             if np.any(share):
                 shares[number] = np.asarray(share)
     return shares
+
+
+def _select_folded(kept: Kept, number: int, by_channel: Mapping[int, Constant]) -> dict[int, float]:
+    """What a kernel reads in removed channels whose share goes into its bias, by input channel.
+
+    A removed channel with an obstacle has no share in what stays: had it one, it would have stayed.
+    """
+    stays = kept.kernel_inputs(number)
+    return {
+        channel: constant.value
+        for channel, constant in by_channel.items()
+        if not stays[channel] and constant.obstacle is None
+    }
 
 
 def _add_share(rebuilt: compat.Rebuilt, kept: Kept, number: int, share: np.ndarray) -> None:
@@ -145,8 +155,12 @@ class _Cutter:
         """Cuts all variables, given with what each became, and returns what is left of their axes, by their ids."""
         cuts = {}
         for old, new in variables:
+            values = compat.host_array(old)
+            if None in tuple(old.shape):  # as long as the data that a Discretization layer saw
+                compat.assign(new, values)
+                continue
             cuts[id(old)] = axes = self._find_axes(old, tuple(new.shape))
-            compat.assign(new, cut(compat.host_array(old), axes))
+            compat.assign(new, cut(values, axes))
         return cuts
 
     def _find_axes(self, old: Variable, shape: tuple[int, ...]) -> Axes:

@@ -53,4 +53,5 @@ from tf_lap.compat.keras3.variables import get_constraint as get_constraint
 from tf_lap.compat.keras3.variables import is_kernel_variable as is_kernel_variable
 from tf_lap.compat.keras3.variables import own_weights as own_weights
 from tf_lap.compat.keras3.variables import set_constraint as set_constraint
+from tf_lap.compat.keras3.variables import weights as weights
 from tf_lap.compat.keras3.variables import without_constraint as without_constraint

@@ -20,6 +20,11 @@ def own_weights(layer: Layer) -> list[Variable]:
     return [variable for variable in layer.weights if id(variable) not in inner]
 
 
+def weights(layer: Layer) -> list[Variable]:
+    """The variables of a layer and of those in it, without the states of random generators."""
+    return list(layer.weights)
+
+
 def is_kernel_variable(kernel: Any) -> bool:
     """Whether a layer's kernel is a floating-point variable (not a tensor of LoRA, nor a quantized table)."""
     return isinstance(kernel, keras.Variable) and tf.as_dtype(kernel.dtype).is_floating

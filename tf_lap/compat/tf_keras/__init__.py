@@ -68,6 +68,7 @@ from tf_lap.compat.tf_keras.variables import own_weights as own_weights
 from tf_lap.compat.tf_keras.variables import set_constraint as set_constraint
 from tf_lap.compat.tf_keras.variables import takes_constraint as takes_constraint
 from tf_lap.compat.tf_keras.variables import uncast as uncast
+from tf_lap.compat.tf_keras.variables import weights as weights
 from tf_lap.compat.tf_keras.variables import without_constraint as without_constraint
 from tf_lap.compat.tf_keras.wrappers import is_wrapper as is_wrapper
 from tf_lap.compat.tf_keras.wrappers import rename as rename

@@ -83,7 +83,8 @@ def forget_calls(layer: Layer, counts: tuple[int, int]) -> None:
 
 
 def all_variables(layer: Layer) -> list[Variable]:
-    return list(layer.weights)
+    """The variables of a layer and of those in it, statistics among them whose shape is open."""
+    return [weight for weight in layer.weights if isinstance(weight, tf.Variable)]
 
 
 def keep_trainable(old: Variable, new: Variable) -> None:

@@ -9,7 +9,7 @@ import tf_keras
 
 from tf_lap.compat.call_stack import read_local_of_fit
 from tf_lap.compat.nodes import private
-from tf_lap.compat.tf_keras.variables import bare
+from tf_lap.compat.tf_keras.variables import bare, weights
 from tf_lap.compat.types import Model, Variable
 
 
@@ -41,7 +41,7 @@ def moved_variables(model: Model, build_optimizers: bool) -> dict[str, list[tupl
     layers = list(model._flatten_layers())
     states = [state for layer in layers for state in tf.nest.flatten(getattr(layer, "states", None))]
     generators = [getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in layers]
-    of_model = [*model.variables, *(state for state in states if isinstance(state, tf.Variable))]
+    of_model = [*weights(model), *(state for state in states if isinstance(state, tf.Variable))]
     of_model += [generator.state for generator in generators if generator is not None]
     sections = {"the model": [*of_model, private(model, "_train_counter")]}
     classes = (tf_keras.optimizers.Optimizer, tf_keras.optimizers.legacy.Optimizer)

@@ -18,7 +18,15 @@ def own_weights(layer: Layer) -> list[Variable]:
     """The variables that a layer owns itself, without those of the layers inside it."""
     sublayers = layer._flatten_layers(include_self=False)
     inner = {id(variable) for sublayer in sublayers for variable in sublayer.weights}
-    return [variable for variable in layer.weights if id(variable) not in inner]
+    return [variable for variable in weights(layer) if id(variable) not in inner]
+
+
+def weights(layer: Layer) -> list[Variable]:
+    """The variables of a layer and of those in it.
+
+    tf_keras lists more: the tables of look-up layers, and statistics of data whose shape is open, as Discretization's.
+    """
+    return [weight for weight in layer.weights if isinstance(weight, tf.Variable) and None not in tuple(weight.shape)]
 
 
 def is_kernel_variable(kernel: Any) -> bool:
