@@ -172,8 +172,7 @@ class Pruner:
             sparsity: the fraction of zeros, in [0, 1), or a mapping from layer paths or regular expressions to
                 fractions; kernels that a mapping does not name stay as they are. Embeddings and depthwise kernels are
                 named by their path, or by an expression that matches all of it.
-            steps: in how many parts, counted from nothing pruned, with new scores and a repair for each. Each drops the
-                same share of what is left before it.
+            steps: in how many parts, with new scores and a repair for each. Each drops the same share of what is left.
             repair: what the kept weights do to make up for the others: as `method` of `tf_lap.repair`.
             data: what repair is measured over; by default the data of the pruner, if any.
             verbose: 1 prints what is being repaired.
