@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,10 @@ def test_stored_code_is_run_only_where_that_is_allowed(capsys):
     keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: 2 * x), keras.layers.Dense(2)]).save("l.keras")
     assert refused(capsys, "report", "l.keras").endswith("which is not run: pass --unsafe if you trust the file\n")
     assert main.main(["report", "l.keras", "--unsafe"]) == 0
+
+
+def test_the_package_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tf_lap", "prune"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("tf_lap", run_name="__main__")
+    assert capsys.readouterr().err.startswith("tf-lap prune: the following arguments are required")

@@ -171,3 +171,12 @@ def test_the_report_is_plain_data_and_fits_80_columns():
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match=r"keras\.Model"):
         tf_lap.device_report(np.zeros(3))
+
+
+def test_what_is_alike_is_said_once():
+    inputs = x = keras.Input((32, 32, 3))
+    for number in range(4):
+        x = keras.layers.Conv2D(8, 1, name=f"conv{number}")(keras.layers.MaxPooling2D(1, name=f"pool{number}")(x))
+    text = " ".join(str(tf_lap.device_report(keras.Model(inputs, x))).split())
+    assert text.count("which the sparse path does not have") == 1
+    assert "4 dense: 'pool0' is MAX_POOL_2D, which the sparse path does not have, and so for 3 more layers: " in text

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tf_lap.cli.errors import CommandError
 from tf_lap.compat.exporting import Input
@@ -77,7 +78,8 @@ def _make(path: Path, names: Sequence[str], label: str, arrays: Mapping[str, np.
 
 
 def as_inputs(columns: Sequence[np.ndarray], model: Any) -> Any:
-    """The inputs of a model as its `predict` takes them."""
+    """The inputs of a model as its `predict` takes them: text as tensors, since Keras takes no arrays of it."""
+    columns = [tf.constant(column) if column.dtype.kind in "US" else column for column in columns]
     structure = getattr(model, "input", None) if len(columns) > 1 else None
     if isinstance(structure, Mapping):
         return dict(zip(sorted(structure), columns, strict=True))

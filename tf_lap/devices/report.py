@@ -157,14 +157,14 @@ class DeviceReport:
 
     def _list_remarks(self) -> list[str]:
         remarks = [_describe(number, cluster) for number, cluster in enumerate(self.clusters, 1)]
-        blocked: dict[tuple[str | None, str | None, str | None], int] = {}
+        blockers: dict[tuple[str | None, str | None], list[str]] = {}
         for layer in self.layers:
             if layer.blocker is not None and layer.cluster is None and layer.kind == "convolution":
-                obstacle = layer.blocker, layer.reason, layer.remedy
-                blocked[obstacle] = blocked.get(obstacle, 0) + 1
-        remarks += [
-            f"{count} dense: {blocker!r} {reason}: {remedy}" for (blocker, reason, remedy), count in blocked.items()
-        ]
+                blockers.setdefault((layer.reason, layer.remedy), []).append(layer.blocker)
+        for (reason, remedy), paths in blockers.items():
+            first, *others = dict.fromkeys(paths)
+            likewise = f", and so for {len(others)} more layers" if others else ""
+            remarks.append(f"{len(paths)} dense: {first!r} {reason}{likewise}: {remedy}")
         remarks += [f"FAILS where the file is sparse: {path!r} {reason}" for path, reason in self.failing.items()]
         return [*remarks, self.summary]
 
