@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -280,3 +282,35 @@ def test_progress_goes_to_a_terminal(model, data, capsys, monkeypatch):
     printed = capsys.readouterr()
     json.loads(printed.out)
     assert "1 of 2" in printed.err
+
+
+def test_a_file_that_was_there_is_said_to_be_replaced(model, capsys):
+    prune = ["prune", "m.keras", "-o", "s.keras", "--sparsity", "0.5"]
+    assert "written: s.keras" in run(capsys, *prune)
+    assert "replaced: s.keras" in run(capsys, *prune)
+
+
+def test_times_of_different_programs_are_no_measure(model, data, capsys):
+    run(capsys, "export", "m.keras", "-o", "m.tflite", "--sparse", "no")
+    compare = ["compare", "m.keras", "m.tflite", "--data", "d.npz"]
+    assert "tell of these programs, not of the models" in run(capsys, *compare)
+    assert "of these programs" not in run(capsys, *compare, "--no-latency")
+    assert "of these programs" not in run(capsys, "compare", "m.keras", "m.keras", "--data", "d.npz")
+
+
+def test_a_sweep_with_repair_names_the_command_that_does_the_same(model, data, capsys):
+    sweep = ["sweep", "m.keras", "--data", "d.npz", "--sparsities", "0.5", "--max-drop", "0.3", "--repair", "weights"]
+    text = run(capsys, *sweep, "--score", "obs", "--allocation", "lamp")
+    command = re.search("to make it: tf-lap (.*)", text)[1]
+    assert command.endswith("--repair weights --data d.npz")
+    assert "replaced" not in run(capsys, *shlex.split(command))
+
+
+def test_hints_name_options(monkeypatch, capsys):
+    layers = [keras.layers.Dense(4, name=f"dense{number}") for number in range(60)]
+    keras.Sequential([keras.Input((4,)), *layers]).save("deep.keras")
+    for command in (["report", "deep.keras"], ["prune", "deep.keras", "-o", "s.keras", "--sparsity", "0.5"]):
+        text = run(capsys, *command)
+        assert "kernels: --all)" in text
+        assert "dense30" not in text
+        assert "dense30" in run(capsys, *command, "--all")

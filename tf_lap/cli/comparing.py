@@ -79,10 +79,13 @@ def run(args: argparse.Namespace) -> None:
         ["of them zero", *(f"{side.weights[1] / max(side.weights[0], 1):.2%}" for side in sides), ""],
         ["multiply-accumulates", *("-" if side.macs is None else f"{side.macs:,}" for side in sides), _macs(sides)],
     ]
+    notes = []
     if latencies:
         rows.append(["ms for one sample", *(f"{latency:.3g}" for latency in latencies), _ratio(latencies)])
+        if sides[0].kind != sides[1].kind:
+            notes.append(f"times of {sides[0].kind} and of {sides[1].kind} tell of these programs, not of the models")
     text = f"{len(columns[0].columns[0]):,} samples of {args.data}"
-    lines = [*table(rows, right=(1, 2, 3)), text]
+    lines = [*table(rows, right=(1, 2, 3)), *notes, text]
     output.show(args, "\n".join(lines), _as_json(sides, measure.name, values, sizes, latencies))
 
 

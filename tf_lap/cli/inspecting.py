@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     sections = [
         _describe_cost(args, model),
         _describe_channels(args, model),
-        _describe_devices(model),
+        _describe_devices(args, model),
         _describe_kernels(args, model),
     ]
     name = f"{type(model).__name__} {model.name!r}"
@@ -73,7 +73,7 @@ def _describe_cost(args: argparse.Namespace, model: Model) -> Section:
         if args.input_shape is not None:
             raise
         return Section("cost", title, f"not known: {error} (--input-shape)", None)
-    return Section("cost", title, report.render(all=args.all), report.to_dict())
+    return Section("cost", title, output.render(args, report), report.to_dict())
 
 
 def _describe_channels(args: argparse.Namespace, model: Model) -> Section:
@@ -127,7 +127,7 @@ def _shorten(names: Sequence[str], everything: bool) -> str:
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
-def _describe_devices(model: Model) -> Section:
+def _describe_devices(args: argparse.Namespace, model: Model) -> Section:
     """What runs sparse as it is. The model is converted for that, but where it has no 1x1 convolution."""
     title = "What XNNPACK runs sparse, on ARM and in browsers"
     if not any(
@@ -138,7 +138,7 @@ def _describe_devices(model: Model) -> Section:
         report = device_report(model)
     except (ExportError, ValueError) as error:
         return Section("devices", title, " ".join(f"not known: {error}".split()), None)
-    return Section("devices", title, str(report), report.to_dict())
+    return Section("devices", title, output.render(args, report), report.to_dict())
 
 
 def _describe_kernels(args: argparse.Namespace, model: Model) -> Section:
@@ -151,7 +151,7 @@ def _describe_kernels(args: argparse.Namespace, model: Model) -> Section:
         pruner.update(sparsity)
         title += f", at sparsity {', '.join(_format_sparsity(args))} (the file is not changed)"
     report = pruner.report()
-    return Section("kernels", title, report.render(all=args.all), report.to_dict())
+    return Section("kernels", title, output.render(args, report), report.to_dict())
 
 
 def _format_sparsity(args: argparse.Namespace) -> list[str]:

@@ -91,9 +91,10 @@ def _warn_of_losses(path: Path, loaded: LoadedModel) -> None:
 
 def write_model(model: Model, path: Path) -> tuple[str, dict[str, Any]]:
     """Writes a model; returns a line about the file, and the same as plain data."""
+    verb = "replaced" if path.exists() else "written"
     save_model_file(model, path)
     size, packed = measure_bytes(path)
-    line = f"written: {path} ({size:,} bytes, gzipped {packed:,})"
+    line = f"{verb}: {path} ({size:,} bytes, gzipped {packed:,})"
     return line, {"output": str(path), "bytes": size, "gzip_bytes": packed}
 
 

@@ -32,7 +32,7 @@ def add_inspect(commands: Any) -> None:
     )
     options.add_choices(parser)
     options.add_input_shape(parser, "for the cost of a model with open axes")
-    parser.add_argument("--all", action="store_true", help="every row of long tables")
+    options.add_all(parser)
     options.add_plot(parser, "the graph of kernels as the pruner sees it")
     options.add_common(parser)
 
@@ -86,16 +86,9 @@ def add_prune(commands: Any) -> None:
         metavar="N",
         help="in how many parts, each with new scores (default: 1)",
     )
-    parser.add_argument(
-        "--repair",
-        type=values.repair,
-        nargs="?",
-        const=True,
-        metavar="METHODS",
-        help="fit the kept weights to what the whole kernels put out: all that is possible, or of "
-        f"{','.join(values.REPAIRS)}",
-    )
+    options.add_repair(parser)
     options.add_data(parser, "typical inputs, for scores that need them and for --repair", required=False)
+    options.add_all(parser)
     options.add_plot(parser, "the sparsity of each layer")
     options.add_common(parser)
 
@@ -111,7 +104,7 @@ def add_report(commands: Any) -> None:
         "tf-lap report sparse.keras --plot sparsity.png",
     )
     options.add_model(parser)
-    parser.add_argument("--all", action="store_true", help="every row of a long table")
+    options.add_all(parser)
     options.add_plot(parser, "the sparsity of each layer")
     options.add_common(parser)
 
@@ -135,6 +128,7 @@ def add_shrink(commands: Any) -> None:
         help="accept a subclassed model; what is written is the Functional model of its call",
     )
     options.add_data(parser, "inputs for the comparison of both models (default: random ones)", required=False)
+    options.add_all(parser)
     options.add_common(parser)
 
 
@@ -161,6 +155,7 @@ def add_repair(commands: Any) -> None:
         help=f"of {','.join(values.REPAIRS)} (default: all that data and dense model allow)",
     )
     options.add_data(parser, "typical inputs, a few hundred of them", required=False)
+    options.add_all(parser)
     options.add_common(parser)
 
 
@@ -223,6 +218,7 @@ def add_sweep(commands: Any) -> None:
         "it also looks for the sparsest model that is worse by no more than that. The model is not changed.",
         "tf-lap sweep model.keras --data val.npz --plot layers.png",
         "tf-lap sweep model.keras --data val.npz --max-drop 0.01 --record sweep.json",
+        "tf-lap sweep model.keras --data val.npz --max-drop 0.01 --score obs_lookahead --repair",
     )
     options.add_model(parser)
     options.add_data(parser, "x and y to measure with; without y, how often answers stay as they were", required=True)
@@ -240,12 +236,14 @@ def add_sweep(commands: Any) -> None:
         help="find the sparsest model whose value is worse by no more than this, such as 0.01",
     )
     options.add_choices(parser)
+    options.add_repair(parser)
     parser.add_argument(
         "--record",
         type=values.record_target,
         metavar="FILE.json",
         help="keep each measurement, so that the same command goes on where it was stopped",
     )
+    options.add_all(parser)
     options.add_plot(parser, "values against sparsity; with --max-drop a second file, with _search behind its name,")
     options.add_common(parser)
 

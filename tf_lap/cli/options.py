@@ -70,6 +70,24 @@ def add_choices(parser: Parser) -> None:
     )
 
 
+def add_all(parser: Parser) -> None:
+    """Whole tables."""
+    parser.add_argument("--all", action="store_true", help="every row of long tables")
+
+
+def add_repair(parser: Parser) -> None:
+    """What is done to the weights that stay."""
+    parser.add_argument(
+        "--repair",
+        type=values.repair,
+        nargs="?",
+        const=True,
+        metavar="METHODS",
+        help="fit the kept weights to what the whole kernels put out: all that is possible, or of "
+        f"{','.join(values.REPAIRS)}",
+    )
+
+
 def add_input_shape(parser: Parser, purpose: str) -> None:
     """The size of inputs."""
     parser.add_argument(

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tf_lap.files import replaced
 from tf_lap.warn import PruningWarning
@@ -48,6 +48,19 @@ def progress() -> Iterator[int]:
         return
     with contextlib.redirect_stdout(sys.stderr):
         yield 1
+
+
+class Report(Protocol):
+    """What a function of the package reports."""
+
+    def render(self, *, all: bool = False) -> str:
+        """The report as text, with all rows of long tables or the first."""
+
+
+def render(args: argparse.Namespace, report: Report) -> str:
+    """A report as text. Where it says how to see more, it names the option in place of the argument."""
+    text = report.render(all=args.all)
+    return text.replace("render(all=True)", "--all").replace("render(width=...)", "a wider terminal")
 
 
 def show(args: argparse.Namespace, text: str, data: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
         budget = dict(args.budget) if args.budget else None
         report = prune_with(pruner, read_sparsity(args), budget, args.steps, args.repair, data, verbose)
     line, written = write_model(model, args.output)
-    lines = [str(report), line]
+    lines = [output.render(args, report), line]
     if args.plot is not None:
         lines.append(output.draw(args, plot_sparsity(report)))
     output.show(args, "\n".join(lines), {"model": str(args.model), **written, "report": report.to_dict()})

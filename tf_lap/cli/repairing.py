@@ -18,8 +18,12 @@ def run(args: argparse.Namespace) -> None:
     """
     model, _ = read_model(args)
     dense = None if args.dense is None else read_model(args, args.dense)[0]
-    data = read_typical_inputs(args, model)
+    samples = read_typical_inputs(args, model)
     with output.progress() as verbose:
-        report = repair(model, data, True if args.method is None else args.method, dense=dense, verbose=verbose)
+        report = repair(model, samples, True if args.method is None else args.method, dense=dense, verbose=verbose)
     line, written = write_model(model, args.output)
-    output.show(args, f"{report}\n{line}", {"model": str(args.model), **written, "report": report.to_dict()})
+    output.show(
+        args,
+        f"{output.render(args, report)}\n{line}",
+        {"model": str(args.model), **written, "report": report.to_dict()},
+    )

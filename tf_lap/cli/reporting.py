@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     size, packed = measure_bytes(args.model)
     lines = [
         f"{args.model}: {file.flavour}, {type(model).__name__} {model.name!r}, {size:,} bytes, gzipped {packed:,}",
-        report.render(all=args.all),
+        output.render(args, report),
     ]
     if args.plot is not None:
         lines.append(output.draw(args, plot_sparsity(report)))

@@ -21,6 +21,6 @@ def run(args: argparse.Namespace) -> None:
     with output.progress():
         small, report = shrink(model, read_typical_inputs(args, model), functional=args.functional, return_report=True)
     line, written = write_model(small, args.output)
-    text = f"{report}\n{line}, before {before:,} bytes"
+    text = f"{output.render(args, report)}\n{line}, before {before:,} bytes"
     data = {"model": str(args.model), "bytes_before": before, **written, "report": report.to_dict()}
     output.show(args, text, data)

@@ -99,8 +99,12 @@ def run(args: argparse.Namespace) -> None:
             remembered.add(key, value)
         return value
 
-    typical = read_typical_inputs(args, model) if scores.get(args.score).needs_data else None
-    options: dict[str, Any] = {"data": typical, "higher_is_better": measure.higher_is_better}
+    typical = read_typical_inputs(args, model) if scores.get(args.score).needs_data or args.repair else None
+    options: dict[str, Any] = {
+        "data": typical,
+        "repair": args.repair,
+        "higher_is_better": measure.higher_is_better,
+    }
     with output.progress() as verbose:
         layers = sensitivity(
             model, evaluate, sparsities=args.sparsities, **read_choices(args), **options, verbose=verbose
@@ -108,9 +112,9 @@ def run(args: argparse.Namespace) -> None:
         search = None
         if args.max_drop is not None:
             search = find_sparsity(model, evaluate, args.max_drop, **_read_search(args), **options, verbose=verbose)
-    lines = [f"value: {measure.name} on {len(data.columns[0]):,} samples ({data.names})", str(layers)]
+    lines = [f"value: {measure.name} on {len(data.columns[0]):,} samples ({data.names})", output.render(args, layers)]
     if search is not None:
-        lines += ["", str(search), *_suggest(args, search)]
+        lines += ["", output.render(args, search), *_suggest(args, search)]
     if args.plot is not None:
         lines.append(output.draw(args, layers.plot()))
         if search is not None:
@@ -138,6 +142,10 @@ def _suggest(args: argparse.Namespace, search: SearchReport) -> list[str]:
     command = ["tf-lap", "prune", str(args.model), "-o", f"sparse{args.model.suffix}"]
     command += ["--sparsity", f"{search.best_evaluation.target:.6g}", "--score", score, "--allocation", allocation]
     command += ["--pattern", pattern, *(part for layers in args.filters or () for part in ("--filters", layers))]
+    if args.repair:
+        command += ["--repair", *([] if args.repair is True else [",".join(args.repair)])]
+    if args.repair or scores.get(score).needs_data:
+        command += ["--data", str(args.data)]
     return [f"to make it: {shlex.join(command)}"]
 
 
