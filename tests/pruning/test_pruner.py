@@ -35,7 +35,7 @@ def test_in_several_steps_each_has_new_scores(order):
     for part in (1, 2, 3):
         seen = [w * mask for w, mask in zip(weights, alive, strict=True)]
         for i in range(4) if order != "backward" else reversed(range(4)):
-            alive[i] = alive[i] & lookahead_mask(seen, i, round(weights[i].size * 0.1 ** (part / 3)))
+            alive[i] = alive[i] & lookahead_mask(seen, i, round(weights[i].size * (1 - 0.9) ** (part / 3)))
             if order != "simultaneous":
                 seen[i] = weights[i] * alive[i]
     tf_lap.prune(model, 0.9, order=order, steps=3, allocation="uniform")
