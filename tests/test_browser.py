@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from mobile import WIDTH, make_mobile, set_zeros
 
 import tf_lap
@@ -78,6 +79,45 @@ def test_the_report_predicts_which_file_is_fast(name, seen):
     runs = run_in_browser(by_kind, dict.fromkeys(by_kind, inputs), rounds=50)
     ratio = min(runs["sparse"].milliseconds) / min(runs["dense"].milliseconds)
     assert (ratio < 0.7) == (seen == "sparse")
+
+
+def build_of_several_inputs(kr):
+    """A network whose cluster ends in a mean, which is joined with a vector and a class."""
+    layers = kr.layers
+    image, extra = kr.Input((64, 64, 3), name="image"), kr.Input((4,), name="extra")
+    kind = kr.Input((), dtype="int32", name="kind")
+    x = layers.Conv2D(16, 3, strides=2, activation="relu")(layers.ZeroPadding2D(1)(image))
+    for _ in range(2):
+        x = layers.DepthwiseConv2D(3, padding="same", activation="relu")(x)
+        x = layers.Conv2D(32, 1, activation="relu")(x)
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), extra, layers.Embedding(5, 4)(kind)])
+    outputs = {"a": layers.Dense(3, name="a")(x), "b": layers.Dense(2, name="b")(x)}
+    return kr.Model({"image": image, "kind": kind, "extra": extra}, outputs)
+
+
+def test_inputs_and_outputs_by_name_and_whole_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    data = {
+        "image": rng.standard_normal((8, 64, 64, 3)).astype(np.float32),
+        "kind": rng.integers(0, 5, 8).astype(np.int32),
+        "extra": rng.standard_normal((8, 4)).astype(np.float32),
+    }
+    sample = {name: array[:1] for name, array in data.items()}
+    files, expected = {}, {}
+    for kr in (keras, tf_keras):
+        model = build_of_several_inputs(kr)
+        tf_lap.prune(model, 0.9, filters="xnnpack")
+        assert tf_lap.device_report(model).runs_sparse
+        report = tf_lap.export_tflite(model, tmp_path / "m.tflite", representative_dataset=data, batch_size=1)
+        assert report.sparse
+        files[kr.__name__] = report.path.read_bytes()
+        expected[kr.__name__] = {name: np.asarray(value) for name, value in model(sample).items()}
+    for name, run in run_in_browser(files, dict.fromkeys(files, sample)).items():
+        assert run.error is None
+        assert run.outputs.keys() == {"a", "b"}
+        for output, values in expected[name].items():
+            assert np.abs(values).max() > 1e-3
+            np.testing.assert_allclose(run.outputs[output], values, atol=1e-4 * np.abs(values).max())
 
 
 def test_a_file_that_is_none_has_the_runtimes_error_and_others_run_all_the_same():
