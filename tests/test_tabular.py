@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_lap.tabular import GAP, elide, share, table
+from tf_lap.tabular import GAP, elide, elide_apart, share, table
 
 
 def test_columns_are_aligned_and_numbers_flush_right():
@@ -42,3 +42,15 @@ def test_columns_share_what_room_there_is(columns, spare):
 @pytest.mark.parametrize(("room", "shared"), [(34, [10, 20]), (32, [10, 20]), (28, [10, 16]), (20, [9, 9])])
 def test_the_widest_column_gives_way_first(room, shared):
     assert share([10, 20], [4, 4], room) == shared
+
+
+def test_texts_are_cut_where_they_stay_apart():
+    texts = [
+        f"transformer_layer_{block}/_self_attention_layer/{name}" for block in range(4) for name in ("query", "key")
+    ]
+    cut = elide_apart(texts, 34)
+    assert len(set(cut)) == len(texts)
+    assert {len(text) for text in cut} == {34}
+    assert elide_apart(["ab", "cd"], 4) == ["ab", "cd"]
+    assert elide_apart(["block_12_expand"], 12) == [elide("block_12_expand", 12)]
+    assert elide_apart(["x" * 30, "x" * 40], 10) == ["xxxx...xxx"] * 2

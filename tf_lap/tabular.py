@@ -40,16 +40,40 @@ def table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[st
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
-def elide(text: str, width: int) -> str:
+def elide(text: str, width: int, tail: int | None = None) -> str:
     """A text of at most `width` characters, 4 or more. A longer one loses its middle.
+
+    Args:
+        text: the text.
+        width: how many characters stay, three dots among them.
+        tail: how many of them are those of its end; by default half.
 
     >>> elide("block_12_expand", 12)
     'block...pand'
     """
     if len(text) <= width:
         return text
-    ends = width - 3
-    return f"{text[: ends - ends // 2]}...{text[len(text) - ends // 2 :]}"
+    tail = (width - 3) // 2 if tail is None else tail
+    return f"{text[: width - 3 - tail]}...{text[len(text) - tail :]}"
+
+
+def elide_apart(texts: Sequence[str], width: int) -> list[str]:
+    """Texts of at most `width` characters, all cut at one place: where most stay apart, and then nearest the middle.
+
+    >>> elide_apart(["layer_0/attention/query", "layer_1/attention/query"], 14)
+    ['layer_0...uery', 'layer_1...uery']
+    """
+    middle = (width - 3) // 2
+    tails = sorted(range(width - 3), key=lambda tail: abs(tail - middle))
+    cuts = ([elide(text, width, tail) for text in texts] for tail in (tails or [0]))
+    apart = len(set(texts))
+    best: list[str] = []
+    for cut in cuts:
+        if len(set(cut)) > len(set(best)):
+            best = cut
+        if len(set(best)) == apart:
+            break
+    return best
 
 
 def share(widths: Sequence[int], least: Sequence[int], width: int) -> list[int]:
@@ -103,7 +127,8 @@ def fit_table(
     if _total(floors[name] for name in kept) > width:
         floors |= {column: min(natural[column], _MIN_NAME_WIDTH) for column in least}
     widths = share([natural[column] for column in kept], [floors[column] for column in kept], width)
-    cells = [[elide(row.get(c, ""), w) for c, w in zip(kept, widths, strict=True)] for row in (heading, *rows)]
+    cut = [elide_apart([row.get(c, "") for row in (heading, *rows)], w) for c, w in zip(kept, widths, strict=True)]
+    cells = [list(row) for row in zip(*cut, strict=True)]
     return table(cells, [i for i, column in enumerate(kept) if column not in names]), omitted
 
 

@@ -47,3 +47,18 @@ def test_they_are_swept_and_repaired(model, capsys):
     answers = np.argmax(model(tf.constant(WORDS)), -1)
     assert result["sensitivity"]["dense"] == pytest.approx(np.mean(answers == np.arange(len(WORDS)) % 3))
     run(capsys, "prune", "m.keras", "-o", "r.keras", "--sparsity", "0.5", "--repair", "--data", "d.npz", "--json")
+
+
+@pytest.mark.parametrize("kr", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_what_is_behind_a_layer_that_splits_text_is_exported_as_the_error_says(kr, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    split = kr.layers.TextVectorization(output_sequence_length=3)
+    split.adapt(WORDS)
+    inputs = kr.Input((1,), dtype="string")
+    table, last = kr.layers.Embedding(8, 4), kr.layers.Dense(3)
+    kr.Model(inputs, last(table(split(inputs)))).save("m.keras")
+    np.savez("d.npz", x=WORDS)
+    assert main.main(["export", "m.keras", "-o", "m.tflite", "--data", "d.npz", "--batch-size", "1"]) == 1
+    assert "cut off the layer that splits text, and export what reads the numbers" in capsys.readouterr().err
+    behind = kr.Input((3,), dtype="int64")
+    assert tf_lap.export_tflite(kr.Model(behind, last(table(behind))), "behind.tflite", verbose=0).file_bytes > 0

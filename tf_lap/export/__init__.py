@@ -20,7 +20,7 @@ from tf_lap.export.report import ExportReport, TensorReport
 from tf_lap.export.sparse import CheckedFile, SparseFileRefused, make_sparse_file
 from tf_lap.files import AnyPath, replaced
 from tf_lap.tflite import file as tflite
-from tf_lap.tflite.errors import advise_on_loops, explain_errors
+from tf_lap.tflite.errors import advise_on_operations, explain_errors
 from tf_lap.tflite.origins import Origins
 
 
@@ -176,7 +176,7 @@ def _refuse_flex(model: Model, contents: tflite.Contents, batch: int | None) -> 
     """Raises ExportError where a file needs operations of TensorFlow beside TFLite's own."""
     if contents.flex:
         names = ", ".join(contents.flex)
-        advice = ["dtype; a file that needs TensorFlow's cannot be checked here", *advise_on_loops(names, batch)]
+        advice = ["dtype; a file that needs TensorFlow's cannot be checked here", *advise_on_operations(names, batch)]
         raise ExportError(
             f"model {model.name!r} uses {names}, for which TFLite has no operation of its own, or not in this "
             + "; ".join(advice)

@@ -30,18 +30,24 @@ def explain_errors(model: Model, batch: int | None = None, readers: Mapping[str,
         yield
     except Exception as error:
         reason = explain(error, readers)
-        advice = [*advise_on_loops(str(error), batch), *([] if OPS_LIST in reason else _advise_on_quantized(model))]
+        advice = [
+            *advise_on_operations(str(error), batch),
+            *([] if OPS_LIST in reason else _advise_on_quantized(model)),
+        ]
         raise ExportError(
             f"TensorFlow cannot convert model {model.name!r} to TFLite: {'; '.join([reason, *advice])}"
         ) from error
 
 
-def advise_on_loops(text: str, batch: int | None) -> list[str]:
-    """What to do about a loop of a recurrent layer, where the text names the operations of one."""
-    if "TensorList" not in text:
-        return []
-    fixed = "pass batch_size=1 (or another fixed batch), or " if batch is None else ""
-    return [f"{fixed}build recurrent layers with unroll=True"]
+def advise_on_operations(text: str, batch: int | None) -> list[str]:
+    """What to do about operations that a text names: those that split strings, and loops of recurrent layers."""
+    advice = []
+    if any(name in text for name in ("StringSplit", "RegexReplace", "Ragged")):
+        advice.append("cut off the layer that splits text, and export what reads the numbers that it puts out")
+    elif "TensorList" in text:
+        fixed = "pass batch_size=1 (or another fixed batch), or " if batch is None else ""
+        advice.append(f"{fixed}build recurrent layers with unroll=True")
+    return advice
 
 
 def _advise_on_quantized(model: Model) -> list[str]:
