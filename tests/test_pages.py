@@ -2,6 +2,7 @@
 
 import contextlib
 import doctest
+import gzip
 import html
 import importlib
 import io
@@ -9,6 +10,8 @@ import logging
 import re
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import tf_lap
@@ -144,3 +147,15 @@ def test_the_site_is_built_without_a_warning(tmp_path, monkeypatch):
     assert [name for name in tf_lap.__all__ if f'id="tf_lap.{name}"' not in api] == []
     assert "<p>&gt;&gt;&gt;" not in api
     assert "<blockquote>" not in api
+
+
+def test_the_faq_on_what_optimizers_remember(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256), keras.layers.Dense(64)])
+    model.compile("adam", "mse")
+    model.fit(np.random.rand(64, 64), np.random.rand(64, 64), verbose=0)
+    tf_lap.prune(model, 0.9)
+    model.save(tmp_path / "sparse.keras")
+    keras.models.load_model(tmp_path / "sparse.keras", compile=False).save(tmp_path / "plain.keras")
+    files = [(tmp_path / f"{name}.keras").read_bytes() for name in ("sparse", "plain")]
+    with_optimizer, plain = (len(gzip.compress(file)) for file in files)
+    assert plain < 0.2 * with_optimizer
