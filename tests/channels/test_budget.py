@@ -99,3 +99,12 @@ def test_a_budget_asks_for_whole_channels():
         tf_lap.prune(model, budget={"macs": 0.5})
     with pytest.raises(TypeError, match="pass one of the two"):
         tf_lap.prune(model, 0.5, budget={"macs": 0.5}, pattern="channels")
+
+
+@pytest.mark.parametrize("kr", [keras, tf_keras])
+def test_of_many_reasons_the_first_are_named(kr):
+    inputs = kr.Input((8,))
+    shared = kr.layers.Dense(4, name="shared")(inputs)
+    model = kr.Model(inputs, [kr.layers.Activation("tanh", name=f"out{number}")(shared) for number in range(5)])
+    with pytest.raises(ValueError, match=r"no channel .* can be removed. 'shared' \(4\): .*'out0'.*'out2' and 2 more$"):
+        tf_lap.prune(model, 0.5, pattern="channels")

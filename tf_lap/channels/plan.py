@@ -19,6 +19,9 @@ from tf_lap.graph.layouts import Layout
 from tf_lap.graph.model_graph import Recipe
 from tf_lap.patterns import Channels
 
+_MAX_REASONS = 3
+"""How many reasons an error names for each group."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelPlan:
@@ -81,7 +84,7 @@ class ChannelPlan:
         if pattern.input_shape is not None:
             _ = plan.costs  # raises where the model does not take that shape
         if not plan.prunable:
-            reasons = "; ".join(f"{group.name!r} ({group.width}): {', '.join(group.blocked)}" for group in groups)
+            reasons = "; ".join(f"{group.name!r} ({group.width}): {_list_reasons(group.blocked)}" for group in groups)
             raise ValueError(f"pattern={str(pattern)!r}: no channel of this model can be removed. {reasons}")
         return plan
 
@@ -235,3 +238,9 @@ def sum_sides(layout: Layout, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """The sums of squares of an array of a kernel's shape by input channel and by output channel, float32."""
     by_input, by_output = layout.energies(tf.constant(values, tf.float32))
     return np.asarray(by_input), np.asarray(by_output)
+
+
+def _list_reasons(reasons: Sequence[str]) -> str:
+    """The first of several reasons, and how many more there are."""
+    more = len(reasons) - _MAX_REASONS
+    return ", ".join(reasons[:_MAX_REASONS]) + (f" and {more} more" if more > 0 else "")
