@@ -30,11 +30,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         _add_file(files, config, f"repository/{name}", (ROOT / name).read_text(encoding="utf-8"))
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         _add_file(files, config, f"repository/benchmarks/results/{path.name}", path.read_bytes())
-    for path in sorted((ROOT / "examples").glob("*.py")):
-        code = path.read_text(encoding="utf-8")
-        page = f"# examples/{path.name}\n\n``` {{.python}}\n{code}```\n"
-        _add_file(files, config, f"repository/examples/{path.stem}.md", page)
-    listing = "\n".join(f"- [{path.name}]({path.name})" for path in sorted((ROOT / "examples").glob("*.py")))
+    examples = [path.relative_to(ROOT) for path in sorted((ROOT / "examples").glob("*.py"))]
+    examples += [path.relative_to(ROOT) for path in sorted((ROOT / "examples").glob("*/*.py"))]
+    for path in examples:
+        code = (ROOT / path).read_text(encoding="utf-8")
+        page = f"# {path.as_posix()}\n\n``` {{.python}}\n{code}```\n"
+        _add_file(files, config, f"repository/{path.with_suffix('.md').as_posix()}", page)
+    names = [path.relative_to("examples").as_posix() for path in examples]
+    listing = "\n".join(f"- [{name}]({name})" for name in names)
     _add_file(files, config, "repository/examples/index.md", f"# Examples\n\n{listing}\n")
     return files
 
