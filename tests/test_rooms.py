@@ -31,7 +31,7 @@ def test_no_room_imports_from_one_above_it():
     checked = 0
     for path in sorted((ROOT / "tf_lap").rglob("*.py")):
         room = path.relative_to(ROOT / "tf_lap").parts[0].removesuffix(".py")
-        if room == "__init__":
+        if room in ("__init__", "__main__"):  # they are doors, and hold nothing
             continue
         for module in imported(ast.parse(path.read_text(encoding="utf-8"))):
             other = module.split(".")[1]
