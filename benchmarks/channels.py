@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,37 +102,31 @@ def fine_tune(model: keras.Model, data: trained.Data, seed: int) -> None:
     model.fit(data.x_train, data.y_train, trained.BATCH, EPOCHS, verbose=0)
 
 
+def measure_place(task: str, seed: int, score: str) -> dict[str, Any]:
+    """The test errors of a network without channels, before and after it is trained on, and what is left of it."""
+    model, data = trained.train(task, seed, trained.find_folder()), trained.TASKS[task].load()
+    dense_error = trained.measure_error(model, data)
+    channels = prune(model, score, seed, pick_samples(data, seed)).channels
+    assert channels is not None
+    assert channels.before is not None
+    assert channels.after is not None
+    small = tf_lap.shrink(model)
+    once = trained.measure_error(small, data)
+    fine_tune(small, data, seed)
+    return {
+        "dense error": dense_error,
+        "error": once,
+        "fine-tuned error": trained.measure_error(small, data),
+        "macs": channels.after.macs / channels.before.macs,
+        "weights": small.count_params() / model.count_params(),
+    }
+
+
 def run() -> dict[str, Any]:
     """Does all fits that are not done yet, writing each down."""
-    runs: list[dict[str, Any]] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
-    end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
-    folder = Path(os.environ.get("TF_LAP_MODELS", RUNS.parent / "models"))
     places = itertools.product(TASKS, NAMES, range(SEEDS))
-    for task, seed, name in ((task, seed, name) for task, names, seed in places for name in names):
-        place = {"task": task, "seed": seed, "score": name}
-        if time.monotonic() > end or any(place.items() <= entry.items() for entry in runs):
-            continue
-        model, data = trained.train(task, seed, folder), trained.TASKS[task].load()
-        dense_error = trained.measure_error(model, data)
-        channels = prune(model, name, seed, pick_samples(data, seed)).channels
-        assert channels is not None
-        assert channels.before is not None
-        assert channels.after is not None
-        small = tf_lap.shrink(model)
-        once = trained.measure_error(small, data)
-        fine_tune(small, data, seed)
-        runs.append(
-            {
-                **place,
-                "dense error": dense_error,
-                "error": once,
-                "fine-tuned error": trained.measure_error(small, data),
-                "macs": channels.after.macs / channels.before.macs,
-                "weights": small.count_params() / model.count_params(),
-            }
-        )
-        print(runs[-1], flush=True)
-        RUNS.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    named = ({"task": task, "seed": seed, "score": name} for task, names, seed in places for name in names)
+    runs = measure.measure_missing(RUNS, named, measure_place)
     return {
         "what": f"test errors in percent on CIFAR-10 of models without {REMOVED:.0%} of the channels, before and after "
         f"{EPOCHS} epochs of training on, {SEEDS} seeds",

@@ -77,7 +77,7 @@ def run() -> dict[str, Any]:
     """Measures all cells that are not measured yet, writing each down."""
     runs: list[dict[str, Any]] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
     end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
-    folder = Path(os.environ.get("TF_LAP_MODELS", RUNS.parent / "models"))
+    folder = trained.find_folder()
     done = {Cell(*(entry[name] for name in Cell._fields)) for entry in runs if "score" in entry}
     for (task, seed), cells in itertools.groupby(list_cells(), key=lambda cell: (cell.task, cell.seed)):
         todo = [cell for cell in cells if cell not in done]

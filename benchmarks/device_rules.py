@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.browser import difference, export
-from benchmarks.browser.runtime import BrowserRun, find_obstacle, run_in_browser
+from benchmarks.browser.runtime import BrowserRun, check_browser, run_in_browser
 from benchmarks.device_networks import CASES, Case, make
 from tf_lap.compat import converting
 from tf_lap.devices.describing import describe_graph
@@ -79,9 +79,7 @@ def run() -> dict[str, Any]:
     Raises:
         RuntimeError: there is no browser, or it fails.
     """
-    obstacle = find_obstacle()
-    if obstacle is not None:
-        raise RuntimeError(obstacle)
+    check_browser()
     outcomes: dict[str, dict[str, Any]] = {}
     for first in range(0, len(CASES), TOGETHER):
         made = {name: make_files(CASES[name]) for name in list(CASES)[first : first + TOGETHER]}

@@ -8,9 +8,6 @@ holds already is not repeated. `TF_LAP_MODELS` and `TF_LAP_MINUTES` are as in `b
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,25 +53,22 @@ def fit(model: keras.Model, data: trained.Data, recipe: Recipe, sparsity: float,
     model.fit(data.x_train, data.y_train, trained.BATCH, EPOCHS, verbose=0, callbacks=[callback])
 
 
+def measure_place(seed: int, sparsity: float, recipe: str) -> dict[str, Any]:
+    """The test errors of a network before and after a recipe, and its fraction of zeros."""
+    model, data = trained.train(TASK, seed, trained.find_folder()), trained.TASKS[TASK].load()
+    dense_error = trained.measure_error(model, data)
+    fit(model, data, RECIPES[recipe], sparsity, seed)
+    weights = [layer.kernel for layer in model.layers if hasattr(layer, "kernel")]
+    zeros = sum(int((keras.ops.convert_to_numpy(kernel) == 0).sum()) for kernel in weights)
+    size = sum(kernel.shape.num_elements() for kernel in weights)
+    return {"error": trained.measure_error(model, data), "dense error": dense_error, "zeros": zeros / size}
+
+
 def run() -> dict[str, Any]:
     """Does all fits that are not done yet, writing each down."""
-    runs: list[dict[str, Any]] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
-    end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
-    folder = Path(os.environ.get("TF_LAP_MODELS", RUNS.parent / "models"))
-    data = trained.TASKS[TASK].load()
-    for seed, sparsity, name in itertools.product(range(SEEDS), SPARSITIES, RECIPES):
-        place = {"seed": seed, "sparsity": sparsity, "recipe": name}
-        if time.monotonic() > end or any(place.items() <= entry.items() for entry in runs):
-            continue
-        model = trained.train(TASK, seed, folder)
-        dense_error = trained.measure_error(model, data)
-        fit(model, data, RECIPES[name], sparsity, seed)
-        weights = [layer.kernel for layer in model.layers if hasattr(layer, "kernel")]
-        zeros = sum(int((keras.ops.convert_to_numpy(kernel) == 0).sum()) for kernel in weights)
-        size = sum(kernel.shape.num_elements() for kernel in weights)
-        error = trained.measure_error(model, data)
-        runs.append({**place, "error": error, "dense error": dense_error, "zeros": zeros / size})
-        RUNS.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    places = itertools.product(range(SEEDS), SPARSITIES, RECIPES)
+    named = ({"seed": seed, "sparsity": sparsity, "recipe": recipe} for seed, sparsity, recipe in places)
+    runs = measure.measure_missing(RUNS, named, measure_place)
     return {
         "what": f"test errors in percent on CIFAR-10 after {EPOCHS} epochs of pruning, {SEEDS} seeds",
         "ratios": summarize(runs),

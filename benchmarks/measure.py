@@ -1,15 +1,41 @@
-"""Times of functions that run by turns, and ratios of them."""
+"""Times of functions that run by turns, ratios of them, and records that long runs go on from."""
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 Times = dict[str, list[float]]
+
+
+def measure_missing(
+    record: Path, places: Iterable[dict[str, Any]], measure_place: Callable[..., dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Measures what a record does not hold yet, writing each down, and gives all that it holds then.
+
+    `TF_LAP_MINUTES` ends it after so many minutes.
+
+    Args:
+        record: a JSON file whose "runs" are dicts; it may be missing.
+        places: what is to be measured.
+        measure_place: is called with what a place holds, and gives what is to stand beside that.
+    """
+    runs: list[dict[str, Any]] = json.loads(record.read_text(encoding="utf-8"))["runs"] if record.exists() else []
+    end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
+    for place in places:
+        if time.monotonic() > end or any(place.items() <= entry.items() for entry in runs):
+            continue
+        runs.append({**place, **measure_place(**place)})
+        print(runs[-1], flush=True)
+        record.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    return runs
 
 
 def seconds(function: Callable[[], Any], prepare: Callable[[], Any] | None = None) -> float:

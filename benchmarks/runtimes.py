@@ -13,7 +13,7 @@ import numpy as np
 import tf_lap
 from benchmarks import measure
 from benchmarks.browser import difference
-from benchmarks.browser.runtime import find_obstacle, run_in_browser
+from benchmarks.browser.runtime import check_browser, run_in_browser
 from tf_lap.export import runtime
 
 QUANTIZATIONS = (None, "float16", "dynamic_range", "int8")
@@ -117,9 +117,7 @@ def run() -> dict[str, Any]:
     Raises:
         RuntimeError: there is no browser, or it fails.
     """
-    obstacle = find_obstacle()
-    if obstacle is not None:
-        raise RuntimeError(obstacle)
+    check_browser()
     made = make_files()
     for label, answer in run_in_browser(made.files, made.inputs).items():
         apart = None if answer.error is not None else difference(answer, made.expected[label])

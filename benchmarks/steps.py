@@ -7,9 +7,6 @@ repeated.
 from __future__ import annotations
 
 import itertools
-import json
-import os
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,25 +30,18 @@ def list_places() -> Iterator[dict[str, Any]]:
             yield {"task": task, "seed": seed, "sparsity": sparsity, "steps": steps}
 
 
-def prune(task: str, seed: int, sparsity: float, steps: int, folder: Path) -> float:
+def measure_place(task: str, seed: int, sparsity: float, steps: int) -> dict[str, Any]:
     """The percentage of wrong predictions of a trained network, pruned and repaired in so many steps; 0: not pruned."""
-    model, data = trained.train(task, seed, folder), trained.TASKS[task].load()
+    model, data = trained.train(task, seed, trained.find_folder()), trained.TASKS[task].load()
     if steps:
         samples = pick_samples(data, seed)
         tf_lap.prune(model, sparsity, score=SCORE, allocation=ALLOCATION, data=samples, repair=True, steps=steps)
-    return trained.measure_error(model, data)
+    return {"error": trained.measure_error(model, data)}
 
 
 def run() -> dict[str, Any]:
     """Measures what is not measured yet, writing each down."""
-    runs: list[dict[str, Any]] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
-    end = time.monotonic() + 60 * float(os.environ.get("TF_LAP_MINUTES", "inf"))
-    folder = Path(os.environ.get("TF_LAP_MODELS", RUNS.parent / "models"))
-    for place in list_places():
-        if time.monotonic() > end or any(place.items() <= entry.items() for entry in runs):
-            continue
-        runs.append({**place, "error": prune(**place, folder=folder)})
-        RUNS.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+    runs = measure.measure_missing(RUNS, list_places(), measure_place)
     return {
         "what": f"test errors in percent of networks that are pruned and repaired over 256 samples, not trained, score "
         f"{SCORE}, allocation {ALLOCATION}, {SEEDS} seeds",

@@ -188,6 +188,11 @@ def compile_model(model: keras.Model, rate: Any) -> None:
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], jit_compile=False)
 
 
+def find_folder() -> Path:
+    """Where trained networks are kept: the folder that `TF_LAP_MODELS` names, or one beside the results."""
+    return Path(os.environ.get("TF_LAP_MODELS", Path(__file__).parent / "results" / "models"))
+
+
 def train(name: str, seed: int, folder: Path) -> keras.Model:
     """A trained network of a task: loaded from the folder, or trained and kept there."""
     path = folder / f"{name}_{seed}.keras"

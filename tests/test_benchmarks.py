@@ -290,3 +290,27 @@ def test_errors_of_methods_over_seeds_become_a_row_a_sparsity(tables, tmp_path, 
         "| none | 15.00% (10.00% to 20.00%) |  |",
         "| 90.0% | 15.00% (10.00% to 20.00%) | 30.00% (30.00% to 30.00%) |",
     ]
+
+
+def test_what_a_record_holds_is_not_measured_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    from benchmarks import measure
+
+    record = tmp_path / "runs.json"
+    measured = []
+
+    def measure_place(seed, name):
+        measured.append((seed, name))
+        return {"error": seed + 0.5}
+
+    places = [{"seed": seed, "name": "a"} for seed in range(3)]
+    assert measure.measure_missing(record, places[:2], measure_place) == [
+        {"seed": 0, "name": "a", "error": 0.5},
+        {"seed": 1, "name": "a", "error": 1.5},
+    ]
+    monkeypatch.setenv("TF_LAP_MINUTES", "0")
+    assert len(measure.measure_missing(record, places, measure_place)) == 2
+    monkeypatch.delenv("TF_LAP_MINUTES")
+    assert len(measure.measure_missing(record, places, measure_place)) == 3
+    assert measured == [(0, "a"), (1, "a"), (2, "a")]
+    assert len(json.loads(record.read_text(encoding="utf-8"))["runs"]) == 3

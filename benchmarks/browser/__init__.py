@@ -15,7 +15,7 @@ import numpy as np
 
 import tf_lap
 from benchmarks import measure
-from benchmarks.browser.runtime import BrowserRun, find_obstacle, run_in_browser
+from benchmarks.browser.runtime import BrowserRun, check_browser, run_in_browser
 from tf_lap.export import runtime as interpreters
 
 ROUNDS = 50
@@ -115,9 +115,7 @@ def run() -> dict[str, Any]:
     Raises:
         RuntimeError: there is no browser, or it fails.
     """
-    obstacle = find_obstacle()
-    if obstacle is not None:
-        raise RuntimeError(obstacle)
+    check_browser()
     ratios, milliseconds, differences = {}, {}, {}
     for name, make in NETWORKS.items():
         files, inputs, expected = {}, {}, {}

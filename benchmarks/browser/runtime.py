@@ -48,6 +48,13 @@ def find_obstacle() -> str | None:
     return None
 
 
+def check_browser() -> None:
+    """Raises RuntimeError where files cannot be run in a browser, with what is missing."""
+    obstacle = find_obstacle()
+    if obstacle is not None:
+        raise RuntimeError(obstacle)
+
+
 def _chromium() -> str:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
