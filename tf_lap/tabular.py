@@ -65,7 +65,7 @@ def elide_apart(texts: Sequence[str], width: int) -> list[str]:
     """
     middle = (width - 3) // 2
     tails = sorted(range(width - 3), key=lambda tail: abs(tail - middle))
-    cuts = ([elide(text, width, tail) for text in texts] for tail in (tails or [0]))
+    cuts = ([elide(text, width, tail) for text in texts] for tail in tails)
     apart = len(set(texts))
     best: list[str] = []
     for cut in cuts:
