@@ -1,5 +1,6 @@
 """`tf_lap.cost`: what a model has and puts out, layer by layer and in total, and what is not known."""
 
+import ast
 import json
 
 import keras
@@ -203,3 +204,15 @@ def test_the_report_as_plain_data_and_in_words():
     assert plain["largest_activation"] == {"path": "conv", "shape": [1, 8, 8, 6], "dtype": "float32", "bytes": 1536}
     assert plain["layers"][0]["output_shape"] == [1, 8, 8, 6]
     assert repr(report) == "<CostReport: 206 weights, 186 of them not zero, 824 bytes, 10,380 multiply-accumulates>"
+
+
+@pytest.mark.parametrize("kr", [keras, tf_keras])
+def test_the_size_of_several_open_inputs_is_said_as_the_message_says(kr):
+    left, right = (kr.Input((None, size), name=name) for name, size in (("left", 3), ("right", 4)))
+    x = kr.layers.Concatenate()([kr.layers.Dense(5)(left), kr.layers.Dense(5)(right)])
+    model = kr.Model([left, right], x)
+    with pytest.raises(ValueError, match="Say their size") as error:
+        tf_lap.cost(model)
+    example = ast.literal_eval(str(error.value).partition("as with input_shape=")[2])
+    assert example == {"left": (224, 3), "right": (224, 4)}
+    assert tf_lap.cost(model, input_shape=example).macs == 224 * 5 * (3 + 4)

@@ -51,6 +51,12 @@ def describe_sized(model: Model, batch_size: int, input_shape: Any) -> SizedMode
     shapes = _list_shapes(input_shape, inputs) if input_shape is not None else [tensor.shape[1:] for tensor in inputs]
     for tensor, shape in zip(inputs, shapes, strict=True):
         _check_shape(tensor, shape)
+        if None in shape:
+            raise ValueError(
+                f"the model's input {tensor.producer!r} has the shape {format_shape(tensor.shape)}: how much it "
+                "computes depends on the open axes. Say their size, without the batch axis, as with "
+                f"input_shape={_make_example(inputs, shapes)}"
+            )
     batch = _find_batch(inputs, int(batch_size))
     description = describe(model, lambda number, built: (batch, *shapes[number]))
     return SizedModel(description, tuple(tensor.producer for tensor in inputs), batch)
@@ -96,7 +102,7 @@ def _list_shapes(input_shape: Any, inputs: Sequence[compat.Tensor]) -> list[Shap
 
 
 def _check_shape(tensor: compat.Tensor, shape: Shape) -> None:
-    """Raises ValueError where an input has another shape than it was built with, or an axis of unknown size."""
+    """Raises ValueError where an input has another shape than it was built with."""
     built = tensor.shape[1:]
     fits = len(shape) == len(built) and all(
         expected in (None, size) for expected, size in zip(built, shape, strict=True)
@@ -106,9 +112,11 @@ def _check_shape(tensor: compat.Tensor, shape: Shape) -> None:
             f"input_shape: the model's input {tensor.producer!r} has the shape {format_shape(tensor.shape)}, batch "
             f"axis first, and {format_shape(shape)} was given for it without that axis"
         )
-    if None in shape:
-        example = tuple(224 if size is None else size for size in shape)
-        raise ValueError(
-            f"the model's input {tensor.producer!r} has the shape {format_shape(tensor.shape)}: how much it computes "
-            f"depends on the open axes. Say their size, without the batch axis, as with input_shape={example}"
-        )
+
+
+def _make_example(inputs: Sequence[compat.Tensor], shapes: Sequence[Shape]) -> Shape | dict[str, Shape]:
+    """A shape for each input with a size on its open axes; the shape alone of a single input."""
+    example = [tuple(224 if size is None else size for size in shape) for shape in shapes]
+    if len(example) == 1:
+        return example[0]
+    return {tensor.producer: shape for tensor, shape in zip(inputs, example, strict=True)}
