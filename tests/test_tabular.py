@@ -52,5 +52,6 @@ def test_texts_are_cut_where_they_stay_apart():
     assert len(set(cut)) == len(texts)
     assert {len(text) for text in cut} == {34}
     assert elide_apart(["ab", "cd"], 4) == ["ab", "cd"]
+    assert elide_apart(["ab", ""], 2) == ["ab", ""]
     assert elide_apart(["block_12_expand"], 12) == [elide("block_12_expand", 12)]
     assert elide_apart(["x" * 30, "x" * 40], 10) == ["xxxx...xxx"] * 2

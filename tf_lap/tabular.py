@@ -60,9 +60,13 @@ def elide(text: str, width: int, tail: int | None = None) -> str:
 def elide_apart(texts: Sequence[str], width: int) -> list[str]:
     """Texts of at most `width` characters, all cut at one place: where most stay apart, and then nearest the middle.
 
+    Texts that are all short enough stay as they are, whatever the width; others need 4 or more.
+
     >>> elide_apart(["layer_0/attention/query", "layer_1/attention/query"], 14)
     ['layer_0...uery', 'layer_1...uery']
     """
+    if all(len(text) <= width for text in texts):
+        return list(texts)
     middle = (width - 3) // 2
     tails = sorted(range(width - 3), key=lambda tail: abs(tail - middle))
     cuts = ([elide(text, width, tail) for text in texts] for tail in tails)
